@@ -1,0 +1,41 @@
+# Two commands on a fresh machine: `make sweep` and `make test`. VENV=path reuses an environment.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+ARGS ?=
+PORT ?= 5000
+
+.PHONY: sweep test setup lint types check ui clean
+
+sweep: setup
+	$(BIN)/python sweeps/run.py $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+# The environment remembers which checkout and which versions it was made for.
+setup:
+	@stamp="$(CURDIR) $$(cat pyproject.toml constraints.txt | cksum)"; \
+	if [ "$$(cat $(VENV)/.unetexp 2>/dev/null)" != "$$stamp" ]; then \
+		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+		echo "installing into $(VENV): about 7 GB and a few minutes the first time"; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check \
+			-c constraints.txt -e '.[dev]' && echo "$$stamp" > $(VENV)/.unetexp; \
+	fi
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+check: test lint types
+
+ui: setup
+	@echo "MLflow UI on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
+		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db \
+		--default-artifact-root file://$(CURDIR)/mlartifacts --host 127.0.0.1 --port $(PORT)
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Many experiments: search space, Ray Tune, Optuna, MLflow, comparison."""

@@ -1,0 +1,99 @@
+"""Ray Tune's three extension points, each handing on to the conductor.
+
+All of a sweep's decisions and records are the conductor's: Ray places trials on devices, runs
+them and restarts them when a worker dies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from sweeps.conductor import Conductor
+from sweeps.trial import FAILURE
+
+
+class Proposals(Searcher):
+    """Where Ray gets its trials from."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        proposal = self.conductor.propose()
+        if proposal is None:
+            return Searcher.FINISHED
+        config = self.conductor.recipe.config(proposal.values)
+        return {"trial": proposal.id, "config": config.tree()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The conductor hears of it through the scheduler and the callback."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger holds the search's state; Ray only wants a file to be there."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+
+class Referee(FIFOScheduler):
+    """Where Ray learns whether a trial goes on."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        trial_id = trial.config["trial"]
+        if FAILURE in result:
+            self.conductor.trial_ended(trial_id, result[FAILURE], result["error"])
+            return FIFOScheduler.STOP
+        if "epoch" not in result:  # the function returned: its last report has been judged
+            return FIFOScheduler.STOP
+        metrics = {name: result[name] for name in result if name == "epoch" or "/" in name}
+        metrics = {n: v for n, v in metrics.items() if not n.startswith(("config/", "perf/"))}
+        if self.conductor.epoch_finished(trial_id, metrics):
+            return FIFOScheduler.CONTINUE
+        self.conductor.trial_ended(trial_id, "completed")
+        return FIFOScheduler.STOP
+
+
+class Witness(tune.Callback):
+    """Where Ray tells how trials start and end."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self.conductor.trial_started(trial.config["trial"])
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
+    ) -> None:
+        self.conductor.trial_ended(trial.config["trial"], "interrupted")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        error = trial.error_file and Path(trial.error_file).read_text(encoding="utf-8")
+        self.conductor.trial_ended(trial.config["trial"], "crash", error or "the worker died")
+
+
+class Halt(tune.Stopper):
+    """Where Ray learns that the whole sweep is over."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.conductor.halted

@@ -1,0 +1,153 @@
+"""`python sweeps/run.py`: the options, and what each way of calling it does."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
+from sweeps.plan import Options, Plan, describe, plan_sweep
+from sweeps.progress import SweepView
+from sweeps.store import open_existing
+from sweeps.sweep import Sweep, prepare
+from sweeps.tally import COMPLETED
+from unetexp.config import parse_assignments
+from unetexp.errors import ConfigError
+from unetexp.experiment import BEST
+from unetexp.terminal import DONE, FAILED, INTERRUPTED, exit_codes
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.")] = "quickstart",
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="0.5 puts two on one GPU.")] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores a trial gets.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations to try.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of a full trial.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Trials at once, at most.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of images and masks.")] = None,
+    name: Annotated[str | None, typer.Option(help="The sweep's name.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the whole sweep.")] = 0,
+    time_budget: Annotated[str | None, typer.Option(help="End in good order after 8h.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE of the recipe; repeatable.")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Folder or URI for checkpoints.")] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    simulate_gpus: Annotated[
+        int | None, typer.Option(min=1, help="Rehearse on N pretend GPUs, on the CPU.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show the sweeps there are.")] = False,
+    delete: Annotated[str | None, typer.Option(help="Remove a sweep for good.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --delete.")] = False,
+) -> None:
+    """Find the best U-Net for your images: trials through Ray Tune, proposals by Optuna, in MLflow.
+
+    Exit codes: 0 at least one trial completed, 1 none did, 2 a mistake, 130 interrupted.
+    """
+    with exit_codes():
+        if list_:
+            _list(tracking_uri)
+        elif delete is not None:
+            _delete(tracking_uri, delete, yes)
+        else:
+            changes = _changes(
+                set_ or [],
+                {
+                    "budget.gpus_per_trial": gpus_per_trial,
+                    "budget.cpus_per_trial": cpus_per_trial,
+                    "budget.trials": trials,
+                    "budget.max_concurrent": max_concurrent,
+                    "budget.time": time_budget,
+                    "epochs": epochs,
+                },
+            )
+            options = Options(
+                recipe, changes, data, name, seed, gpus, simulate_gpus, tracking_uri, storage, address
+            )
+            plan = plan_sweep(options)
+            if dry_run:
+                Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
+            else:
+                sys.exit(_run(plan))
+
+
+def _run(plan: Plan) -> int:
+    """Run the planned sweep to its end; returns the exit code."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("looking at the data")
+        prepared = prepare(
+            plan,
+            lambda what, done, total: progress.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    for notice in prepared.notices:
+        console.print(f"note: {notice}", style="yellow")
+    sweep = Sweep(prepared)
+    placement = plan.placement
+    view = SweepView(
+        plan.name,
+        sweep.tally,
+        device="GPU" if placement.gpus else "CPU",
+        devices_per_trial=placement.gpus_per_trial or placement.cpus_per_trial,
+        trials_url=sweep.tracker.trials_url(),
+        simulated=placement.simulated,
+    )
+    with view:
+        reason = sweep.run(view)
+    view.finish(reason, _next_commands(plan, sweep))
+    if reason == "interrupted":
+        return INTERRUPTED
+    return DONE if sweep.tally.count(COMPLETED) else FAILED
+
+
+def _next_commands(plan: Plan, sweep: Sweep) -> list[tuple[str, str]]:
+    commands = [
+        ("see the trials", "make ui"),
+        ("  table", sweep.tracker.trials_url()),
+        ("  charts", sweep.tracker.trials_url(charts=True)),
+    ]
+    if sweep.tally.ranking:
+        best = plan.storage.local_copy(sweep.tally.ranking[0].id) / BEST
+        commands.append(("use the best model", f"python -c \"import unetexp; unetexp.load('{best}')\""))
+    return commands
+
+
+def _list(tracking_uri: str | None) -> None:
+    store = open_existing(tracking_uri)
+    rows = sweep_rows(store) if store else []
+    console = Console(highlight=False)
+    console.print(sweep_table(rows) if rows else "There are no sweeps yet.")
+
+
+def _delete(tracking_uri: str | None, name: str, yes: bool) -> None:
+    store = open_existing(tracking_uri)
+    if store is None:
+        raise ConfigError(f"--delete {name}: there are no sweeps yet.")
+    what = check_deletable(store, name)
+    if not yes and not typer.confirm(f"Remove {what}?"):
+        raise typer.Exit(DONE)
+    delete_sweep(store, name)
+    Console(highlight=False, markup=False).print(f"removed {name}")
+
+
+def _changes(assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:
+    """The `--set` assignments and the flags that were given, as dotted changes."""
+    changes = parse_assignments(assignments)
+    for path, value in flags.items():
+        if value is not None:
+            if path in changes:
+                raise ConfigError(f"{path} is given twice: by its flag and by --set.")
+            changes[path] = value
+    return changes

@@ -1,0 +1,137 @@
+"""A sweep that has been checked whole and not been started: what `--dry-run` prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.hardware import Placement, place
+from sweeps.recipe import Recipe, load_recipe
+from sweeps.rungs import milestones
+from sweeps.storage import Storage
+from sweeps.store import PROJECT_ROOT, check_tracking, public_uri
+from sweeps.tracking import check_name
+
+SWEEPS = PROJECT_ROOT / "sweep_runs"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    recipe: str = "quickstart"
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths of the recipe
+    data: str | None = None
+    name: str | None = None
+    seed: int = 0
+    gpus: int | None = None
+    simulate_gpus: int | None = None
+    tracking_uri: str | None = None
+    storage: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a sweep needs to start."""
+
+    name: str
+    recipe: Recipe
+    seed: int
+    placement: Placement
+    tracking_uri: str
+    storage: Storage
+    address: str | None = None  # of a running Ray cluster; None starts one on this machine
+
+    @property
+    def control(self) -> Path:
+        """Where the driver keeps the ledger: with the trials, or here if those are far away."""
+        return SWEEPS / self.name if self.storage.is_remote else Path(self.storage.root)
+
+
+def plan_sweep(options: Options) -> Plan:
+    """Check everything that can be checked without data, weights or Ray; nothing is made."""
+    recipe = load_recipe(options.recipe, options.changes, options.data)
+    recipe = _seeded(recipe, options.seed)
+    name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_name(name)
+    return Plan(
+        name=name,
+        recipe=recipe,
+        seed=options.seed,
+        placement=place(recipe.budget, options.gpus, options.simulate_gpus),
+        tracking_uri=check_tracking(options.tracking_uri),
+        storage=Storage(storage_root(options.storage, name)),
+        address=options.address,
+    )
+
+
+def storage_root(place: str | None, name: str) -> str:
+    """The sweep's own place below `--storage`, absolute."""
+    if place is not None and "://" in place:
+        return f"{place.rstrip('/')}/{name}"
+    return str((Path(place).expanduser().absolute() if place else SWEEPS) / name)
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    return recipe.model_copy(update={"base": recipe.base.model_copy(update={"seed": seed})})
+
+
+def describe(plan: Plan) -> str:
+    """The whole plan in words."""
+    recipe, budget = plan.recipe, plan.recipe.budget
+    searched = [
+        f"  {path}: {dimension.words()}{_condition(dimension.when)}"
+        for path, dimension in recipe.space.items()
+    ]
+    points = [f"  {', '.join(f'{p}={v}' for p, v in point.items())}" for point in recipe.points]
+    lines = [
+        f"Sweep {plan.name}" + (" (simulated)" if plan.placement.simulated else ""),
+        recipe.description,
+        "",
+        "Base configuration",
+        *("  " + line for line in yaml.safe_dump(recipe.base.tree(), sort_keys=False).splitlines()),
+        "",
+        "Search space",
+        *(searched or ["  nothing is searched"]),
+        *(["", "Tried first", *points] if points else []),
+        "",
+        "Budget",
+        f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
+        f"  {f'at most {budget.time}' if budget.time else 'no limit of time'}",
+        f"  {_stopping(recipe)}",
+        f"  {plan.placement.words()}",
+        "",
+        "Places",
+        f"  tracking: {public_uri(plan.tracking_uri)}",
+        f"  storage:  {plan.storage.root}",
+    ]
+    return "\n".join(lines)
+
+
+def _condition(when: Mapping[str, Any]) -> str:
+    conditions = [
+        f"{path} is {' or '.join(map(str, wanted)) if isinstance(wanted, list) else wanted}"
+        for path, wanted in when.items()
+    ]
+    return f" (when {' and '.join(conditions)})" if conditions else ""
+
+
+def _stopping(recipe: Recipe) -> str:
+    if not recipe.asha.enabled:
+        return "no early stopping"
+    epochs = recipe.base.epochs
+    grace = recipe.asha.grace(epochs)
+    rungs = milestones(grace, epochs, recipe.asha.reduction_factor)
+    if not rungs:
+        return f"no early stopping: the grace of {grace} epochs is the whole run"
+    listed = ", ".join(map(str, rungs))
+    return (
+        f"early stopping (ASHA) after epoch {listed}: a trial goes on if it is among the best "
+        f"1/{recipe.asha.reduction_factor:g} so far"
+    )

@@ -1,0 +1,123 @@
+"""The sweep's events on their way to MLflow, behind the sweep's back.
+
+A thread of the driver takes the events in order, so trials never wait for the tracking store. A
+store that does not answer is tried again until it does; nothing is dropped or written twice,
+because the tracker writes an epoch once.
+"""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeps.ledger import Event
+from sweeps.recipe import Recipe
+from sweeps.storage import Storage
+from sweeps.tracking import Tracker
+from unetexp.component import flatten
+from unetexp.experiment import BEST, OVERLAY, best_figures, has_model
+from unetexp.pictures import draw_confusion
+
+_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+KEPT_CHECKPOINTS = 3
+
+
+class Publisher:
+    """Feeds a tracker with the conductor's events, in a thread of its own."""
+
+    def __init__(
+        self, tracker: Tracker, storage: Storage, recipe: Recipe, complain: Callable[[str], None]
+    ) -> None:
+        self._tracker, self._storage, self._recipe = tracker, storage, recipe
+        self._complain = complain
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event in; returns at once."""
+        self._events.put(event)
+
+    def close(self, patience_s: float) -> bool:
+        """Wait until everything has arrived; False when `patience_s` ran out before."""
+        self._events.put(None)
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (event := self._events.get()) is not None:
+            self._deliver(event)
+
+    def _deliver(self, event: Event) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._write(event)
+                if attempt:
+                    self._complain("the tracking store answers again")
+                return
+            except Exception:
+                if attempt == 0:
+                    reason = traceback.format_exc().strip().splitlines()[-1]
+                    self._complain(f"the tracking store does not take an event, trying on: {reason}")
+                self._closing.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+                attempt += 1
+
+    def _write(self, event: Event) -> None:
+        match event["event"]:
+            case "trial":
+                params = flatten(self._recipe.config(event["values"]).tree())
+                self._tracker.start_trial(
+                    event["trial"], f"{self._recipe.name}-{event['trial']}", params
+                )
+            case "epoch":
+                metrics = {n: v for n, v in event["metrics"].items() if n != "epoch"}
+                self._tracker.log_epoch(event["trial"], event["epoch"], metrics, event["at"])
+            case "end":
+                self._log_results(event["trial"])
+                self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
+                if event["reason"] != "interrupted":
+                    self._storage.forget_resume_state(event["trial"])
+            case "best":
+                for trial in event["trials"]:
+                    self._tracker.log_checkpoint(trial, self._storage.local_copy(trial) / BEST)
+
+    def _log_results(self, trial: str) -> None:
+        """Config, overlay grid, confusion matrix and per-class table of the trial's best epoch."""
+        folder = self._storage.local_copy(trial)
+        if not has_model(folder):
+            return
+        figures = best_figures(folder)
+        self._tracker.log_image(trial, folder / BEST / OVERLAY, "val/overlay", figures["epoch"])
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch)
+            (place / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
+            (place / OVERLAY).write_bytes((folder / BEST / OVERLAY).read_bytes())
+            draw_confusion(
+                place / "confusion_matrix.png", figures["confusion"], figures["classes"]
+            )
+            per_class(figures).to_csv(place / "per_class.csv", index=False)
+            self._tracker.log_artifacts(trial, place)
+
+
+def per_class(figures: dict[str, Any]) -> pd.DataFrame:
+    """A row a class: IoU, Dice, and pixels that are it, that were taken for it."""
+    confusion = pd.DataFrame(figures["confusion"])
+    metrics = figures["metrics"]
+    return pd.DataFrame(
+        {
+            "class": figures["classes"],
+            "iou": [metrics[f"val/iou/{name}"] for name in figures["classes"]],
+            "dice": [metrics[f"val/dice/{name}"] for name in figures["classes"]],
+            "true_pixels": confusion.sum(axis=1),
+            "predicted_pixels": confusion.sum(axis=0),
+        }
+    )

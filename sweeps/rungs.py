@@ -1,0 +1,50 @@
+"""Asynchronous successive halving (ASHA): which trials are not worth their remaining epochs.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in Ray Tune's
+stopping form: a trial that reaches a rung is compared with those that reached it before, and
+stops when it is below their best 1/reduction_factor. Unlike Ray's own scheduler the rungs follow
+from the order of the results alone (no random brackets, no NaN let through), so that they can be
+rebuilt by playing the record again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+
+class Rungs:
+    """The scores that trials had at each milestone, in epochs."""
+
+    def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
+        self.reduction_factor = reduction_factor
+        self.scores: dict[int, dict[str, float]] = {
+            milestone: {} for milestone in milestones(grace_epochs, max_epochs, reduction_factor)
+        }
+
+    def admits(self, trial: str, epoch: int, score: float) -> bool:
+        """Record the score if `epoch` is a rung; False when the trial should stop there."""
+        rung = self.scores.get(epoch)
+        if rung is None or trial in rung:
+            return True
+        cutoff = self._cutoff(rung.values())
+        rung[trial] = score
+        return score >= cutoff
+
+    def _cutoff(self, scores: Iterable[float]) -> float:
+        recorded = list(scores)
+        if not recorded:
+            return -math.inf
+        return float(np.percentile(recorded, (1 - 1 / self.reduction_factor) * 100))
+
+
+def milestones(grace_epochs: int, max_epochs: int, reduction_factor: float) -> list[int]:
+    """The epochs of the rungs: grace, grace x factor, ... below the last epoch."""
+    found = []
+    milestone = float(grace_epochs)
+    while round(milestone) < max_epochs:
+        found.append(round(milestone))
+        milestone *= reduction_factor
+    return found

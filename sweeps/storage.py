@@ -1,0 +1,102 @@
+"""Where a sweep's trials keep their files: a folder every node sees, or a URI such as S3's.
+
+With a folder trials write straight into it. With a URI they write to a local scratch folder that
+is copied to and from the URI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyarrow import fs
+
+from unetexp.errors import UserError
+
+
+@dataclass
+class TrialFolder:
+    """A trial's folder on this machine; `publish` makes its present content lasting."""
+
+    path: Path
+    remote: str | None = None
+
+    def publish(self) -> None:
+        if self.remote is not None:
+            fs.copy_files(str(self.path), self.remote)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The place of one sweep's files."""
+
+    root: str  # an absolute path or a URI
+    scratch: str = field(default_factory=tempfile.gettempdir)
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.root
+
+    @contextmanager
+    def trial_folder(self, trial: str) -> Iterator[TrialFolder]:
+        """The trial's folder for writing; it is fetched first where the storage is remote."""
+        if not self.is_remote:
+            yield TrialFolder(Path(self.root) / "trials" / trial)
+            return
+        with tempfile.TemporaryDirectory(dir=self.scratch) as scratch:
+            folder = TrialFolder(Path(scratch), f"{self.root}/trials/{trial}")
+            self._fetch(f"trials/{trial}", folder.path)
+            yield folder
+            folder.publish()
+
+    def local_copy(self, trial: str) -> Path:
+        """The trial's files for reading, on this machine."""
+        if not self.is_remote:
+            return Path(self.root) / "trials" / trial
+        copy = Path(self.scratch) / "unetexp-trials" / Path(self.root).name / trial
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        self._fetch(f"trials/{trial}", copy)
+        return copy
+
+    def forget_resume_state(self, trial: str) -> None:
+        """Remove what only a trial that goes on would need; the best model stays."""
+        if not self.is_remote:
+            for folder in (Path(self.root) / "trials" / trial).glob("epoch-*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+        system, path = fs.FileSystem.from_uri(self.root)
+        below = fs.FileSelector(f"{path}/trials/{trial}", allow_not_found=True)
+        for info in system.get_file_info(below):
+            if info.base_name.startswith("epoch-"):
+                system.delete_dir(info.path)
+
+    def _fetch(self, below: str, folder: Path) -> None:
+        system, path = fs.FileSystem.from_uri(self.root)
+        if system.get_file_info(f"{path}/{below}").type == fs.FileType.Directory:
+            fs.copy_files(f"{path}/{below}", str(folder), source_filesystem=system)
+
+    def require_writable(self) -> None:
+        """Write and remove a file; UserError names the place and what went wrong."""
+        try:
+            if self.is_remote:
+                system, path = fs.FileSystem.from_uri(self.root)
+                system.create_dir(path, recursive=True)
+                with system.open_output_stream(f"{path}/.writable") as stream:
+                    stream.write(b"yes")
+                system.delete_file(f"{path}/.writable")
+            else:
+                folder = Path(self.root)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with tempfile.TemporaryFile(dir=folder):
+                    os.utime(folder)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"storage {self.root}: it cannot be written to ({error}). Choose another place "
+                "with --storage."
+            ) from None

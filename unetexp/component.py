@@ -1,0 +1,216 @@
+"""The base of all configured parts, and the tree of mappings that describes them.
+
+A part is a frozen, keyword-only pydantic model: its fields are its hyperparameters, and `kind`,
+where a family has several, is its name in YAML. A configuration is a nested mapping; a dotted
+path (`loss.gamma`) names one value in it. Everything wrong with one is a `ConfigError` that
+lists every fault with its path, the value given and the choices.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from unetexp.errors import ConfigError, did_you_mean, not_a_choice
+
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+
+class Component(BaseModel):
+    """A configured part: immutable, compared by value, unknown fields refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    def tree(self) -> Tree:
+        """The part as plain data (str, int, float, bool, None, list, dict): YAML and JSON safe."""
+        return self.model_dump(mode="json")
+
+
+def decode(kind_of: type[T] | Any, tree: object, where: str = "") -> T:
+    """Build a part, or one of a union of parts, from plain data.
+
+    `where` is put in front of the paths in messages. Raises ConfigError naming every fault.
+    """
+    try:
+        part: T = TypeAdapter(kind_of).validate_python(tree)
+    except ValidationError as error:
+        faults = [_sentence(kind_of, fault, where) for fault in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(faults))) from None
+    return part
+
+
+def components_in(annotation: Any) -> list[type[Component]]:
+    """The part classes an annotation admits: through Annotated, Optional and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, Component):
+        return [annotation]
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return components_in(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [part for arg in get_args(annotation) for part in components_in(arg)]
+    return []
+
+
+def kinds_of(annotation: Any) -> list[str]:
+    """The `kind` names of the parts an annotation admits, in the union's order."""
+    parts = components_in(annotation)
+    return [part.model_fields["kind"].default for part in parts if "kind" in part.model_fields]
+
+
+def fields_at(root: Any, path: str) -> list[tuple[type[Component], FieldInfo]]:
+    """Every field that the dotted `path` can mean below `root`, with the part it belongs to.
+
+    More than one where the parts of a union share the name. Raises ConfigError for a path that
+    no part has, with the nearest name.
+    """
+    annotations: list[Any] = [root]
+    found: list[tuple[type[Component], FieldInfo]] = []
+    done: list[str] = []
+    for name in path.split("."):
+        parts = [part for annotation in annotations for part in components_in(annotation)]
+        found = [(part, part.model_fields[name]) for part in parts if name in part.model_fields]
+        if not found:
+            known = list(dict.fromkeys(field for part in parts for field in part.model_fields))
+            full = ".".join([*done, name])
+            if not known:
+                raise ConfigError(f"{path}: {'.'.join(done)} is a value and has nothing below it.")
+            hint = did_you_mean(name, known)
+            raise ConfigError(
+                f"{full}: there is no such setting.{hint} "
+                f"{'.'.join(done) or 'The configuration'} has: {', '.join(known)}"
+            )
+        done.append(name)
+        annotations = [field.annotation for _, field in found]
+    return found
+
+
+def choices_of(annotation: Any) -> list[Any]:
+    """The values a Literal annotation admits (through Optional), else an empty list."""
+    origin = get_origin(annotation)
+    if origin is typing.Literal:
+        return list(get_args(annotation))
+    if origin in (Union, types.UnionType, Annotated):
+        return [c for arg in get_args(annotation) for c in choices_of(arg)]
+    return []
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> value for every leaf of a nested mapping; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def override(root: Any, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """`tree` with the dotted `changes` put in; `tree` itself stays as it is.
+
+    A change of a part's `kind` keeps the fields that the new kind has too and drops the others.
+    """
+    result = copy.deepcopy(dict(tree))
+    for path in sorted(changes, key=lambda p: (not p.endswith(".kind"), p.count("."))):
+        fields_at(root, path)
+        *parents, name = path.split(".")
+        node = result
+        for parent in parents:
+            node = _child(node, parent, path)
+        if name == "kind" and node.get("kind") != changes[path]:
+            _keep_shared_fields(root, parents, node, changes[path])
+        node[name] = copy.deepcopy(changes[path])
+    return result
+
+
+def _child(node: Tree, name: str, path: str) -> Tree:
+    child = node.get(name)
+    if child is None:
+        child = node[name] = {}
+    if not isinstance(child, dict):
+        raise ConfigError(f"{path}: {name} is set to {child!r}, which has nothing below it.")
+    return child
+
+
+def _keep_shared_fields(root: Any, parents: list[str], node: Tree, kind: object) -> None:
+    owner = fields_at(root, ".".join(parents))
+    for _, field in owner:
+        for part in components_in(field.annotation):
+            if "kind" in part.model_fields and part.model_fields["kind"].default == kind:
+                for name in set(node) - set(part.model_fields):
+                    del node[name]
+
+
+def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
+    """One pydantic fault as a sentence with the user's path, the value got and the choices."""
+    path, part = _user_path(root, fault["loc"])
+    full = ".".join(filter(None, [where, *path])) or "configuration"
+    given, context = fault["input"], fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":
+            known = list(part.model_fields) if part else []
+            return (
+                f"{full}: there is no such setting.{did_you_mean(path[-1], known)} "
+                f"Known here: {', '.join(known)}"
+            )
+        case "union_tag_invalid":
+            expected = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
+            return not_a_choice(f"{full}.kind", context["tag"], expected)
+        case "union_tag_not_found":
+            return f"{full}: no `kind` is given. Choices: {', '.join(_kinds_at(root, path))}"
+        case "literal_error" if part is not None:
+            choices = choices_of(part.model_fields[path[-1]].annotation)
+            return not_a_choice(full, given, choices)
+        case "missing":
+            return f"{full}: a value is needed and none is given."
+        case "value_error":
+            return f"{full}: {context['error']}" if path else str(context["error"])
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{full}: {given!r} is out of range or of the wrong type: {message}."
+
+
+def _user_path(
+    root: Any, loc: tuple[int | str, ...]
+) -> tuple[list[str], type[Component] | None]:
+    """A fault's path as the user wrote it (pydantic adds a union's tag), and the part it is in."""
+    path: list[str] = []
+    annotation, part = root, None
+    for step in loc:
+        if get_origin(annotation) in (dict, list, tuple):
+            path.append(str(step))
+            annotation, part = get_args(annotation)[-1], None
+            continue
+        parts = components_in(annotation)
+        tagged = [p for p in parts if "kind" in p.model_fields]
+        chosen = [p for p in tagged if p.model_fields["kind"].default == step]
+        if len(parts) > 1 and chosen:
+            annotation = chosen[0]
+            continue
+        if isinstance(step, str) and step.startswith(("function-", "constrained-", "nullable")):
+            continue
+        if len(parts) == 1:
+            part = parts[0]
+            field = part.model_fields.get(str(step))
+            annotation = field.annotation if field else None
+            path.append(str(step))
+        elif path and not parts and not isinstance(step, int):
+            continue  # pydantic names the member of a plain union here: not part of the path
+        else:
+            path.append(str(step))
+    return path, part
+
+
+def _kinds_at(root: Any, path: list[str]) -> Iterator[str]:
+    annotations = [field.annotation for _, field in fields_at(root, ".".join(path))] if path else [root]
+    for annotation in annotations:
+        yield from kinds_of(annotation)

@@ -1,0 +1,155 @@
+"""The cache of decoded data sets: one folder a fingerprint, complete or absent.
+
+    <cache folder>/<fingerprint>/index.json                    written last
+    <cache folder>/<fingerprint>/<split>.images, <split>.masks
+
+The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
+folder beside its place and renamed into it; whoever loses a race uses the winner's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetexp.data.dataset import Dataset, Split, SplitTable
+from unetexp.errors import DataError
+
+CACHE_VARIABLE = "UNETEXP_CACHE"
+FORMAT = 1
+_INDEX = "index.json"
+_STALE_S = 24 * 3600
+
+
+class Index(BaseModel):
+    """All of a decoded data set but its pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    fingerprint: str
+    class_names: tuple[str, ...]
+    channels: int
+    bits: int
+    image_max: int
+    notes: tuple[str, ...]
+    split_record: dict[str, Any]
+    splits: dict[str, SplitTable]
+
+
+def cache_folder() -> Path:
+    """Where decoded data sets are kept on this machine."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return (
+        Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("unetexp")
+    )
+
+
+def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
+    """The data set of `fingerprint`; `build(scratch folder)` writes it where there is none.
+
+    Raises DataError where the cache folder cannot be written, and what `build` raises.
+    """
+    place = cache_folder() / fingerprint
+    index = _read_index(place)
+    if index is None:
+        with explained_write_errors():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(place.with_suffix(".lock")):
+                index = _read_index(place) or _build(place, build)
+    splits = {
+        name: Split(place, name, table, index.channels, index.bits)
+        for name, table in index.splits.items()
+    }
+    return Dataset(
+        fingerprint=fingerprint,
+        class_names=index.class_names,
+        channels=index.channels,
+        image_max=index.image_max,
+        notes=index.notes,
+        splits=splits,
+        split_record=index.split_record,
+    )
+
+
+@contextmanager
+def explained_write_errors() -> Iterator[None]:
+    """Turn what the file system says about the cache folder into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {cache_folder()} cannot be used: {error.strerror or error}. "
+            f"Free or allow space there, or set {CACHE_VARIABLE} to a writable folder."
+        ) from error
+
+
+def _build(place: Path, build: Callable[[Path], Index]) -> Index:
+    _remove_stale(place)
+    scratch = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
+    scratch.mkdir()
+    try:
+        index = build(scratch)
+        (scratch / _INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+        _sync(scratch)
+        return _put_in_place(scratch, place, index)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put_in_place(scratch: Path, place: Path, index: Index) -> Index:
+    if place.exists():
+        winner = _read_index(place)  # from a node whose lock this one does not see
+        if winner is not None:
+            return winner
+        torn = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
+        place.rename(torn)
+        shutil.rmtree(torn, ignore_errors=True)
+    try:
+        scratch.rename(place)
+    except OSError:
+        winner = _read_index(place)
+        if winner is None:
+            raise
+        return winner
+    return index
+
+
+def _read_index(place: Path) -> Index | None:
+    """The index of a complete data set, None where anything about it is not as it must be."""
+    try:
+        index = Index.model_validate_json((place / _INDEX).read_bytes())
+        if index.format != FORMAT or index.fingerprint != place.name:
+            return None
+        for name, table in index.splits.items():
+            images, masks = place / f"{name}.images", place / f"{name}.masks"
+            if images.stat().st_size != table.image_sizes().sum():
+                return None
+            if masks.stat().st_size != table.mask_sizes().sum():
+                return None
+    except (OSError, ValidationError):
+        return None
+    return index
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove what a killed build of the same data set left behind."""
+    for scratch in place.parent.glob(f"{place.name}.building-*"):
+        if time.time() - scratch.stat().st_mtime > _STALE_S:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

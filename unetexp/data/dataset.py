@@ -1,0 +1,204 @@
+"""Decoded images and masks as trials see them: memory-mapped, picklable, cheap to cut from.
+
+A split lies in two flat files of a cache folder, `<split>.images` (each image C H W, at its own
+size, depth and channels) and `<split>.masks` (each H W, one byte a pixel), in the order of its
+table. What differs between the images of a set is made alike on the way out.
+
+C channels, K classes, H W image size, h w window size in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from unetexp.data.pairs import Labels, Pixels
+from unetexp.errors import DataError
+from unetexp.labels import VOID
+
+DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its mask, at their own size."""
+
+    name: str
+    image: Tensor  # (C, H, W) uint8 or uint16
+    mask: Tensor  # (H, W) uint8, 255 void
+
+
+class SplitTable(BaseModel):
+    """Where each sample of a split lies, and what the split holds; one entry a sample."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...]
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    channels: tuple[int, ...]  # as stored: 1 or 3
+    bits: tuple[int, ...]  # as stored: 8 or 16
+    class_pixels: tuple[int, ...]  # K counts over the split
+    void_pixels: int
+
+    def mask_sizes(self) -> npt.NDArray[np.int64]:
+        """Bytes of each mask, which are its pixels."""
+        return np.array(self.heights, np.int64) * np.array(self.widths, np.int64)
+
+    def image_sizes(self) -> npt.NDArray[np.int64]:
+        """Bytes of each image."""
+        channels, bits = np.array(self.channels, np.int64), np.array(self.bits, np.int64)
+        return self.mask_sizes() * channels * (bits // 8)
+
+
+class Split:
+    """The samples of one split: `len(split)`, `split[i]`, `split.window(...)`.
+
+    Holds no pixels itself. Pickles as a path and a table; the files are mapped on first use in
+    whatever process it is in.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, table: SplitTable, channels: int, bits: int
+    ) -> None:
+        """`channels` and `bits` are what every sample is given out as."""
+        self.names = table.names
+        self.shapes = tuple(zip(table.heights, table.widths, strict=True))
+        self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
+        self.void_pixels = table.void_pixels
+        self._folder, self._name, self._table = folder, name, table
+        self._channels, self._bits = channels, bits
+        self._open_files()
+
+    def _open_files(self) -> None:
+        self._image_starts = _starts(self._table.image_sizes())
+        self._mask_starts = _starts(self._table.mask_sizes())
+        self._image_bytes: Labels | None = None
+        self._mask_bytes: Labels | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Split, (self._folder, self._name, self._table, self._channels, self._bits)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = self._checked(index)
+        image, mask = self.window(index, 0, 0, *self.shapes[index])
+        return Sample(self.names[index], image, mask)
+
+    def window(
+        self, index: int, top: int, left: int, height: int, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Image (C, h, w) and mask (h, w) of a window, which may reach outside the image.
+
+        `top` and `left` may be negative. Outside, the image is 0 and the mask void.
+        """
+        index = self._checked(index)
+        stored_image, stored_mask = self._stored(index)
+        rows, target_rows = _overlap(top, height, stored_mask.shape[0])
+        columns, target_columns = _overlap(left, width, stored_mask.shape[1])
+        image = np.zeros(
+            (self._channels, height, width), np.uint8 if self._bits == 8 else np.uint16
+        )
+        mask = np.full((height, width), VOID, np.uint8)
+        scale = DEPTH_STEP if self._bits > self._table.bits[index] else 1
+        image[:, target_rows, target_columns] = stored_image[:, rows, columns]
+        if scale != 1:
+            image *= np.uint16(scale)
+        mask[target_rows, target_columns] = stored_mask[rows, columns]
+        return torch.from_numpy(image), torch.from_numpy(mask)
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self._name} has {len(self)} samples, there is no number {index}")
+        return index % len(self)
+
+    def _stored(self, index: int) -> tuple[Pixels, Labels]:
+        """The image (C, H, W) and mask (H, W) as views of the mapped files."""
+        if self._image_bytes is None or self._mask_bytes is None:
+            self._image_bytes = _mapped(self._folder / f"{self._name}.images")
+            self._mask_bytes = _mapped(self._folder / f"{self._name}.masks")
+        height, width = self.shapes[index]
+        image = self._image_bytes[self._image_starts[index] : self._image_starts[index + 1]]
+        mask = self._mask_bytes[self._mask_starts[index] : self._mask_starts[index + 1]]
+        pixels: Pixels = image if self._table.bits[index] == 8 else image.view(np.uint16)
+        shape = (self._table.channels[index], height, width)
+        return pixels.reshape(shape), mask.reshape(height, width)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and masks in splits `train`, `val` and, where there is one, `test`."""
+
+    fingerprint: str
+    class_names: tuple[str, ...]
+    channels: int  # 1 where all images are grey, else 3
+    image_max: int  # the pixel value that means 1.0
+    notes: tuple[str, ...]  # what the user should hear about the data
+    splits: Mapping[str, Split]
+    split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits came about
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self.splits:
+            raise DataError(f"The data has no {name!r} split. It has: {', '.join(self.splits)}.")
+        return self.splits[name]
+
+    def summary(self) -> dict[str, Any]:
+        """What a run records about its data, as JSON-safe values."""
+        return {
+            "fingerprint": self.fingerprint,
+            "classes": list(self.class_names),
+            "channels": self.channels,
+            "image_max": self.image_max,
+            "split": dict(self.split_record),
+            "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
+            "notes": list(self.notes),
+        }
+
+    def _split_summary(self, split: Split) -> dict[str, Any]:
+        heights, widths = zip(*split.shapes, strict=True)
+        pixels = int(split.class_pixels.sum()) + split.void_pixels
+        fractions = zip(self.class_names, (split.class_pixels / pixels).tolist(), strict=True)
+        return {
+            "images": len(split),
+            "height_px": [min(heights), max(heights)],
+            "width_px": [min(widths), max(widths)],
+            "class_fractions": dict(fractions),
+            "void_fraction": split.void_pixels / pixels,
+            "names_sha256": hashlib.sha256("\n".join(split.names).encode()).hexdigest(),
+        }
+
+
+def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _overlap(start: int, length: int, extent: int) -> tuple[slice, slice]:
+    """The part of [start, start + length) inside [0, extent), and where it lies in the window."""
+    first = min(max(start, 0), extent)
+    last = max(min(start + length, extent), first)
+    return slice(first, last), slice(first - start, last - start)
+
+
+def _mapped(path: Path) -> Labels:
+    try:
+        return np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError):
+        raise DataError(
+            f"{path}: the decoded images are gone or torn. Start again: they are rebuilt."
+        ) from None

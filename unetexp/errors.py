@@ -1,0 +1,53 @@
+"""The error tree. Every message says what was given, what is allowed and what to do.
+
+`UserError` and what is below it are the user's mistakes: a command prints the message alone
+and exits with 2. Every class takes one finished message, so that all of them survive pickling
+on the way from a worker to the driver.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnetexpError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class UserError(UnetexpError, ValueError):
+    """Something the user can put right."""
+
+
+class ConfigError(UserError):
+    """A key, a choice or a value in a configuration, a recipe or on the command line."""
+
+
+class DataError(UserError):
+    """Something about the images or masks."""
+
+
+class WeightsUnavailableError(UserError):
+    """Pretrained weights were asked for and cannot be had."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, torn, or not one of ours."""
+
+
+class NonFiniteLossError(UnetexpError, ArithmeticError):
+    """A loss became NaN or infinite; the message names the metric, the epoch and the step."""
+
+
+def did_you_mean(given: object, choices: Iterable[object]) -> str:
+    """` Did you mean 'x'?` for the choice nearest to `given`, or an empty string."""
+    near = difflib.get_close_matches(str(given), [str(c) for c in choices], n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def not_a_choice(where: str, given: object, choices: Iterable[object]) -> str:
+    """The sentence for a name that is not among `choices`: nearest name first, then all of them."""
+    names = [str(c) for c in choices]
+    return f"{where}: {given!r} is not a choice.{did_you_mean(given, names)} Choices: " + (
+        ", ".join(names) or "none"
+    )

@@ -1,0 +1,107 @@
+"""One experiment in one folder: trained, checkpointed, its best model kept.
+
+    FOLDER/config.yaml         the whole configuration
+    FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png
+    FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from unetexp.archive import CONFIG, save_model
+from unetexp.config import TrainConfig
+from unetexp.data import Dataset
+from unetexp.errors import CheckpointError
+from unetexp.folders import recover, replacing
+from unetexp.loop import EpochReport, fit
+from unetexp.pictures import fixed_images, overlay_grid
+from unetexp.state import Checkpoints, TrainState
+
+log = logging.getLogger(__name__)
+
+BEST, METRICS, OVERLAY = "best", "metrics.json", "overlay.png"
+
+
+class Experiment:
+    """A training run that lives in `folder` and goes on from what it finds there."""
+
+    def __init__(
+        self, config: TrainConfig, data: Dataset, folder: Path, device: torch.device
+    ) -> None:
+        """Raises CheckpointError where `folder` holds another experiment."""
+        self.config, self.data, self.folder = config, data, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder / "config.yaml", config)
+        self._checkpoints = Checkpoints(
+            folder, {"config": config.tree(), "data": data.fingerprint}
+        )
+        self.state = TrainState(config, data, device)
+        recover(folder / BEST)
+        for sentence in self._checkpoints.load_latest(self.state):
+            log.warning(sentence)
+
+    def run(self, workers: int = 0) -> Iterator[EpochReport]:
+        """Train to the end, yielding after each epoch.
+
+        The best model is on disk before its epoch is yielded; the resume state is written after,
+        so that no checkpoint is ever ahead of what the caller has seen.
+        """
+        fixed = fixed_images(len(self.data["val"]))
+        reports = fit(
+            self.config, self.data, self.state, workers=workers, keep_predictions=fixed
+        )
+        for report in reports:
+            if report.improved:
+                self._save_best(report)
+            yield report
+            if report.epoch < self.config.epochs:
+                self._checkpoints.save(self.state)
+        self.forget_resume_state()
+
+    def forget_resume_state(self) -> None:
+        """Remove what only a continued run would need."""
+        self._checkpoints.clear()
+
+    def _save_best(self, report: EpochReport) -> None:
+        with replacing(self.folder / BEST) as scratch:
+            save_model(
+                scratch, self.state.evaluated_model, self.config, self.data, report.epoch
+            )
+            figures = {
+                "epoch": report.epoch,
+                "metrics": report.metrics,
+                "classes": list(self.data.class_names),
+                "confusion": report.evaluation.confusion.tolist(),
+            }
+            (scratch / METRICS).write_text(json.dumps(figures), encoding="utf-8")
+            overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
+
+
+def best_figures(folder: Path) -> dict[str, Any]:
+    """`epoch`, `metrics`, `classes` and `confusion` of the best epoch of the run in `folder`."""
+    figures = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
+    assert isinstance(figures, dict)
+    return figures
+
+
+def has_model(folder: Path) -> bool:
+    """Whether the run in `folder` has written a best model."""
+    return (folder / BEST / CONFIG).is_file()
+
+
+def _claim(path: Path, config: TrainConfig) -> None:
+    text = yaml.safe_dump(config.tree(), sort_keys=False)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise CheckpointError(
+            f"{path.parent} holds an experiment with another configuration: choose another "
+            "folder, or remove that one."
+        )
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,192 @@
+"""Training as a generator: `for report in fit(config, data): ...` yields after every epoch.
+
+The caller reports, saves, tracks and stops. N batch, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from unetexp.batches import TrainBatches, augmented, to_input, whole_images
+from unetexp.config import TrainConfig
+from unetexp.data import Dataset, Split
+from unetexp.device import autocast, memory_format
+from unetexp.unet import freeze_encoder
+from unetexp.errors import NonFiniteLossError
+from unetexp.losses import Loss
+from unetexp.metrics import SegmentationMetrics
+from unetexp.state import TrainState
+from unetexp.weights import Normalization, input_normalization
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+_STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: look at many at once
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one pass over a split."""
+
+    figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
+    confusion: Tensor  # (K, K) int64, rows are the target
+    predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the images asked for
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One finished epoch."""
+
+    epoch: int
+    metrics: dict[str, float]  # flat names: train/loss, val/miou, ...
+    improved: bool
+    evaluation: Evaluation
+
+
+def fit(
+    config: TrainConfig,
+    data: Dataset,
+    state: TrainState,
+    *,
+    workers: int = 0,
+    keep_predictions: Sequence[int] = (),
+) -> Iterator[EpochReport]:
+    """Train from where `state` is to the last epoch, yielding after each.
+
+    `state` is advanced in place and may be saved between two reports. `keep_predictions` are the
+    validation images whose label maps come with the reports. Raises NonFiniteLossError as soon
+    as a loss is NaN or infinite.
+    """
+    loss = loss_for(config.loss, data)
+    normalization = input_normalization(config.encoder, data.channels)
+    batches = TrainBatches(data["train"], config, workers=workers, pin=state.device.type == "cuda")
+    torch.backends.cudnn.benchmark = True  # the crop's size is fixed
+    while state.epoch < config.epochs:
+        started = time.perf_counter()
+        train = train_epoch(config, data, state, batches, loss, normalization)
+        trained = time.perf_counter()
+        evaluation = evaluate(
+            config, data, data["val"], state.evaluated_model, loss, keep=keep_predictions
+        )
+        state.epoch += 1
+        val = {f"val/{name}": value for name, value in evaluation.figures.items()}
+        _require_finite("val/loss", val["val/loss"], state.epoch)
+        clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
+        metrics = {**train, **val, **clock}
+        improved = state.note(metrics, val["val/miou"])
+        yield EpochReport(state.epoch, metrics, improved, evaluation)
+
+
+def train_epoch(
+    config: TrainConfig,
+    data: Dataset,
+    state: TrainState,
+    batches: TrainBatches,
+    loss: LossFunction,
+    normalization: Normalization,
+) -> dict[str, float]:
+    """One pass over the training split; returns train/loss and train/lr."""
+    epoch = state.epoch + 1
+    thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
+    freeze_encoder(state.model, "none" if thawed else config.encoder.freeze)
+    state.model.train()
+    losses: list[Tensor] = []
+    lr = 0.0
+    micro_batches = batches.epoch(epoch)
+    for step in range(batches.steps):
+        lr = _set_learning_rates(config, state, state.epoch + step / batches.steps)
+        total = torch.zeros((), device=state.device)
+        for raw in islice(micro_batches, config.accumulation):
+            images, labels = augmented(
+                raw, data, config.augment.crop_px, normalization, state.device
+            )
+            images = images.contiguous(memory_format=memory_format(config, state.device))
+            with autocast(config, state.device):
+                logits = state.model(images)
+            value = loss(logits, labels) / config.accumulation
+            value.backward()
+            total += value.detach()
+        _step(config, state)
+        losses.append(total)
+        if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == batches.steps:
+            _require_all_finite(losses, epoch)
+    return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
+
+
+@torch.inference_mode()
+def evaluate(
+    config: TrainConfig,
+    data: Dataset,
+    split: Split,
+    model: nn.Module,
+    loss: LossFunction,
+    *,
+    keep: Sequence[int] = (),
+) -> Evaluation:
+    """The figures of `model` on whole images at their own size, the same for every trial."""
+    device = next(model.parameters()).device
+    normalization = input_normalization(config.encoder, data.channels)
+    metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
+    loss_sum = torch.zeros((), device=device)
+    predictions: dict[int, Tensor] = {}
+    model.eval()
+    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size):
+        images = raw_images.to(device, non_blocking=True).float() / data.image_max
+        masks = raw_masks.to(device, non_blocking=True).long()
+        layout = memory_format(config, device)
+        with autocast(config, device):
+            logits = model(to_input(images, normalization).contiguous(memory_format=layout))
+        loss_sum += loss(logits, masks) * len(indices)
+        labels = logits.argmax(dim=1)
+        metrics.update(labels, masks)
+        predictions |= {
+            index: label.to("cpu", torch.uint8)
+            for index, label in zip(indices, labels, strict=True)
+            if index in keep
+        }
+    figures = {name: value for name, value in metrics.compute().items() if name != "absent"}
+    figures["loss"] = float(loss_sum) / len(split)
+    return Evaluation(figures, metrics.confusion_matrix.cpu(), predictions)
+
+
+def loss_for(loss: Loss, data: Dataset) -> LossFunction:
+    """The loss as a function, with balanced class weights counted on the training split."""
+    return loss.with_class_counts(data["train"].class_pixels)
+
+
+def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float) -> float:
+    """Set every group's learning rate for `progress` (finished epochs); returns the base rate."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.schedule.lr(group["base_lr"], progress, config.epochs)
+    return config.schedule.lr(config.optimizer.lr, progress, config.epochs)
+
+
+def _step(config: TrainConfig, state: TrainState) -> None:
+    if config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema:
+        state.ema.update_parameters(state.model)
+
+
+def _require_all_finite(losses: list[Tensor], epoch: int) -> None:
+    values = torch.stack(losses)
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        _require_finite("train/loss", float(values[step]), epoch, step + 1)
+
+
+def _require_finite(metric: str, value: float, epoch: int, step: int | None = None) -> None:
+    if value - value != 0:  # NaN and both infinities
+        where = f"epoch {epoch}" + (f", step {step}" if step else "")
+        raise NonFiniteLossError(
+            f"{metric} became {value} in {where}. Lower optimizer.lr, set clip_norm, or train "
+            "with precision: fp32."
+        )

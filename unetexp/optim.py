@@ -1,0 +1,172 @@
+"""Optimisers, learning-rate schedules, parameter groups and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from unetexp.component import Component
+from unetexp.errors import ConfigError
+
+ParameterGroup = dict[str, Any]
+
+_WARMUP_START = 0.01  # the warm-up's first factor: a first step at 0 would be wasted
+
+
+class AdamW(Component):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="decay a step, times lr")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's running mean")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of its square's running mean")
+
+    def build(self, groups: list[ParameterGroup], fused: bool = False) -> torch.optim.Optimizer:
+        """torch's AdamW on groups from `parameter_groups`; `fused`: one kernel, for GPUs."""
+        return torch.optim.AdamW(
+            groups,
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            weight_decay=self.weight_decay,
+            fused=fused or None,
+        )
+
+
+class SGD(Component):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="L2 penalty added to the gradient")
+    momentum: float = Field(0.9, ge=0, lt=1, description="decay of the velocity; 0: none")
+    nesterov: bool = Field(False, description="look ahead along the velocity")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ConfigError("nesterov is on and momentum is 0: raise momentum or turn it off.")
+        return self
+
+    def build(self, groups: list[ParameterGroup], fused: bool = False) -> torch.optim.Optimizer:
+        """torch's SGD on groups from `parameter_groups`; `fused`: one kernel, for GPUs."""
+        return torch.optim.SGD(
+            groups,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            fused=fused or None,
+        )
+
+
+Optimizer = Annotated[AdamW | SGD, Field(discriminator="kind")]
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, encoder_lr_scale: float = 1.0
+) -> list[ParameterGroup]:
+    """All parameters in up to four groups: encoder or not, with weight decay or without.
+
+    Parameters of `model.encoder` learn at lr * encoder_lr_scale. Biases and the scales of norms
+    (one dimension or none) do not decay. Frozen parameters are in, so that they can thaw later;
+    without a gradient they are never stepped and hold no state. Each group has its rate at
+    schedule factor 1 as `base_lr`.
+    """
+    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = (name.startswith("encoder."), parameter.ndim > 1)
+        members.setdefault(key, []).append(parameter)
+    groups = []
+    for (in_encoder, decays), parameters in sorted(members.items()):
+        rate = lr * encoder_lr_scale if in_encoder else lr
+        decay = weight_decay if decays else 0.0
+        groups.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+    return groups
+
+
+class _WarmedUp(Component):
+    """A schedule after a linear warm-up. Stateless: a resumed run needs only its progress."""
+
+    warmup_epochs: float = Field(
+        0.0, ge=0, le=100_000, description="epochs of linear rise from 1 % of the rate; 0: none"
+    )
+
+    def lr(self, base_lr: float, epoch_progress: float, epochs: int) -> float:
+        """The rate after `epoch_progress` finished epochs, fractions included, of `epochs`."""
+        if epoch_progress < self.warmup_epochs:
+            rise = epoch_progress / self.warmup_epochs
+            return base_lr * (_WARMUP_START + (1 - _WARMUP_START) * rise)
+        left = epochs - self.warmup_epochs
+        done = min((epoch_progress - self.warmup_epochs) / left, 1.0) if left > 0 else 1.0
+        return base_lr * self._factor(done)
+
+    def _factor(self, done: float) -> float:
+        """The factor on the rate at `done`, the share 0..1 of the epochs after the warm-up."""
+        raise NotImplementedError
+
+
+class Cosine(_WarmedUp):
+    """Half a cosine from the full rate to its least (SGDR, arXiv:1608.03983, no restarts)."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_epochs: float = Field(
+        1.0, ge=0, le=100_000, description="epochs of linear rise from 1 % of the rate; 0: none"
+    )
+    min_factor: float = Field(0.0, ge=0, le=1, description="the last rate as a share of the first")
+
+    def _factor(self, done: float) -> float:
+        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * done)) / 2
+
+
+class CosineAnnealing(Component):
+    """torch's CosineAnnealingLR as it is, stepped once an epoch; it rises again after t_max."""
+
+    kind: Literal["cosine_annealing"] = "cosine_annealing"
+    t_max: int = Field(100, ge=1, le=100_000, description="epochs from the highest rate to eta_min")
+    eta_min: float = Field(0.0, ge=0, le=10, description="the lowest learning rate")
+
+    def lr(self, base_lr: float, epoch_progress: float, epochs: int) -> float:
+        """The rate after `epoch_progress` finished epochs; `epochs` plays no part."""
+        cosine = math.cos(math.pi * math.floor(epoch_progress) / self.t_max)
+        return self.eta_min + (base_lr - self.eta_min) * (1 + cosine) / 2
+
+
+class Poly(_WarmedUp):
+    """(1 - done) ** power, as DeepLab trains (arXiv:1606.00915)."""
+
+    kind: Literal["poly"] = "poly"
+    power: float = Field(0.9, gt=0, le=10, description="exponent of the share that is left")
+
+    def _factor(self, done: float) -> float:
+        return float((1 - done) ** self.power)
+
+
+class Constant(_WarmedUp):
+    """The full rate throughout, after a warm-up if there is one."""
+
+    kind: Literal["constant"] = "constant"
+
+    def _factor(self, done: float) -> float:
+        return 1.0
+
+
+Schedule = Annotated[
+    Cosine | CosineAnnealing | Poly | Constant,
+    Field(discriminator="kind"),
+]
+
+
+def make_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """Averaged weights of `model`: call `update_parameters(model)` after each optimiser step.
+
+    Each update keeps the share `decay` of the average; the first one copies the model, so the
+    random start has no weight. Buffers (batch-norm statistics) are averaged too.
+    """
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

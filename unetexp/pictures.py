@@ -1,0 +1,122 @@
+"""Pictures of what a model does: overlay grids, the confusion matrix, curves.
+
+K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from unetexp.data import Dataset, Sample
+from unetexp.labels import VOID
+
+# Okabe and Ito's palette, told apart by the colour-blind; the background stays the image.
+_PALETTE = np.array(
+    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)]
+    + [(0, 114, 178), (213, 94, 0), (204, 121, 167)],
+    dtype=np.uint8,
+)
+_ERROR, _VOID = (255, 0, 80), (128, 128, 128)
+_TILE_PX, _CAPTION_PX = 224, 16
+
+Pixels = NDArray[np.uint8]
+
+
+def fixed_images(count: int, wanted: int = 6) -> list[int]:
+    """Indices of the validation images that every trial is pictured on: spread evenly."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(wanted, count))})
+
+
+def overlay_grid(data: Dataset, predictions: Mapping[int, Tensor], split: str = "val") -> Image.Image:
+    """A row an image: the image, the truth, the prediction, and where they differ."""
+    titles = ("image", "truth", "prediction", "errors")
+    sheet = Image.new(
+        "RGB", (_TILE_PX * 4, (_TILE_PX + _CAPTION_PX) * len(predictions) + _CAPTION_PX), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((column * _TILE_PX + 4, 2), title, fill="black")
+    for row, (index, prediction) in enumerate(sorted(predictions.items())):
+        sample = data[split][index]
+        top = _CAPTION_PX + row * (_TILE_PX + _CAPTION_PX)
+        for column, tile in enumerate(_tiles(sample, prediction, data.image_max)):
+            sheet.paste(_fit(tile), (column * _TILE_PX, top))
+        draw.text((4, top + _TILE_PX + 1), sample.name, fill="black")
+    return sheet
+
+
+def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[Pixels]:
+    image = displayable(sample.image, image_max)
+    truth, predicted = sample.mask.numpy(), prediction.numpy()
+    errors = image // 3
+    errors[truth == VOID] = _VOID
+    errors[(truth != predicted) & (truth != VOID)] = _ERROR
+    return [image, paint(image, truth), paint(image, predicted), errors]
+
+
+def displayable(image: Tensor, image_max: int) -> Pixels:
+    """An image (C, H, W) of any depth as 8-bit RGB (H, W, 3)."""
+    scaled = image.to(torch.float32) * (255.0 / image_max)
+    grey_or_rgb = scaled.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(np.broadcast_to(grey_or_rgb, (*grey_or_rgb.shape[:2], 3)))
+
+
+def paint(image: Pixels, labels: NDArray[np.integer], strength: float = 0.6) -> Pixels:
+    """Labels (H, W) in colour over an image (H, W, 3); class 0 is left clear, void is grey."""
+    colours = _PALETTE[(labels.astype(np.int64) - 1) % len(_PALETTE)].astype(np.float32)
+    colours[labels == VOID] = _VOID
+    mixed = image * (1 - strength) + colours * strength
+    return np.where((labels == 0)[..., None], image, mixed.astype(np.uint8))
+
+
+def _fit(pixels: Pixels) -> Image.Image:
+    """The tile shrunk or grown to the sheet's square, proportions kept."""
+    tile = Image.fromarray(pixels)
+    scale = (_TILE_PX - 4) / max(tile.size)
+    size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
+    square = Image.new("RGB", (_TILE_PX, _TILE_PX), "white")
+    square.paste(tile.resize(size, Image.Resampling.NEAREST), (2, 2))
+    return square
+
+
+def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    """The confusion matrix (K, K), each row as shares of its true class."""
+    matrix = np.asarray(confusion, dtype=np.float64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.55 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(names) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour)
+    figure.colorbar(picture, label="share of the true class")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Losses beside mIoU and Dice, an epoch a point."""
+    epochs = [report["epoch"] for report in history]
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    panels = {"loss": ("train/loss", "val/loss"), "validation": ("val/miou", "val/dice")}
+    for position, (title, metrics) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, 2, position, title=title, xlabel="epoch")
+        for metric in metrics:
+            axes.plot(epochs, [report[metric] for report in history], marker=".", label=metric)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    FigureCanvasAgg(figure).print_png(path)
