@@ -18,12 +18,19 @@ from sweeps.conductor import Conductor
 from sweeps.trial import FAILURE
 
 
-class Proposals(Searcher):
-    """Where Ray gets its trials from."""
+class _Adapter:
+    """Holds the conductor; Ray's snapshots of its parts leave it out and are never read."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "conductor"}
+
+
+class Proposals(_Adapter, Searcher):
+    """Where Ray gets its trials from."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         proposal = self.conductor.propose()
@@ -45,12 +52,8 @@ class Proposals(Searcher):
         """Nothing: see `save`."""
 
 
-class Referee(FIFOScheduler):
+class Referee(_Adapter, FIFOScheduler):
     """Where Ray learns whether a trial goes on."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
-        self.conductor = conductor
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         trial_id = trial.config["trial"]
@@ -67,11 +70,8 @@ class Referee(FIFOScheduler):
         return FIFOScheduler.STOP
 
 
-class Witness(tune.Callback):
+class Witness(_Adapter, tune.Callback):
     """Where Ray tells how trials start and end."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self.conductor = conductor
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.conductor.trial_started(trial.config["trial"])
@@ -86,11 +86,8 @@ class Witness(tune.Callback):
         self.conductor.trial_ended(trial.config["trial"], "crash", error or "the worker died")
 
 
-class Halt(tune.Stopper):
+class Halt(_Adapter, tune.Stopper):
     """Where Ray learns that the whole sweep is over."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self.conductor = conductor
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -136,14 +137,16 @@ class Conductor:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.TPESampler(
-            seed=(self.seed * 1_000_003 + number) % 2**32,
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            warn_independent_sampling=False,
-        )
+        with warnings.catch_warnings():
+            # `group` handles conditional dimensions; it has been experimental since Optuna 2.8.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=(self.seed * 1_000_003 + number) % 2**32,
+                n_startup_trials=STARTUP_TRIALS,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
 
     def _happened(self, event: str, **fields: Any) -> None:
         record = self.ledger.append(event, **fields)

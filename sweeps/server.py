@@ -67,8 +67,9 @@ def knock(uri: str) -> None:
     answered(uri, lambda: socket.create_connection((host, port), timeout=ANSWER_S).close())
 
 
-def answered(uri: str, work: Callable[[], T], limit_s: float = ANSWER_S) -> T:
+def answered(uri: str, work: Callable[[], T], limit_s: float | None = None) -> T:
     """What `work` returns, or a UserError once it failed or `limit_s` seconds have passed."""
+    limit_s = ANSWER_S if limit_s is None else limit_s
     outcome: Future[T] = Future()
 
     def run() -> None:

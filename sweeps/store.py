@@ -9,7 +9,8 @@ import logging
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,15 @@ class Store:
     uri: str  # absolute; may hold credentials
     client: MlflowClient
     experiment_id: str
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A block that no other driver is in, where the store is a file on this machine."""
+        if scheme_of(self.uri) == "sqlite":
+            with FileLock(f"{_sqlite_path(self.uri)}-lock", timeout=_LOCK_S):
+                yield
+        else:
+            yield
 
     def runs(self, filter_string: str) -> list[Run]:
         """All runs of the experiment that match, the newest first."""
@@ -157,7 +167,7 @@ def _absolute(uri: str | None) -> str:
         return f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"
     if scheme_of(uri) == "sqlite":
         return f"sqlite:///{_sqlite_path(uri)}"
-    return uri.rstrip("/")
+    return uri if uri.endswith("://") else uri.rstrip("/")
 
 
 def _sqlite_path(uri: str) -> Path:

@@ -94,13 +94,12 @@ class Tracker:
 
         Raises UserError if the name is taken, also when another driver takes it just now.
         """
-        self.require_free(name)
         own = {"sweep.name": name, "sweep.storage": storage, **_driver()}
-        run_id = self._create_run(name, note, {**(tags or {}), **own})
-        first = min(
-            self.store.sweep_runs(name), key=lambda run: (run.info.start_time, run.info.run_id)
-        )
-        if first.info.run_id != run_id:
+        with self.store.exclusive():
+            self.require_free(name)
+            run_id = self._create_run(name, note, {**(tags or {}), **own})
+        first = min(self.store.sweep_runs(name), key=_age)
+        if first.info.run_id != run_id:  # on a server, where nothing keeps drivers apart
             self._client.delete_run(run_id)
             self.require_free(name)
         self._name, self._note = name, note

@@ -49,3 +49,20 @@ def write_folder_dataset(
     if class_names:
         (root / "classes.txt").write_text("\n".join(class_names) + "\n", encoding="utf-8")
     return root
+
+
+def write_pets(root, trainval=5, test=2):
+    """A small set in the layout that torchvision leaves. Returns `root`."""
+    base, rng = root / "oxford-iiit-pet", np.random.default_rng(0)
+    (base / "images").mkdir(parents=True)
+    (base / "annotations/trimaps").mkdir(parents=True)
+    for split, count in (("trainval", trainval), ("test", test)):
+        names = [f"{split}_{number}" for number in range(count)]
+        lines = "".join(f"{name} 1 1 1\n" for name in names)
+        (base / f"annotations/{split}.txt").write_text(lines)
+        for name in names:
+            image = rng.integers(0, 256, (20, 24, 3)).astype(np.uint8)
+            trimap = rng.integers(1, 4, (20, 24)).astype(np.uint8)
+            Image.fromarray(image).save(base / f"images/{name}.jpg")
+            Image.fromarray(trimap).save(base / f"annotations/trimaps/{name}.png")
+    return root

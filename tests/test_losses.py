@@ -103,6 +103,17 @@ def test_void_pixels_are_not_counted(kind, fields):
 
 
 @every_kind
+def test_void_is_no_class_even_where_there_are_more_than_255(kind):
+    logits, mask = batch(k=257, classes=5)
+    loss = create_loss(kind)
+    void = (mask == VOID).unsqueeze(1)
+    without = loss(logits[:, :255].where(~void, 0), mask)
+    logits[:, 255:] = -1e4
+    torch.testing.assert_close(loss(logits, mask), without)
+    assert not loss(logits, torch.full_like(mask, VOID))
+
+
+@every_kind
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_a_class_that_occurs_nowhere_is_not_in_the_mean(kind, class_weights):
     logits, mask = batch()
@@ -359,6 +370,16 @@ def test_weighted_cross_entropy_is_torchs(smoothing, class_weights):
         weights = compute_class_weight("balanced", classes=np.arange(4), y=y.numpy())
     expected = F.cross_entropy(x, y, torch.as_tensor(weights).double(), label_smoothing=smoothing)
     loss = create_loss("cross_entropy", class_weights=class_weights, label_smoothing=smoothing)
+    assert loss(logits, mask).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_weighted_focal_is_the_weighted_mean():
+    logits, mask = batch()
+    x, y = chosen(logits, mask)
+    weights = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
+    p = x.softmax(1).gather(1, y[:, None]).squeeze(1)
+    expected = (weights[y] * (1 - p) ** 3 * -p.log()).sum() / weights[y].sum()
+    loss = create_loss("focal", gamma=3, class_weights=weights.tolist())
     assert loss(logits, mask).item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -196,6 +196,14 @@ def test_reset_forgets_and_compute_does_not():
     same(metrics.compute(), first)
 
 
+def test_counting_may_start_in_inference_mode_and_go_on_outside():
+    prediction, target = maps()
+    with torch.inference_mode():
+        metrics = counted(prediction[:2], target[:2])
+    metrics.update(prediction[2:], target[2:])
+    same(metrics.compute(), counted(prediction, target).compute())
+
+
 def test_survives_pickling():
     metrics = counted(*maps())
     same(pickle.loads(pickle.dumps(metrics)).compute(), metrics.compute())

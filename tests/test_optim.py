@@ -225,6 +225,7 @@ def test_a_run_as_short_as_its_warm_up_only_rises(kind, epochs):
     schedule = decode(Schedule, {"kind": kind, "warmup_epochs": epochs})
     found = [schedule.lr(1.0, tick * epochs / 8, epochs) for tick in range(8)]
     assert found == sorted(found) and found[0] > 0
+    assert 0 <= schedule.lr(1.0, epochs, epochs) <= 1
 
 
 @pytest.mark.parametrize("t_max", [1, 7, 100])

@@ -46,8 +46,7 @@ class _Loss(Component):
         logits (N, K, H, W) of any floating type; mask (N, H, W) of an integer type, 255 is void.
         Raises DataError for shapes that do not belong together and for a label that is no class.
         """
-        with torch.autocast(logits.device.type, enabled=False):
-            return self._value(Pixels.of(logits, mask))
+        return self._value(Pixels.of(logits, mask))
 
     def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
         """The same loss, its `balanced` weights taken from `counts`, the pixels a class (K,).

@@ -67,7 +67,7 @@ class SegmentationMetrics:
         truth = target.long()
         valid = valid_pixels(truth, self.num_classes, self.ignore_index, where="target")
         counts = self._count(self._predicted(prediction, valid), truth, valid)
-        self._confusion += counts.sum(dim=0)
+        self._confusion = self._confusion + counts.sum(dim=0)  # new: may be an inference tensor
         _, dice = _overlaps(counts)
         self._image_dice += [value for value in dice.nanmean(dim=1).tolist() if value == value]
 
@@ -75,8 +75,8 @@ class SegmentationMetrics:
         """Add what `other` has counted, as if its batches had been given to this one."""
         if other.class_names != self.class_names or other.ignore_index != self.ignore_index:
             raise ConfigError("metrics of different classes or void labels cannot be merged.")
-        self._confusion += other._confusion
-        self._image_dice += other._image_dice
+        self._confusion = self._confusion + other._confusion
+        self._image_dice = self._image_dice + other._image_dice
 
     def compute(self) -> dict[str, Any]:
         """The figures of everything counted so far, as Python floats; NaN where undefined.
@@ -125,9 +125,8 @@ class SegmentationMetrics:
             highest, labels = prediction.max(dim=1)
             if (highest.isnan() & valid).any():
                 raise DataError("prediction: there are NaN logits: the model has diverged.")
-        else:
-            labels = prediction.long()
-        labels = labels.where(valid, 0)
+            return labels.where(valid, 0)
+        labels = prediction.long().where(valid, 0)
         valid_pixels(labels, self.num_classes, void=None, where="prediction")
         return labels
 

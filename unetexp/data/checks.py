@@ -61,8 +61,8 @@ def interpret(
     names = class_names or tuple(str(label) for label in range(labels[-1] + 1))
     if binary and len(names) != 2:
         raise DataError(
-            f"{where}: the masks hold only 0 and 255, which makes two classes, but {len(names)} are "
-            "named: name two, or store the index of the class in each pixel."
+            f"{where}: the masks hold only 0 and 255, which makes two classes, but {len(names)} "
+            "are named: name two, or store the index of the class in each pixel."
         )
     if not binary:
         _check_range(splits, names)
@@ -94,8 +94,8 @@ def _check_splits(splits: Mapping[str, SplitLabels], meaning: Meaning, where: st
         classes, _ = meaning.totals(split.counts)
         if not any(classes):
             raise DataError(
-                f"{where}: every pixel of every mask in the {name} split is void (255): label some of "
-                "them, or split the images otherwise."
+                f"{where}: every pixel of every mask in the {name} split is void (255): label "
+                "some of them, or split the images otherwise."
             )
         if name == "train" and sum(count > 0 for count in classes) < 2:
             raise DataError(

@@ -77,9 +77,6 @@ class Split:
         self.void_pixels = table.void_pixels
         self._folder, self._name, self._table = folder, name, table
         self._channels, self._bits = channels, bits
-        self._open_files()
-
-    def _open_files(self) -> None:
         self._image_starts = _starts(self._table.image_sizes())
         self._mask_starts = _starts(self._table.mask_sizes())
         self._image_bytes: Labels | None = None
