@@ -72,7 +72,16 @@ def run(
                 },
             )
             options = Options(
-                recipe, changes, data, name, seed, gpus, simulate_gpus, tracking_uri, storage, address
+                recipe,
+                changes,
+                data,
+                name,
+                seed,
+                gpus,
+                simulate_gpus,
+                tracking_uri,
+                storage,
+                address,
             )
             plan = plan_sweep(options)
             if dry_run:
@@ -120,7 +129,9 @@ def _next_commands(plan: Plan, sweep: Sweep) -> list[tuple[str, str]]:
     ]
     if sweep.tally.ranking:
         best = plan.storage.local_copy(sweep.tally.ranking[0].id) / BEST
-        commands.append(("use the best model", f"python -c \"import unetexp; unetexp.load('{best}')\""))
+        commands.append(
+            ("use the best model", f"python -c \"import unetexp; unetexp.load('{best}')\"")
+        )
     return commands
 
 

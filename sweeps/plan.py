@@ -13,8 +13,9 @@ import yaml
 from sweeps.hardware import Placement, place
 from sweeps.recipe import Recipe, load_recipe
 from sweeps.rungs import milestones
+from sweeps.server import public_uri
 from sweeps.storage import Storage
-from sweeps.store import PROJECT_ROOT, check_tracking, public_uri
+from sweeps.store import PROJECT_ROOT, check_tracking
 from sweeps.tracking import check_name
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"

@@ -67,7 +67,9 @@ class Publisher:
             except Exception:
                 if attempt == 0:
                     reason = traceback.format_exc().strip().splitlines()[-1]
-                    self._complain(f"the tracking store does not take an event, trying on: {reason}")
+                    self._complain(
+                        f"the tracking store does not take an event, trying on: {reason}"
+                    )
                 self._closing.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
 
@@ -86,6 +88,8 @@ class Publisher:
                 self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
                 if event["reason"] != "interrupted":
                     self._storage.forget_resume_state(event["trial"])
+            case "closed":
+                self._tracker.end_sweep(event["reason"])
             case "best":
                 for trial in event["trials"]:
                     self._tracker.log_checkpoint(trial, self._storage.local_copy(trial) / BEST)
@@ -101,9 +105,7 @@ class Publisher:
             place = Path(scratch)
             (place / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
             (place / OVERLAY).write_bytes((folder / BEST / OVERLAY).read_bytes())
-            draw_confusion(
-                place / "confusion_matrix.png", figures["confusion"], figures["classes"]
-            )
+            draw_confusion(place / "confusion_matrix.png", figures["confusion"], figures["classes"])
             per_class(figures).to_csv(place / "per_class.csv", index=False)
             self._tracker.log_artifacts(trial, place)
 

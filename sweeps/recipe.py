@@ -251,9 +251,8 @@ def _words(values: Mapping[str, Any]) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two trees, a line each, by dotted path."""
     before, after = flatten(old), flatten(new)
-    lines = [
+    return [
         f"{path}: {before.get(path, 'not there')} -> {after.get(path, 'not there')}"
         for path in sorted({*before, *after})
         if before.get(path) != after.get(path)
     ]
-    return lines

@@ -20,7 +20,7 @@ from unetexp.errors import UserError
 T = TypeVar("T")
 
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-ANSWER_S = 12.0
+KNOCK_S, ANSWER_S = 4.0, 7.0
 
 
 def scheme_of(uri: str) -> str:
@@ -64,7 +64,7 @@ def knock(uri: str) -> None:
         )
     if scheme_of(uri) in getproxies() and not proxy_bypass(host):
         return
-    answered(uri, lambda: socket.create_connection((host, port), timeout=ANSWER_S).close())
+    answered(uri, lambda: socket.create_connection((host, port), KNOCK_S).close(), KNOCK_S)
 
 
 def answered(uri: str, work: Callable[[], T], limit_s: float | None = None) -> T:

@@ -98,8 +98,8 @@ class Integer(_Range):
     """A whole number from low to high, both included."""
 
     kind: Literal["int"] = "int"
-    low: int  # type: ignore[assignment]
-    high: int  # type: ignore[assignment]
+    low: int
+    high: int
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> int:
         return trial.suggest_int(path, int(self.low), int(self.high))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Read by MLflow when it is imported or used, which is why this file imports it late.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -220,6 +221,7 @@ def _unwritable(path: Path, reason: object) -> UserError:
 def _open(uri: str, artifacts: Path | None) -> Store:
     """Connect, which makes or checks the schema, and see to the experiment."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         client = _client(uri)
@@ -232,7 +234,7 @@ def _open(uri: str, artifacts: Path | None) -> Store:
         for key, value in _EXPERIMENT_TAGS.items():
             if experiment.tags.get(key) != value:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         reason = without_secrets(str(error), uri)
         raise UserError(f"the tracking store {public_uri(uri)} cannot be used: {reason}") from None
     if artifacts is not None:

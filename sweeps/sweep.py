@@ -17,11 +17,13 @@ from sweeps.plan import Plan
 from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
 from sweeps.recipe import Recipe
 from sweeps.runner import private_folder, ray_up, run_trials
+from sweeps.server import public_uri
 from sweeps.store import PROJECT_ROOT, open_store
 from sweeps.tally import Tally
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialPlan
 from unetexp.data import Dataset, open_dataset
+from unetexp.errors import UserError
 from unetexp.weights import resolve_weights
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "torchmetrics", "pandas")
@@ -69,6 +71,11 @@ class Sweep:
         )
         self.tracker = Tracker(open_store(plan.tracking_uri))
         self.tracker.require_free(plan.name)
+        if (plan.control / FILE).exists():
+            raise UserError(
+                f"{plan.control} holds the record of a sweep named {plan.name!r} already. Choose "
+                "another --name or --storage."
+            )
         plan.storage.require_writable()
         private_folder(plan.control)
         record = _record(prepared)
@@ -125,9 +132,8 @@ class Sweep:
             self.conductor.trial_ended(trial.id, "interrupted")
         best = [trial.id for trial in self.tally.ranking[:KEPT_CHECKPOINTS]]
         self.publisher({"event": "best", "trials": best})
+        self.publisher(self.conductor.ledger.append("closed", reason=reason))
         self.publisher.close(_INTERRUPT_S if reason == "interrupted" else _LAST_POINTS_S)
-        self.conductor.ledger.append("closed", reason=reason)
-        self.tracker.end_sweep(reason)
 
 
 def _record(prepared: Prepared) -> dict[str, object]:
@@ -137,7 +143,7 @@ def _record(prepared: Prepared) -> dict[str, object]:
         "recipe": plan.recipe.tree(),
         "seed": plan.seed,
         "data_fingerprint": prepared.data.fingerprint,
-        "tracking_uri": plan.tracking_uri,
+        "tracking_uri": public_uri(plan.tracking_uri),
         "storage": plan.storage.root,
     }
 

@@ -98,8 +98,12 @@ def test_a_failed_trial_is_told_as_failed_and_the_sweep_goes_on(conductor, reaso
     sweep.trial_ended(trial.id, reason, "what happened")
     assert sweep.study.trials[0].state == TrialState.FAIL
     assert sweep.seen[-1] | {"at": 0} == {
-        "event": "end", "trial": trial.id, "reason": reason, "error": "what happened",
-        "epoch": 0, "at": 0,
+        "event": "end",
+        "trial": trial.id,
+        "reason": reason,
+        "error": "what happened",
+        "epoch": 0,
+        "at": 0,
     }
     assert sweep.propose() is not None
 

@@ -15,7 +15,7 @@ def test_events_come_back_in_order(tmp_path):
 
     assert [event["event"] for event in again.events] == ["trial", "epoch"]
     assert again.events[0]["values"] == {"optimizer.lr": 0.1}
-    assert list(again.of("epoch"))[0]["epoch"] == 1
+    assert next(again.of("epoch"))["epoch"] == 1
 
 
 def test_a_line_cut_short_is_dropped_and_written_over(tmp_path):

@@ -107,7 +107,10 @@ def test_a_bad_change_is_a_mistake_that_names_it(changes, message):
     ("parts", "message"),
     [
         ({"spaces": {}}, "Did you mean 'space'"),
-        ({"space": {"loss.gama": {"kind": "uniform", "low": 1, "high": 2}}}, "Did you mean 'gamma'"),
+        (
+            {"space": {"loss.gama": {"kind": "uniform", "low": 1, "high": 2}}},
+            "Did you mean 'gamma'",
+        ),
         ({"space": {"encoder.freeze": {"kind": "choice", "values": ["no"]}}}, "is not a choice"),
         ({"space": {"optimizer.lr": {"kind": "uniform", "low": -1, "high": 1}}}, "greater than 0"),
         ({"points": [{"encoder.freeze": "everything"}]}, "is not one of"),
@@ -148,7 +151,8 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("45m", 2700), ("8h", 28800), ("1h30m", 5400), ("0.5h", 1800)]
+    ("text", "seconds"),
+    [("90s", 90), ("45m", 2700), ("8h", 28800), ("1h30m", 5400), ("0.5h", 1800)],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds

@@ -51,7 +51,13 @@ def test_a_repeated_result_changes_nothing():
 
 @pytest.mark.parametrize(
     ("grace", "epochs", "factor", "expected"),
-    [(3, 9, 3, [3]), (1, 9, 3, [1, 3]), (1, 10, 3, [1, 3, 9]), (9, 9, 3, []), (2, 20, 2, [2, 4, 8, 16])],
+    [
+        (3, 9, 3, [3]),
+        (1, 9, 3, [1, 3]),
+        (1, 10, 3, [1, 3, 9]),
+        (9, 9, 3, []),
+        (2, 20, 2, [2, 4, 8, 16]),
+    ],
 )
 def test_milestones_lie_below_the_last_epoch(grace, epochs, factor, expected):
     assert milestones(grace, epochs, factor) == expected

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from unetexp.component import Component, decode
 from unetexp.config import TrainConfig
 from unetexp.data import Dataset
+from unetexp.decoders import Decoder
 from unetexp.encoders import Encoder
 from unetexp.errors import CheckpointError, ConfigError
-from unetexp.decoders import Decoder
 from unetexp.unet import UNet, build_unet
 from unetexp.version import __version__
 from unetexp.weights import Normalization, input_normalization
@@ -72,7 +72,7 @@ def save_model(folder: Path, model: UNet, config: TrainConfig, data: Dataset, ep
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """The config beside the weights: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
+    """What is beside the weights: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
     config = _folder(path) / CONFIG
     try:
         description = json.loads(config.read_text(encoding="utf-8"))
@@ -98,7 +98,9 @@ def load(path: str | Path) -> UNet:
         weights = load_file(folder / WEIGHTS)
         model.load_state_dict(weights)
     except Exception as error:  # safetensors raises its own and OSError, torch RuntimeError
-        raise CheckpointError(f"{folder / WEIGHTS}: these weights cannot be used: {error}") from None
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: these weights cannot be used: {error}"
+        ) from None
     return model.eval()
 
 

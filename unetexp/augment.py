@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -22,7 +21,6 @@ from torch import Tensor
 from unetexp.component import Component
 from unetexp.errors import ConfigError
 from unetexp.labels import VOID
-
 
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
@@ -53,7 +51,7 @@ class Augment(Component):
         """S: the window that holds any crop, however far it is rotated and zoomed out."""
         angle = math.radians(min(self.rotation_deg, 45.0))
         reach = math.cos(angle) + math.sin(angle)
-        return math.ceil(self.crop_px / self.zoom_min * reach)
+        return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # the centre may lie between two
 
     def draw(self, seed: int, epoch: int, index: int, height: int, width: int) -> View:
         """The view of sample `index` (an image of height x width) in `epoch`."""
@@ -61,21 +59,27 @@ class Augment(Component):
         log_zoom = rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
         angle = math.radians(rng.uniform(-self.rotation_deg, self.rotation_deg))
         side = self.crop_px / math.exp(log_zoom)
-        top, left = (self._window_start(rng, extent, side) for extent in (height, width))
+        (top, shift_y), (left, shift_x) = (
+            self._window(rng, extent, side) for extent in (height, width)
+        )
         flip_x, flip_y = (-1.0 if rng.random() < p else 1.0 for p in (self.hflip, self.vflip))
         scale, cos, sin = side / self.window_px, math.cos(angle), math.sin(angle)
         theta = (
-            (scale * cos * flip_x, -scale * sin * flip_y, 0.0),
-            (scale * sin * flip_x, scale * cos * flip_y, 0.0),
+            (scale * cos * flip_x, -scale * sin * flip_y, shift_x),
+            (scale * sin * flip_x, scale * cos * flip_y, shift_y),
         )
         spans = (self.brightness, self.contrast, self.saturation)
         return View(top, left, theta, tuple(float(rng.uniform(1 - s, 1 + s)) for s in spans))
 
-    def _window_start(self, rng: np.random.Generator, extent: int, side: float) -> int:
-        """Where the window starts so that the crop in its middle stays inside, if it can."""
+    def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
+        """Where the window starts so that the crop stays inside the image, if it can.
+
+        Also the crop's centre relative to the window's, in half windows.
+        """
         slack = extent - side
         centre = side / 2 + rng.random() * slack if slack > 0 else extent / 2
-        return round(centre - self.window_px / 2)
+        start = math.floor(centre - self.window_px / 2)
+        return start, 2 * (centre - start) / self.window_px - 1
 
 
 @dataclass(frozen=True)

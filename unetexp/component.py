@@ -179,9 +179,7 @@ def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
     return f"{full}: {given!r} is out of range or of the wrong type: {message}."
 
 
-def _user_path(
-    root: Any, loc: tuple[int | str, ...]
-) -> tuple[list[str], type[Component] | None]:
+def _user_path(root: Any, loc: tuple[int | str, ...]) -> tuple[list[str], type[Component] | None]:
     """A fault's path as the user wrote it (pydantic adds a union's tag), and the part it is in."""
     path: list[str] = []
     annotation, part = root, None
@@ -211,6 +209,8 @@ def _user_path(
 
 
 def _kinds_at(root: Any, path: list[str]) -> Iterator[str]:
-    annotations = [field.annotation for _, field in fields_at(root, ".".join(path))] if path else [root]
+    annotations = (
+        [field.annotation for _, field in fields_at(root, ".".join(path))] if path else [root]
+    )
     for annotation in annotations:
         yield from kinds_of(annotation)

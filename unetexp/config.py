@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from unetexp.augment import Augment
 from unetexp.component import Component, Tree, decode, override
 from unetexp.data import DataSource, Mni152
+from unetexp.decoders import Decoder
 from unetexp.encoders import Encoder
 from unetexp.errors import ConfigError
 from unetexp.losses import CrossEntropy, Loss
 from unetexp.optim import AdamW, Cosine, Optimizer, Schedule
-from unetexp.decoders import Decoder
 
 
 class TrainConfig(Component):
@@ -95,6 +95,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     return changes
 
 
-def decode_config(tree: Tree, changes: dict[str, Any] | None = None, where: str = "") -> TrainConfig:
+def decode_config(
+    tree: Tree, changes: dict[str, Any] | None = None, where: str = ""
+) -> TrainConfig:
     """The config that a tree describes, with dotted changes applied first."""
     return decode(TrainConfig, override(TrainConfig, tree, changes or {}), where)

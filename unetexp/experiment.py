@@ -1,8 +1,8 @@
 """One experiment in one folder: trained, checkpointed, its best model kept.
 
-    FOLDER/config.yaml         the whole configuration
-    FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png
-    FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
+FOLDER/config.yaml         the whole configuration
+FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png
+FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Experiment:
         self.config, self.data, self.folder = config, data, folder
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
-        self._checkpoints = Checkpoints(
-            folder, {"config": config.tree(), "data": data.fingerprint}
-        )
+        self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
         self.state = TrainState(config, data, device)
         recover(folder / BEST)
         for sentence in self._checkpoints.load_latest(self.state):
@@ -55,9 +53,7 @@ class Experiment:
         so that no checkpoint is ever ahead of what the caller has seen.
         """
         fixed = fixed_images(len(self.data["val"]))
-        reports = fit(
-            self.config, self.data, self.state, workers=workers, keep_predictions=fixed
-        )
+        reports = fit(self.config, self.data, self.state, workers=workers, keep_predictions=fixed)
         for report in reports:
             if report.improved:
                 self._save_best(report)
@@ -72,9 +68,7 @@ class Experiment:
 
     def _save_best(self, report: EpochReport) -> None:
         with replacing(self.folder / BEST) as scratch:
-            save_model(
-                scratch, self.state.evaluated_model, self.config, self.data, report.epoch
-            )
+            save_model(scratch, self.state.evaluated_model, self.config, self.data, report.epoch)
             figures = {
                 "epoch": report.epoch,
                 "metrics": report.metrics,

@@ -17,11 +17,11 @@ from unetexp.batches import TrainBatches, augmented, to_input, whole_images
 from unetexp.config import TrainConfig
 from unetexp.data import Dataset, Split
 from unetexp.device import autocast, memory_format
-from unetexp.unet import freeze_encoder
 from unetexp.errors import NonFiniteLossError
 from unetexp.losses import Loss
 from unetexp.metrics import SegmentationMetrics
 from unetexp.state import TrainState
+from unetexp.unet import freeze_encoder
 from unetexp.weights import Normalization, input_normalization
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -109,7 +109,7 @@ def train_epoch(
             with autocast(config, state.device):
                 logits = state.model(images)
             value = loss(logits, labels) / config.accumulation
-            value.backward()
+            torch.autograd.backward(value)
             total += value.detach()
         _step(config, state)
         losses.append(total)

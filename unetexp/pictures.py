@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -21,12 +20,19 @@ from unetexp.labels import VOID
 
 # Okabe and Ito's palette, told apart by the colour-blind; the background stays the image.
 _PALETTE = np.array(
-    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)]
-    + [(0, 114, 178), (213, 94, 0), (204, 121, 167)],
+    [
+        (230, 159, 0),
+        (86, 180, 233),
+        (0, 158, 115),
+        (240, 228, 66),
+        (0, 114, 178),
+        (213, 94, 0),
+        (204, 121, 167),
+    ],
     dtype=np.uint8,
 )
 _ERROR, _VOID = (255, 0, 80), (128, 128, 128)
-_TILE_PX, _CAPTION_PX = 224, 16
+_TILE_PX, _CAPTION_PX, _CAPTION_LETTERS = 224, 16, 36
 
 Pixels = NDArray[np.uint8]
 
@@ -36,22 +42,33 @@ def fixed_images(count: int, wanted: int = 6) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(wanted, count))})
 
 
-def overlay_grid(data: Dataset, predictions: Mapping[int, Tensor], split: str = "val") -> Image.Image:
+def overlay_grid(
+    data: Dataset, predictions: Mapping[int, Tensor], split: str = "val"
+) -> Image.Image:
     """A row an image: the image, the truth, the prediction, and where they differ."""
-    titles = ("image", "truth", "prediction", "errors")
-    sheet = Image.new(
-        "RGB", (_TILE_PX * 4, (_TILE_PX + _CAPTION_PX) * len(predictions) + _CAPTION_PX), "white"
-    )
+    row_px = _TILE_PX + _CAPTION_PX
+    sheet = Image.new("RGB", (_TILE_PX * 4, row_px * len(predictions) + _CAPTION_PX), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        draw.text((column * _TILE_PX + 4, 2), title, fill="black")
+    _draw_legend(draw, data.class_names)
     for row, (index, prediction) in enumerate(sorted(predictions.items())):
         sample = data[split][index]
-        top = _CAPTION_PX + row * (_TILE_PX + _CAPTION_PX)
-        for column, tile in enumerate(_tiles(sample, prediction, data.image_max)):
-            sheet.paste(_fit(tile), (column * _TILE_PX, top))
-        draw.text((4, top + _TILE_PX + 1), sample.name, fill="black")
+        top = _CAPTION_PX + row * row_px
+        captions = (sample.name, "truth", "prediction", "errors")
+        tiles = _tiles(sample, prediction, data.image_max)
+        for column, (caption, tile) in enumerate(zip(captions, tiles, strict=True)):
+            draw.text((column * _TILE_PX + 2, top + 2), caption[:_CAPTION_LETTERS], fill="black")
+            sheet.paste(_fit(tile), (column * _TILE_PX, top + _CAPTION_PX))
     return sheet
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:
+    """The classes' colours along the top; class 0 is not painted."""
+    left = 2
+    entries = [(name, tuple(_PALETTE[i % len(_PALETTE)])) for i, name in enumerate(class_names[1:])]
+    for name, colour in [*entries, ("wrong", _ERROR), ("void", _VOID)]:
+        draw.rectangle((left, 3, left + 10, 13), fill=tuple(map(int, colour)))
+        draw.text((left + 14, 2), name, fill="black")
+        left += 24 + round(draw.textlength(name))
 
 
 def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[Pixels]:
@@ -105,7 +122,7 @@ def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], names: Sequen
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour)
     figure.colorbar(picture, label="share of the true class")
-    FigureCanvasAgg(figure).print_png(path)
+    figure.savefig(path)
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -119,4 +136,4 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
             axes.plot(epochs, [report[metric] for report in history], marker=".", label=metric)
         axes.grid(alpha=0.3)
         axes.legend()
-    FigureCanvasAgg(figure).print_png(path)
+    figure.savefig(path)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import socket
-import threading
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
@@ -20,6 +14,7 @@ from torch import Tensor
 
 from unetexp.encoders import EncoderName
 from unetexp.errors import WeightsUnavailableError
+from unetexp.network import no_answer, reason, socket_timeout
 
 PATIENCE_S = 10.0
 
@@ -38,8 +33,8 @@ def find_imagenet(name: EncoderName) -> None:
     weights = imagenet_weights(name)
     if _cached_file(weights).exists():
         return
-    if reason := _no_answer(weights.url):
-        raise _unavailable(weights, reason)
+    if silence := no_answer(weights.url, PATIENCE_S):
+        raise _unavailable(weights, silence)
 
 
 def fetch_imagenet(name: EncoderName) -> Mapping[str, Tensor]:
@@ -52,12 +47,12 @@ def fetch_imagenet(name: EncoderName) -> Mapping[str, Tensor]:
     find_imagenet(name)
     weights = imagenet_weights(name)
     try:
-        with _socket_timeout(PATIENCE_S):
+        with socket_timeout(PATIENCE_S):
             state: Mapping[str, Tensor] = weights.get_state_dict(
                 progress=True, check_hash=True, map_location="cpu", weights_only=True
             )
     except (OSError, HTTPException) as error:
-        raise _unavailable(weights, _reason(error)) from None
+        raise _unavailable(weights, reason(error)) from None
     except Exception as error:  # a torn file makes torch.load raise almost anything
         file = _cached_file(weights)
         damaged = f"{file} is damaged ({error}): delete it" if file.exists() else str(error)
@@ -67,43 +62,6 @@ def fetch_imagenet(name: EncoderName) -> Mapping[str, Tensor]:
 
 def _cached_file(weights: Any) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
-
-
-def _no_answer(url: str) -> str | None:
-    """Why the first byte of `url` cannot be had within PATIENCE_S, or None if it can.
-
-    Asked in a thread of its own: no timeout covers the look-up of a host name.
-    """
-    outcome: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            with urllib.request.build_opener().open(url, timeout=PATIENCE_S) as response:
-                outcome.put(None if response.read(1) else "the answer is empty")
-        except Exception as error:
-            outcome.put(_reason(error))
-
-    threading.Thread(target=ask, name="weights-probe", daemon=True).start()
-    try:
-        return outcome.get(timeout=PATIENCE_S)
-    except queue.Empty:
-        return f"no answer within {PATIENCE_S:g} s"
-
-
-def _reason(error: Exception) -> str:
-    cause = error.reason if isinstance(error, URLError) else error
-    return str(cause) or type(cause).__name__
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """A time limit for each wait on a new socket: torch hub's download sets none."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _unavailable(weights: Any, reason: str) -> WeightsUnavailableError:

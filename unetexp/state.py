@@ -45,7 +45,7 @@ class TrainState:
         torch.manual_seed(config.seed)
         model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
         load_encoder_weights(model, config.encoder)
-        self.model: UNet = model.to(device, memory_format=memory_format(config, device))
+        self.model: UNet = model.to(device).to(memory_format=memory_format(config, device))
         self.ema: AveragedModel | None = (
             make_ema(self.model, config.ema_decay) if config.ema_decay else None
         )
@@ -60,7 +60,10 @@ class TrainState:
     @property
     def evaluated_model(self) -> UNet:
         """The weights that are validated and shipped: the averaged ones if there are any."""
-        return self.model if self.ema is None else self.ema.module
+        if self.ema is None:
+            return self.model
+        assert isinstance(self.ema.module, UNet)
+        return self.ema.module
 
     def note(self, metrics: dict[str, float], score: float) -> bool:
         """Record the finished epoch's figures; True when its score is the best so far."""

@@ -84,7 +84,7 @@ def _check_range(splits: Mapping[str, SplitLabels], names: tuple[str, ...]) -> N
             mask, label = np.argwhere(beyond)[0]
             raise DataError(
                 f"{split.mask_files[mask]}: the mask holds the label {label + len(names)}, but "
-                f"there are {len(names)} classes, 0 to {len(names) - 1} ({', '.join(names)}). "
+                f"there are {len(names)} classes, 0 to {len(names) - 1} ({listed(names)}). "
                 "Correct the mask, or name all classes in classes.txt."
             )
 

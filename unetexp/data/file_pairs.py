@@ -62,13 +62,12 @@ def collect_files(
         },
     }
 
-    def unread_pairs() -> dict[str, list[Pair]]:
-        return {name: [_pair(pair, load) for pair in members] for name, members in splits.items()}
-
     return Collection(
         where=str(root),
         fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-        pairs=unread_pairs,
+        pairs=lambda: {
+            name: [_pair(pair, load) for pair in members] for name, members in splits.items()
+        },
         class_names=class_names,
         split_record=split_record,
         notes=_leaks(splits, digests),
