@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import traceback
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import psutil
@@ -24,6 +26,7 @@ from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.experiment import Experiment
 
 FAILURE = "failure"
+CHECKPOINT_EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,7 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
     except Exception:
         tune.report({FAILURE: "error", "error": traceback.format_exc()})
     finally:
-        gc.collect()
-        if plan.device == "cuda":
-            torch.cuda.empty_cache()
+        _release_memory(sys.exc_info()[2])
 
 
 def _train(trial: str, tree: dict[str, Any], plan: TrialPlan) -> None:
@@ -60,9 +61,20 @@ def _train(trial: str, tree: dict[str, Any], plan: TrialPlan) -> None:
     data = _data_on_this_node(plan.data, train_config)
     with plan.storage.trial_folder(trial) as folder:
         experiment = Experiment(train_config, data, folder.path, torch.device(plan.device))
-        for report in experiment.run(plan.loader_workers):
+        for report in experiment.run(plan.loader_workers, CHECKPOINT_EVERY_S):
             folder.publish()
             tune.report({"epoch": report.epoch, **report.metrics, **_peak_memory(plan)})
+
+
+def _release_memory(stopped_at: TracebackType | None) -> None:
+    """Let go of the model before the next trial builds its own in this process.
+
+    Ray stops a trial by an exception, and the exception's frames hold all that trial had.
+    """
+    traceback.clear_frames(stopped_at)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,25 @@ class Experiment:
         for sentence in self._checkpoints.load_latest(self.state):
             log.warning(sentence)
 
-    def run(self, workers: int = 0) -> Iterator[EpochReport]:
+    def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
         """Train to the end, yielding after each epoch.
 
         The best model is on disk before its epoch is yielded; the resume state is written after,
-        so that no checkpoint is ever ahead of what the caller has seen.
+        so that no checkpoint is ever ahead of what the caller has seen, and only once
+        `checkpoint_every_s` seconds have passed since the last: short epochs are repeated sooner
+        than saved.
         """
+        saved = time.monotonic()
         fixed = fixed_images(len(self.data["val"]))
         reports = fit(self.config, self.data, self.state, workers=workers, keep_predictions=fixed)
         for report in reports:
             if report.improved:
                 self._save_best(report)
             yield report
-            if report.epoch < self.config.epochs:
+            due = time.monotonic() - saved >= checkpoint_every_s
+            if due and report.epoch < self.config.epochs:
                 self._checkpoints.save(self.state)
+                saved = time.monotonic()
         self.forget_resume_state()
 
     def forget_resume_state(self) -> None:
