@@ -34,7 +34,9 @@ def run(
     max_concurrent: Annotated[int | None, typer.Option(help="Trials at once, at most.")] = None,
     data: Annotated[str | None, typer.Option(help="A folder of images and masks.")] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the whole sweep.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of proposals, weights, order and augmentation.")
+    ] = None,
     time_budget: Annotated[str | None, typer.Option(help="End in good order after 8h.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="PATH=VALUE of the recipe; repeatable.")
@@ -69,6 +71,7 @@ def run(
                     "budget.max_concurrent": max_concurrent,
                     "budget.time": time_budget,
                     "epochs": epochs,
+                    "seed": seed,
                 },
             )
             options = Options(
@@ -76,7 +79,6 @@ def run(
                 changes,
                 data,
                 name,
-                seed,
                 gpus,
                 simulate_gpus,
                 tracking_uri,

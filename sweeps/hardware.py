@@ -14,6 +14,7 @@ from sweeps.recipe import Budget
 from unetexp.errors import ConfigError
 
 _MAX_LOADER_WORKERS = 4
+_CPU_TRIALS_AT_ONCE = 2  # two trials of one thread outrun one of two; more of them learn less
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placem
     elif budget.cpus_per_trial is not None:
         slots = math.floor(cores / budget.cpus_per_trial)
     else:
-        slots = budget.max_concurrent or 1
+        slots = budget.max_concurrent or min(cores, _CPU_TRIALS_AT_ONCE)
     slots = min(slots, budget.max_concurrent or slots)
     share = budget.cpus_per_trial or _even_share(cores, slots)
     simulated = simulate_gpus is not None

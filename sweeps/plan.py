@@ -15,8 +15,8 @@ from sweeps.recipe import Recipe, load_recipe
 from sweeps.rungs import milestones
 from sweeps.server import public_uri
 from sweeps.storage import Storage
-from sweeps.store import PROJECT_ROOT, check_tracking
-from sweeps.tracking import check_name
+from sweeps.store import PROJECT_ROOT, check_tracking, open_existing
+from sweeps.tracking import Tracker, check_name
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
 
@@ -29,7 +29,6 @@ class Options:
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths of the recipe
     data: str | None = None
     name: str | None = None
-    seed: int = 0
     gpus: int | None = None
     simulate_gpus: int | None = None
     tracking_uri: str | None = None
@@ -43,11 +42,15 @@ class Plan:
 
     name: str
     recipe: Recipe
-    seed: int
     placement: Placement
     tracking_uri: str
     storage: Storage
     address: str | None = None  # of a running Ray cluster; None starts one on this machine
+
+    @property
+    def seed(self) -> int:
+        """Of proposals, weights, order and augmentation."""
+        return self.recipe.base.seed
 
     @property
     def control(self) -> Path:
@@ -58,13 +61,14 @@ class Plan:
 def plan_sweep(options: Options) -> Plan:
     """Check everything that can be checked without data, weights or Ray; nothing is made."""
     recipe = load_recipe(options.recipe, options.changes, options.data)
-    recipe = _seeded(recipe, options.seed)
     name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
+    store = open_existing(options.tracking_uri)
+    if store is not None:
+        Tracker(store).require_free(name)
     return Plan(
         name=name,
         recipe=recipe,
-        seed=options.seed,
         placement=place(recipe.budget, options.gpus, options.simulate_gpus),
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(storage_root(options.storage, name)),
@@ -77,10 +81,6 @@ def storage_root(place: str | None, name: str) -> str:
     if place is not None and "://" in place:
         return f"{place.rstrip('/')}/{name}"
     return str((Path(place).expanduser().absolute() if place else SWEEPS) / name)
-
-
-def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    return recipe.model_copy(update={"base": recipe.base.model_copy(update={"seed": seed})})
 
 
 def describe(plan: Plan) -> str:

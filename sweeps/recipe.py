@@ -20,6 +20,7 @@ from unetexp.config import TrainConfig, decode_config, read_tree
 from unetexp.errors import ConfigError, not_a_choice
 
 RECIPES = Path(__file__).parent / "recipes"
+_OWN = ("budget", "asha", "objective")
 _PROBES = 64  # random points of the space that are checked before a sweep starts
 
 
@@ -115,7 +116,8 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
     """Read a recipe, put the user's dotted `changes` in, and check all of it.
 
-    A change of `budget.*` or `asha.*` is the recipe's own; any other path is the experiment's
+    A change of `budget.*`, `asha.*` or `objective.*` is the recipe's own; any other path is the
+    experiment's
     and is no longer searched. `data` swaps the recipe's data for a folder.
     """
     path = find_recipe(name)
@@ -123,7 +125,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     base = _mapping(tree, "base")
     if data is not None:
         base["data"] = {"kind": "folder", "root": data}
-    own = {p: v for p, v in changes.items() if p.split(".")[0] in ("budget", "asha")}
+    own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
     fixed = {p: v for p, v in changes.items() if p not in own}
     tree = override(Recipe, tree, own)
     space = _mapping(tree, "space")

@@ -85,6 +85,9 @@ def worker_environment(placement: Placement) -> dict[str, str]:
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": str(placement.threads),
+        # Each trial runs in a new thread of a reused process, and each thread would get a heap of
+        # its own: measured to grow a worker by 0.4 GiB a trial.
+        "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 

@@ -26,7 +26,7 @@ from unetexp.data import Dataset, open_dataset
 from unetexp.errors import UserError
 from unetexp.weights import resolve_weights
 
-_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "torchmetrics", "pandas")
+_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
 _RECORD = "sweep.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
 import pytest
 import yaml
@@ -156,6 +158,15 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
+
+
+def test_numbers_may_be_written_without_a_point(recipe_file):
+    space = {"optimizer.lr": {"kind": "choice", "values": [1e-3, 1e-4]}}
+    path = recipe_file(space=space, points=[{"optimizer.lr": 1e-3}])
+    text = Path(path).read_text().replace("0.0001", "1e-4").replace("0.001", "1e-3")
+    Path(path).write_text(text)
+    recipe = load_recipe(path, {})
+    assert recipe.space["optimizer.lr"].values == (1e-3, 1e-4)
 
 
 def test_differences_name_the_path():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -67,11 +68,25 @@ class TrainConfig(Component):
         return self.batch_size // self.accumulation
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but 1e-3 is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The data that a YAML text describes; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def read_tree(path: Path) -> Tree:
     """A YAML or JSON file as a mapping; ConfigError names the file and the line at fault."""
     try:
         text = path.read_text(encoding="utf-8")
-        tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        tree = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: this file cannot be read as YAML: {error}") from None
     if tree is None:
@@ -89,7 +104,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not equals or not path.strip():
             raise ConfigError(f"--set {assignment}: write it as PATH=VALUE, e.g. optimizer.lr=1e-3")
         try:
-            changes[path.strip()] = yaml.safe_load(text)
+            changes[path.strip()] = parse_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment}: the value is not YAML: {error}") from None
     return changes

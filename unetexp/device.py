@@ -7,14 +7,17 @@ from contextlib import AbstractContextManager
 import torch
 
 from unetexp.config import TrainConfig
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, not_a_choice
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto`: the first GPU if there is one, else the CPU. A GPU that is not there: ConfigError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(not_a_choice("device", name, ["auto", "cpu", "cuda"])) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r}: torch finds no GPU here. Use cpu, or auto.")
     return device
