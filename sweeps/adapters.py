@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.conductor import Conductor
-from sweeps.trial import FAILURE
+from sweeps.trial import FAILURE, FULL_DISK, SAID
 
 
 class _Adapter:
@@ -57,6 +57,13 @@ class Referee(_Adapter, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         trial_id = trial.config["trial"]
+        if SAID in result:
+            self.conductor.say(f"trial {trial_id}: {result[SAID]}")
+            return FIFOScheduler.CONTINUE
+        if result.get(FAILURE) == FULL_DISK:
+            self.conductor.halt(f"a disk is full: {result['error']}")
+            self.conductor.trial_ended(trial_id, "interrupted", result["error"])
+            return FIFOScheduler.STOP
         if FAILURE in result:
             self.conductor.trial_ended(trial_id, result[FAILURE], result["error"])
             return FIFOScheduler.STOP

@@ -12,8 +12,11 @@ from rich.progress import Progress
 from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
 from sweeps.plan import Options, Plan, describe, plan_sweep
 from sweeps.progress import SweepView
+from sweeps.record import Record
+from sweeps.resume import plan_resume
+from sweeps.signals import second_signal_kills
 from sweeps.store import open_existing
-from sweeps.sweep import Sweep, prepare
+from sweeps.sweep import Sweep, prepare, resume_command
 from sweeps.tally import COMPLETED
 from unetexp.config import parse_assignments
 from unetexp.errors import ConfigError
@@ -25,7 +28,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.")] = "quickstart",
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name, or a YAML file. [default: quickstart]")
+    ] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="0.5 puts two on one GPU.")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores a trial gets.")] = None,
@@ -48,6 +53,10 @@ def run(
         int | None, typer.Option(min=1, help="Rehearse on N pretend GPUs, on the CPU.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Go on with this sweep.")] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(help="Start with what this sweep's trials taught.")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the sweeps there are.")] = False,
     delete: Annotated[str | None, typer.Option(help="Remove a sweep for good.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --delete.")] = False,
@@ -84,16 +93,18 @@ def run(
                 tracking_uri,
                 storage,
                 address,
+                warm_start,
             )
-            plan = plan_sweep(options)
+            plan, record = plan_resume(resume, options) if resume else (plan_sweep(options), None)
             if dry_run:
                 Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
             else:
-                sys.exit(_run(plan))
+                with second_signal_kills():
+                    sys.exit(_run(plan, record))
 
 
-def _run(plan: Plan) -> int:
-    """Run the planned sweep to its end; returns the exit code."""
+def _run(plan: Plan, record: Record | None) -> int:
+    """Run the planned sweep, a new one or that of the record, to its end; returns the exit code."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("looking at the data")
@@ -105,7 +116,7 @@ def _run(plan: Plan) -> int:
         )
     for notice in prepared.notices:
         console.print(f"note: {notice}", style="yellow")
-    sweep = Sweep(prepared)
+    sweep = Sweep.resume(prepared, record) if record else Sweep.start(prepared)
     placement = plan.placement
     view = SweepView(
         plan.name,
@@ -120,11 +131,16 @@ def _run(plan: Plan) -> int:
     view.finish(reason, _next_commands(plan, sweep))
     if reason == "interrupted":
         return INTERRUPTED
+    if sweep.conductor.halt_reason is not None:
+        return FAILED
     return DONE if sweep.tally.count(COMPLETED) else FAILED
 
 
 def _next_commands(plan: Plan, sweep: Sweep) -> list[tuple[str, str]]:
-    commands = [
+    commands = []
+    if any(trial.reason == "interrupted" for trial in sweep.tally.by_id.values()):
+        commands.append(("go on", resume_command(plan)))
+    commands += [
         ("see the trials", "make ui"),
         ("  table", sweep.tracker.trials_url()),
         ("  charts", sweep.tracker.trials_url(charts=True)),

@@ -1,7 +1,8 @@
 """What a sweep decides: which trial comes next, which one stops, how each one ended.
 
 Knows nothing of Ray or MLflow. Every event goes to the ledger first and then to the listeners,
-and the search and the rungs follow from the ledger alone: `replay` rebuilds them.
+and the search and the rungs follow from the ledger alone: a conductor that is given a ledger
+with a past goes on where that past ended.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from sweeps.ledger import Event, Ledger
 from sweeps.recipe import Recipe, parse_duration
 from sweeps.rungs import Rungs
 from sweeps.space import suggest
+from sweeps.warm_start import known_trial
 
 Listener = Callable[[Event], None]
 
 STARTUP_TRIALS = 5  # drawn at random before TPE has something to learn from
+HOPELESS = 3  # so many first trials that fail with the same error end the sweep
+
+
+_NO_FAILURES = ("completed", "asha", "interrupted")
 
 
 @dataclass
@@ -37,6 +43,11 @@ class TrialRecord:
     best: float = -math.inf
     stop_reason: str | None = None
     decision: str | None = None  # why it was told to stop, before it has ended
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.stop_reason not in (None, *_NO_FAILURES)
 
 
 class Conductor:
@@ -53,33 +64,49 @@ class Conductor:
         self.rungs = Rungs(
             recipe.asha.grace(self.epochs), self.epochs, recipe.asha.reduction_factor
         )
+        self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         for point in recipe.points:
             self.study.enqueue_trial(point)
+        for event in ledger.events:
+            self._recall(event)
+        self.to_continue = self.running  # what the past left unfinished comes first
 
     @property
     def halted(self) -> bool:
-        """Whether the time budget is spent: running trials end and none is started."""
-        return self.deadline is not None and time.time() >= self.deadline
+        """Whether running trials are to end and none is to start."""
+        out_of_time = self.deadline is not None and time.time() >= self.deadline
+        return out_of_time or self.halt_reason is not None
 
     @property
     def running(self) -> list[TrialRecord]:
         return [trial for trial in self.trials.values() if trial.stop_reason is None]
 
     def propose(self) -> TrialRecord | None:
-        """The next trial, or None when the budget of trials is spent."""
+        """The trial to run next, or None when the budget of trials is spent."""
+        if self.halted:
+            return None
+        while self.to_continue:
+            trial = self.to_continue.pop(0)
+            if trial.decision is None:
+                return trial
+            self.trial_ended(trial.id, trial.decision)  # it was stopped, and killed right then
         number = len(self.trials)
-        if number >= self.recipe.budget.trials or self.halted:
+        if number >= self.recipe.budget.trials:
             return None
         # A sampler a trial, seeded by its number: what a trial proposes does not depend on how
         # many random numbers were drawn before a restart.
         self.study.sampler = self._sampler(number)
+        record = self._ask()
+        self._happened("trial", trial=record.id, values=record.values)
+        return record
+
+    def _ask(self) -> TrialRecord:
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
-        record = TrialRecord(f"{number:04d}", values, asked)
+        record = TrialRecord(f"{len(self.trials):04d}", values, asked)
         self.trials[record.id] = record
-        self._happened("trial", trial=record.id, values=values)
         return record
 
     def trial_started(self, trial_id: str) -> None:
@@ -106,10 +133,37 @@ class Conductor:
         if trial.stop_reason is not None:
             return
         reason = trial.decision or reason
-        trial.stop_reason = reason
-        if reason != "interrupted":  # an interrupted trial can go on
-            self._tell(trial, reason)
         self._happened("end", trial=trial_id, reason=reason, error=error, epoch=trial.epoch)
+        self._end(trial, reason, error)
+        self._halt_if_hopeless()
+
+    def halt(self, reason: str) -> None:
+        """End the sweep in good order: running trials are interrupted and can go on later."""
+        self.halt_reason = reason
+        self.say(reason)
+
+    def say(self, text: str) -> None:
+        """Something the user should hear."""
+        self._happened("said", text=text)
+
+    def _recall(self, event: Event) -> None:
+        """Take in an event of an earlier driver as if it had happened now."""
+        match event["event"]:
+            case "trial":
+                if len(self.trials) >= len(self.recipe.points):
+                    self.study.enqueue_trial(event["values"])
+                self._ask()
+            case "known":
+                self.study.add_trial(known_trial(self.recipe, event))
+            case "epoch":
+                self._take_in(self.trials[event["trial"]], event["epoch"], event["metrics"])
+            case "end" if event["reason"] != "interrupted":  # an interrupted one goes on
+                self._end(self.trials[event["trial"]], event["reason"], event["error"])
+
+    def _end(self, trial: TrialRecord, reason: str, error: str) -> None:
+        trial.stop_reason, trial.error = reason, error
+        if reason != "interrupted":
+            self._tell(trial, reason)
 
     def _take_in(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> None:
         score = metrics[self.recipe.objective.metric]
@@ -123,6 +177,15 @@ class Conductor:
             trial.decision = "nan"
         elif self.recipe.asha.enabled and not self.rungs.admits(trial.id, epoch, score):
             trial.decision = "asha"
+
+    def _halt_if_hopeless(self) -> None:
+        """End the sweep when each of the first trials failed, and with the same error."""
+        ended = [trial for trial in self.trials.values() if trial.stop_reason is not None]
+        errors = {_last_line(trial.error) for trial in ended}
+        if len(ended) == HOPELESS and len(errors) == 1 and all(trial.failed for trial in ended):
+            self.halt(
+                f"the first {HOPELESS} trials all failed with the same error:\n{ended[0].error}"
+            )
 
     def _tell(self, trial: TrialRecord, reason: str) -> None:
         """Optuna learns full-budget scores as such, stopped trials as pruned, others as failed.
@@ -152,3 +215,7 @@ class Conductor:
         record = self.ledger.append(event, **fields)
         for listener in self.listeners:
             listener(record)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

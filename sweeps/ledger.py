@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Event = dict[str, Any]
 
@@ -22,17 +22,21 @@ FILE = "ledger.jsonl"
 class Ledger:
     """An append-only list of events in a file that one process at a time writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        """Read what is there; without `write` the file stays as it is."""
         self.path = path
         whole = path.read_bytes() if path.exists() else b""
         whole = whole[: whole.rfind(b"\n") + 1]
         self.events: list[Event] = [json.loads(line) for line in whole.splitlines()]
-        self._file = path.open("r+b" if path.exists() else "wb")
-        self._file.truncate(len(whole))
-        self._file.seek(len(whole))
+        self._file: BinaryIO | None = None
+        if write:
+            self._file = path.open("r+b" if path.exists() else "wb")
+            self._file.truncate(len(whole))
+            self._file.seek(len(whole))
 
     def append(self, event: str, **fields: Any) -> Event:
         """Write an event with the time of day, and have it on disk before returning it."""
+        assert self._file is not None
         record: Event = {"event": event, "at": time.time(), **fields}
         self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
@@ -45,4 +49,5 @@ class Ledger:
         return (event for event in self.events if event["event"] in kinds)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from sweeps.server import public_uri
-from sweeps.store import BEST, Store
+from sweeps.store import Store
 
 DEFAULT_UI = "http://127.0.0.1:5000"
 
@@ -13,18 +11,14 @@ DEFAULT_UI = "http://127.0.0.1:5000"
 def trials_url(store: Store, sweep_run: str, ui: str | None = None, *, charts: bool = False) -> str:
     """The address of a sweep's trials in the training view: a table, best first, or charts.
 
-    `sweep_run` is the sweep's parent run. `ui` is where the UI is served; without it that is
-    the tracking server itself or, for a local database, what `make ui` serves.
+    `sweep_run` is the sweep's parent run, which is also the key of its saved view
+    (`views.save_view`). The UI takes a view only from an address with no filter or order of its
+    own. `ui` is where it is served; without it that is the tracking server itself or, for a local
+    database, what `make ui` serves.
     """
     if ui is None:
         ui = store.uri if store.uri.startswith("http") else DEFAULT_UI
-    query = {
-        "workflowType": "machine_learning",
-        "searchFilter": f"tags.mlflow.parentRunId = '{sweep_run}'",
-        "orderByKey": f"metrics.`{BEST}`",
-        "orderByAsc": "false",
-    }
+    query = f"workflowType=machine_learning&viewStateShareKey={sweep_run}"
     if charts:
-        query["compareRunsMode"] = "CHART"
-    encoded = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
-    return f"{public_uri(ui).rstrip('/')}/#/experiments/{store.experiment_id}/runs?{encoded}"
+        query += "&compareRunsMode=CHART"
+    return f"{public_uri(ui).rstrip('/')}/#/experiments/{store.experiment_id}/runs?{query}"

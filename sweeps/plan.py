@@ -19,13 +19,14 @@ from sweeps.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking import Tracker, check_name
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
+DEFAULT_RECIPE = "quickstart"
 
 
 @dataclass(frozen=True)
 class Options:
     """What the command line asks for."""
 
-    recipe: str = "quickstart"
+    recipe: str | None = None  # quickstart, or the resumed sweep's
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths of the recipe
     data: str | None = None
     name: str | None = None
@@ -34,6 +35,7 @@ class Options:
     tracking_uri: str | None = None
     storage: str | None = None
     address: str | None = None
+    warm_start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Plan:
     placement: Placement
     tracking_uri: str
     storage: Storage
-    address: str | None = None  # of a running Ray cluster; None starts one on this machine
+    options: Options = Options()
 
     @property
     def seed(self) -> int:
@@ -54,13 +56,13 @@ class Plan:
 
     @property
     def control(self) -> Path:
-        """Where the driver keeps the ledger: with the trials, or here if those are far away."""
-        return SWEEPS / self.name if self.storage.is_remote else Path(self.storage.root)
+        """Where the driver keeps the ledger."""
+        return control_folder(self.storage, self.name)
 
 
 def plan_sweep(options: Options) -> Plan:
     """Check everything that can be checked without data, weights or Ray; nothing is made."""
-    recipe = load_recipe(options.recipe, options.changes, options.data)
+    recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.changes, options.data)
     name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
     store = open_existing(options.tracking_uri)
@@ -72,8 +74,13 @@ def plan_sweep(options: Options) -> Plan:
         placement=place(recipe.budget, options.gpus, options.simulate_gpus),
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(storage_root(options.storage, name)),
-        address=options.address,
+        options=options,
     )
+
+
+def control_folder(storage: Storage, name: str) -> Path:
+    """Where a sweep's ledger is: with its trials, or on this machine if those are far away."""
+    return SWEEPS / name if storage.is_remote else Path(storage.root)
 
 
 def storage_root(place: str | None, name: str) -> str:

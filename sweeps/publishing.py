@@ -20,6 +20,7 @@ import pandas as pd
 from sweeps.ledger import Event
 from sweeps.recipe import Recipe
 from sweeps.storage import Storage
+from sweeps.tally import INTERRUPTED
 from sweeps.tracking import Tracker
 from unetexp.component import flatten
 from unetexp.experiment import BEST, OVERLAY, best_figures, has_model
@@ -45,6 +46,19 @@ class Publisher:
     def __call__(self, event: Event) -> None:
         """Take an event in; returns at once."""
         self._events.put(event)
+
+    def catch_up(self, events: list[Event]) -> None:
+        """Take in a past driver's events again, but for trials whose runs are closed as they ended.
+
+        What of them is in the store already is not written twice.
+        """
+        settled = self._tracker.settled_trials()
+        ends = [e for e in events if e["event"] == "end" and e["reason"] != INTERRUPTED]
+        done = {e["trial"] for e in ends if settled.get(e["trial"]) == e["reason"]}
+        for event in events:
+            goes_on = event["event"] == "end" and event["reason"] == INTERRUPTED
+            if "trial" in event and event["trial"] not in done and not goes_on:
+                self(event)
 
     def close(self, patience_s: float) -> bool:
         """Wait until everything has arrived; False when `patience_s` ran out before."""
@@ -86,7 +100,7 @@ class Publisher:
             case "end":
                 self._log_results(event["trial"])
                 self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
-                if event["reason"] != "interrupted":
+                if event["reason"] != INTERRUPTED:  # one that goes on needs its checkpoints
                     self._storage.forget_resume_state(event["trial"])
             case "closed":
                 self._tracker.end_sweep(event["reason"])

@@ -33,6 +33,10 @@ class Rungs:
         rung[trial] = score
         return score >= cutoff
 
+    def words(self) -> list[str]:
+        """What each rung holds, a line each."""
+        return [f"rung at epoch {e}: {len(scores)} trials" for e, scores in self.scores.items()]
+
     def _cutoff(self, scores: Iterable[float]) -> float:
         recorded = list(scores)
         if not recorded:

@@ -6,6 +6,7 @@ is copied to and from the URI.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -17,6 +18,14 @@ from pathlib import Path
 from pyarrow import fs
 
 from unetexp.errors import UserError
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether writing failed because no space, or no quota, was left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # torch and safetensors pass on the message, not the number.
+    return "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error)
 
 
 @dataclass
@@ -63,6 +72,18 @@ class Storage:
         copy.mkdir(parents=True)
         self._fetch(f"trials/{trial}", copy)
         return copy
+
+    def checkpoint_epoch(self, trial: str) -> int:
+        """The epoch that the trial can go on after; 0 if it has to start again."""
+        if self.is_remote:
+            system, path = fs.FileSystem.from_uri(self.root)
+            below = fs.FileSelector(f"{path}/trials/{trial}", allow_not_found=True)
+            names = [info.base_name for info in system.get_file_info(below)]
+        else:
+            names = [folder.name for folder in (Path(self.root) / "trials" / trial).glob("epoch-*")]
+        return max(
+            (int(n.removeprefix("epoch-")) for n in names if n.startswith("epoch-")), default=0
+        )
 
     def forget_resume_state(self, trial: str) -> None:
         """Remove what only a trial that goes on would need; the best model stays."""

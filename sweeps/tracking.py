@@ -11,7 +11,7 @@ import math
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sweeps.links import trials_url
 from sweeps.runs import RunWriter, now_ms
 from sweeps.store import BEST, OBJECTIVE, Store, open_store
+from sweeps.views import DIMENSIONS, save_view
 from unetexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,9 +90,11 @@ class Tracker:
         params: Mapping[str, object] | None = None,
         artifacts: Mapping[str, str | Path] | None = None,
         note: str = "",
+        dimensions: Iterable[str] = DIMENSIONS,
     ) -> str:
         """Open the parent run and return its id; `artifacts` are texts or files by path.
 
+        `dimensions` are the parameters that the UI shows beside the figures of each trial.
         Raises UserError if the name is taken, also when another driver takes it just now.
         """
         own = {"sweep.name": name, "sweep.storage": storage, **_driver()}
@@ -106,6 +109,7 @@ class Tracker:
         self._sweep = RunWriter(self._client, run_id)
         self._sweep.log_params(params or {})
         self.log_sweep_artifacts(artifacts or {})
+        save_view(self.store, run_id, name, dimensions)
         return run_id
 
     def resume_sweep(self, name: str, tags: Mapping[str, object] | None = None) -> str:
@@ -158,6 +162,15 @@ class Tracker:
         self._trials[trial_id] = trial
         return trial.run.run_id
 
+    def settled_trials(self) -> dict[str, str]:
+        """The stop reason of each of the sweep's trials whose run has been closed."""
+        runs = self.store.trial_runs(self._parent.run_id)
+        return {
+            run.data.tags["tune.trial_id"]: run.data.tags["stop_reason"]
+            for run in runs
+            if run.info.status != "RUNNING" and "stop_reason" in run.data.tags
+        }
+
     def log_epoch(
         self, trial_id: str, epoch: int, metrics: Mapping[str, float], at_s: float | None = None
     ) -> None:
@@ -188,8 +201,13 @@ class Tracker:
         self._trials[trial_id].run.log_image(picture, key, step)
 
     def log_checkpoint(self, trial_id: str, folder: Path) -> None:
-        """Add a trial's weights and config (`CHECKPOINT_FILES` in `folder`) to its run."""
-        run = self._trials[trial_id].run
+        """Add a trial's weights and config (`CHECKPOINT_FILES` in `folder`) to its run.
+
+        The trial may be one that an earlier driver closed.
+        """
+        trial = self._trials.get(trial_id) or self._find_trial(trial_id, "")
+        assert trial is not None
+        run = trial.run
         for name in CHECKPOINT_FILES:
             run.log_path(folder / name, CHECKPOINT)
         run.set_tags({CHECKPOINT: CHECKPOINT})

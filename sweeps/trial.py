@@ -1,7 +1,8 @@
 """One trial in a Ray worker: config -> training -> a report an epoch.
 
-A report is either an epoch's metrics with the key `epoch`, or one with the key `failure`: a
-deterministic error is reported, not raised, because Ray would run it again.
+A report is an epoch's metrics with the key `epoch`, a sentence for the user with the key `said`,
+or the trial's end with the key `failure`: a deterministic error is reported, not raised, because
+Ray would run it again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import psutil
 import torch
 from ray import tune
 
-from sweeps.storage import Storage
+from sweeps.storage import Storage, is_full_disk
 from unetexp.config import TrainConfig, decode_config
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.experiment import Experiment
 
-FAILURE = "failure"
+FAILURE, SAID = "failure", "said"
+FULL_DISK = "full_disk"
 CHECKPOINT_EVERY_S = 20.0
 
 
@@ -45,25 +47,53 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
     logging.captureWarnings(True)
     torch.set_num_threads(plan.threads)
     try:
-        _train(config["trial"], config["config"], plan)
+        _train_in_memory(config["trial"], decode_config(config["config"]), plan)
     except NonFiniteLossError as error:
         tune.report({FAILURE: "nan", "error": str(error)})
-    except torch.OutOfMemoryError as error:
-        tune.report({FAILURE: "oom", "error": str(error)})
-    except Exception:
-        tune.report({FAILURE: "error", "error": traceback.format_exc()})
+    except Exception as error:
+        if is_out_of_memory(error):
+            tune.report({FAILURE: "oom", "error": traceback.format_exc()})
+        elif is_full_disk(error):
+            tune.report({FAILURE: FULL_DISK, "error": str(error)})
+        else:
+            tune.report({FAILURE: "error", "error": traceback.format_exc()})
     finally:
         _release_memory(sys.exc_info()[2])
 
 
-def _train(trial: str, tree: dict[str, Any], plan: TrialPlan) -> None:
-    train_config = decode_config(tree)
-    data = _data_on_this_node(plan.data, train_config)
+def _train_in_memory(trial: str, config: TrainConfig, plan: TrialPlan) -> None:
+    """Train; where memory runs out, go on with half the micro-batch and the same batch."""
+    accumulation = config.accumulation
+    while True:
+        try:
+            return _train(trial, config, accumulation, plan)
+        except Exception as error:
+            smaller = smaller_micro_batch(config.batch_size, accumulation)
+            if smaller is None or not is_out_of_memory(error):
+                raise
+            accumulation = smaller
+            _release_memory(error.__traceback__)
+        micro = config.batch_size // accumulation
+        tune.report({SAID: f"out of memory, goes on with micro-batches of {micro}"})
+
+
+def smaller_micro_batch(batch_size: int, accumulation: int) -> int | None:
+    """The accumulation that at least halves the micro-batch; None if that is one image already."""
+    largest = batch_size // accumulation // 2
+    return next((batch_size // m for m in range(largest, 0, -1) if batch_size % m == 0), None)
+
+
+def _train(trial: str, config: TrainConfig, accumulation: int, plan: TrialPlan) -> None:
+    data = _data_on_this_node(plan.data, config)
     with plan.storage.trial_folder(trial) as folder:
-        experiment = Experiment(train_config, data, folder.path, torch.device(plan.device))
+        device = torch.device(plan.device)
+        experiment = Experiment(config, data, folder.path, device, accumulation)
+        for sentence in experiment.passed_over:
+            tune.report({SAID: sentence})
         for report in experiment.run(plan.loader_workers, CHECKPOINT_EVERY_S):
             folder.publish()
-            tune.report({"epoch": report.epoch, **report.metrics, **_peak_memory(plan)})
+            micro = {"system/micro_batch": config.batch_size // accumulation}
+            tune.report({"epoch": report.epoch, **report.metrics, **micro, **_peak_memory(plan)})
 
 
 def _release_memory(stopped_at: TracebackType | None) -> None:
@@ -75,6 +105,12 @@ def _release_memory(stopped_at: TracebackType | None) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the GPU's or the CPU's memory ran out."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
 
 
 def _data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:

@@ -35,16 +35,26 @@ class Experiment:
     """A training run that lives in `folder` and goes on from what it finds there."""
 
     def __init__(
-        self, config: TrainConfig, data: Dataset, folder: Path, device: torch.device
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        folder: Path,
+        device: torch.device,
+        accumulation: int | None = None,
     ) -> None:
-        """Raises CheckpointError where `folder` holds another experiment."""
+        """`accumulation` overrides the config's where memory is too small for its micro-batches.
+
+        Raises CheckpointError where `folder` holds another experiment.
+        """
         self.config, self.data, self.folder = config, data, folder
+        self._accumulation = accumulation or config.accumulation
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
         self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
         self.state = TrainState(config, data, device)
         recover(folder / BEST)
-        for sentence in self._checkpoints.load_latest(self.state):
+        self.passed_over = self._checkpoints.load_latest(self.state)  # checkpoints, and why
+        for sentence in self.passed_over:
             log.warning(sentence)
 
     def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
@@ -57,7 +67,8 @@ class Experiment:
         """
         saved = time.monotonic()
         fixed = fixed_images(len(self.data["val"]))
-        reports = fit(self.config, self.data, self.state, workers=workers, keep_predictions=fixed)
+        config = self.config.model_copy(update={"accumulation": self._accumulation})
+        reports = fit(config, self.data, self.state, workers=workers, keep_predictions=fixed)
         for report in reports:
             if report.improved:
                 self._save_best(report)

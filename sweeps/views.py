@@ -1,0 +1,135 @@
+"""What the MLflow UI shows of a sweep: its trials, best first, with their columns and charts.
+
+MLflow hides figures and parameters unless a view asks for them. A saved view is a tag of the
+experiment, `mlflow.sharedViewState.<key>`, which the UI lists under its name and which an address
+calls for by key. Its form is that of the UI of MLflow 3.17, which writes such tags itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sweeps.store import BEST, OBJECTIVE, Store
+
+BEST_FIRST = f"metrics.`{BEST}`"
+DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
+_TAG = "mlflow.sharedViewState."
+_RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
+_MOST_DIMENSIONS = 20  # a tag holds 5000 characters, a screen fewer columns
+_PREFIXES = ("val", "val/iou", "val/dice", "best", "train", "time")  # MLflow would sort them
+
+
+def of_sweep(sweep_run: str) -> str:
+    """The condition that picks the trials of the parent run `sweep_run`."""
+    return f"tags.mlflow.parentRunId = '{sweep_run}'"
+
+
+def save_view(store: Store, sweep_run: str, name: str, dimensions: Iterable[str]) -> None:
+    """Save the view of a sweep's trials under the key `sweep_run`, its parent run.
+
+    `dimensions` are the parameters shown, and what the chart of settings lays side by side:
+    it leaves out a trial that lacks one of them.
+    """
+    shown = list(dimensions)[:_MOST_DIMENSIONS]
+    state = zlib.compress(json.dumps(_table(sweep_run, shown) | _charts(shown)).encode())
+    now = time.time_ns() // 1_000_000
+    view = {
+        "name": name,
+        "createdAt": now,
+        "updatedAt": now,
+        "state": "deflate;" + base64.b64encode(state).decode(),
+    }
+    store.client.set_experiment_tag(store.experiment_id, _TAG + sweep_run, json.dumps(view))
+
+
+def remove_view(store: Store, sweep_run: str) -> None:
+    """Remove what `save_view` saved, if it is there."""
+    key = _TAG + sweep_run
+    if key in store.client.get_experiment(store.experiment_id).tags:
+        store.client.delete_experiment_tag(store.experiment_id, key)
+
+
+def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
+    widths = {
+        _RUN_NAME: 165,
+        BEST_FIRST: 110,
+        **{f"params.`{path}`": 100 + 4 * max(0, len(path) - 12) for path in dimensions},
+        "metrics.`best/epoch`": 90,
+        "metrics.`val/dice`": 90,
+        "tags.`stop_reason`": 105,
+        "attributes.`Duration`": 85,
+        _CREATED: 145,
+    }
+    return {
+        "searchFilter": of_sweep(sweep_run),
+        "orderByKey": BEST_FIRST,
+        "orderByAsc": False,
+        "selectedColumns": [column for column in widths if column not in (_RUN_NAME, _CREATED)],
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+    }
+
+
+def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
+    """Our charts first; the UI adds one for every other figure to the section of its prefix."""
+    own = {
+        "Learning curves": [_line(name) for name in (OBJECTIVE, "train/loss", "val/loss")],
+        f"Settings and {BEST}": [
+            {
+                "type": "PARALLEL",
+                "selectedParams": list(dimensions),
+                "selectedMetrics": [BEST],
+                "showAllRuns": True,
+            }
+        ],
+        "Pictures": [
+            {"type": "IMAGE", "imageKeys": ["val/overlay"], "step": 0, "showRunParams": True}
+        ],
+    }
+    common = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
+    charts = [
+        {**chart, **common, "uuid": f"{section}-{number}", "metricSectionId": section}
+        for section, some in own.items()
+        for number, chart in enumerate(some)
+    ]
+    sections = [
+        {
+            "uuid": name,
+            "name": name,
+            "display": True,
+            "isReordered": False,
+            "deleted": False,
+            "isGenerated": name not in own,
+            "columns": 3 if name not in own or len(own[name]) > 1 else 1,
+        }
+        for name in (*own, *_PREFIXES)
+    ]
+    return {
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,  # or the UI sorts the sections by name
+    }
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "displayName": metric,
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }
