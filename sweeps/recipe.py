@@ -129,9 +129,9 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     fixed = {p: v for p, v in changes.items() if p not in own}
     tree = override(Recipe, tree, own)
     space = _mapping(tree, "space")
-    constants = _conditional(space, base, fixed)
+    constants = _conditional(space, fixed)
     settled = {p: v for p, v in fixed.items() if p not in constants}
-    tree["base"] = override(TrainConfig, base, settled)
+    tree["base"] = decode_config(base, settled, "base").tree()
     tree["space"] = {
         p: constants.get(p, dimension) for p, dimension in space.items() if p not in settled
     } | constants
@@ -198,7 +198,7 @@ def _mapping(tree: Tree, key: str) -> Tree:
     return dict(value)
 
 
-def _conditional(space: Tree, base: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
+def _conditional(space: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
     """Fixed values that only some searched kinds have: they become choices of one value.
 
     `loss.gamma=3` while loss.kind is searched holds for the trials whose loss has a gamma.

@@ -81,6 +81,14 @@ def test_a_field_of_a_searched_kind_can_be_fixed():
             assert config.loss.gamma == 2.5
 
 
+def test_a_default_that_the_recipe_does_not_name_can_be_changed(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text("space: {optimizer.lr: {kind: loguniform, low: 1e-4, high: 1e-2}}")
+    recipe = load_recipe(str(path), {"optimizer.weight_decay": 0.5, "loss.label_smoothing": 0.1})
+    assert recipe.base.optimizer.weight_decay == 0.5
+    assert recipe.base.loss.label_smoothing == 0.1
+
+
 def test_data_swaps_the_recipes_data(tmp_path):
     recipe = load_recipe("quickstart", {}, str(tmp_path))
     assert (recipe.base.data.kind, recipe.base.data.root) == ("folder", str(tmp_path))

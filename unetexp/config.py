@@ -113,5 +113,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 def decode_config(
     tree: Tree, changes: dict[str, Any] | None = None, where: str = ""
 ) -> TrainConfig:
-    """The config that a tree describes, with dotted changes applied first."""
-    return decode(TrainConfig, override(TrainConfig, tree, changes or {}), where)
+    """The config that a tree describes, its defaults filled in, with dotted changes applied."""
+    config: TrainConfig = decode(TrainConfig, tree, where)
+    if not changes:
+        return config
+    changed: TrainConfig = decode(TrainConfig, override(TrainConfig, config.tree(), changes))
+    return changed
