@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.conductor import Conductor
+from sweeps.deaths import Coroner
 from sweeps.trial import FAILURE, FULL_DISK, SAID
 
 
@@ -78,7 +79,11 @@ class Referee(_Adapter, FIFOScheduler):
 
 
 class Witness(_Adapter, tune.Callback):
-    """Where Ray tells how trials start and end."""
+    """Where Ray tells how trials start, die and end."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__(conductor)
+        self.coroner = Coroner()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.conductor.trial_started(trial.config["trial"])
@@ -88,9 +93,13 @@ class Witness(_Adapter, tune.Callback):
     ) -> None:
         self.conductor.trial_ended(trial.config["trial"], "interrupted")
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        cause, _words = self.coroner.examine(trial)
+        self.conductor.trial_restarted(trial.config["trial"], cause)
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        error = trial.error_file and Path(trial.error_file).read_text(encoding="utf-8")
-        self.conductor.trial_ended(trial.config["trial"], "crash", error or "the worker died")
+        cause, words = self.coroner.examine(trial)
+        self.conductor.trial_ended(trial.config["trial"], cause, words)
 
 
 class Halt(_Adapter, tune.Stopper):

@@ -17,6 +17,7 @@ from rich.table import Table
 from sweeps.disk import folder_bytes, is_remote, remove_files, remove_folder, require_sweep_files
 from sweeps.store import BEST, EXPERIMENT, OBJECTIVE, PROJECT_ROOT, Store, local_path
 from sweeps.tracking import CHECKPOINT, CHECKPOINT_FILES
+from sweeps.views import remove_view
 from unetexp.errors import CheckpointError, UserError
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def delete_sweep(store: Store, name: str) -> None:
     try:
         for place in _places(sweep):
             remove_files(place)
+        remove_view(store, sweep.info.run_id)
         for run in [*store.trial_runs(sweep.info.run_id), sweep]:
             _remove_artifacts(store, run)
             store.client.delete_run(run.info.run_id)

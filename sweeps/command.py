@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,14 +12,15 @@ from rich.progress import Progress
 
 from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
 from sweeps.plan import Options, Plan, describe, plan_sweep
+from sweeps.preflight import preflight, require_places
 from sweeps.progress import SweepView
 from sweeps.record import Record
 from sweeps.resume import plan_resume
 from sweeps.signals import second_signal_kills
 from sweeps.store import open_existing
-from sweeps.sweep import Sweep, prepare, resume_command
+from sweeps.sweep import Prepared, Sweep, prepare, resume_command
 from sweeps.tally import COMPLETED
-from unetexp.config import parse_assignments
+from unetexp.config import parse_assignments, parse_yaml
 from unetexp.errors import ConfigError
 from unetexp.experiment import BEST
 from unetexp.terminal import DONE, FAILED, INTERRUPTED, exit_codes
@@ -32,7 +34,10 @@ def run(
         str | None, typer.Argument(help="A recipe's name, or a YAML file. [default: quickstart]")
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="0.5 puts two on one GPU.")] = None,
+    gpus_per_trial: Annotated[
+        str | None,
+        typer.Option(help="0.5 puts two on one GPU; auto: as many as its memory holds, up to 4."),
+    ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores a trial gets.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to try.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a full trial.")] = None,
@@ -57,6 +62,9 @@ def run(
     warm_start: Annotated[
         str | None, typer.Option(help="Start with what this sweep's trials taught.")
     ] = None,
+    skip_preflight: Annotated[
+        bool, typer.Option("--skip-preflight", help="Start without checks and estimate.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the sweeps there are.")] = False,
     delete: Annotated[str | None, typer.Option(help="Remove a sweep for good.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --delete.")] = False,
@@ -71,10 +79,17 @@ def run(
         elif delete is not None:
             _delete(tracking_uri, delete, yes)
         else:
+            pack = gpus_per_trial == "auto"
+            if pack and (skip_preflight or resume):
+                raise ConfigError(
+                    "--gpus-per-trial auto is worked out in the preflight of a new sweep: give a "
+                    "number, or leave out --skip-preflight and --resume."
+                )
+            share = None if pack or gpus_per_trial is None else parse_yaml(gpus_per_trial)
             changes = _changes(
                 set_ or [],
                 {
-                    "budget.gpus_per_trial": gpus_per_trial,
+                    "budget.gpus_per_trial": share,
                     "budget.cpus_per_trial": cpus_per_trial,
                     "budget.trials": trials,
                     "budget.max_concurrent": max_concurrent,
@@ -94,6 +109,8 @@ def run(
                 storage,
                 address,
                 warm_start,
+                preflight=not skip_preflight,
+                pack=pack,
             )
             plan, record = plan_resume(resume, options) if resume else (plan_sweep(options), None)
             if dry_run:
@@ -116,6 +133,10 @@ def _run(plan: Plan, record: Record | None) -> int:
         )
     for notice in prepared.notices:
         console.print(f"note: {notice}", style="yellow")
+    if plan.options.preflight:
+        with console.status("preflight: every choice once, in miniature"):
+            prepared = _checked(prepared, record, console)
+        plan = prepared.plan
     sweep = Sweep.resume(prepared, record) if record else Sweep.start(prepared)
     placement = plan.placement
     view = SweepView(
@@ -134,6 +155,15 @@ def _run(plan: Plan, record: Record | None) -> int:
     if sweep.conductor.halt_reason is not None:
         return FAILED
     return DONE if sweep.tally.count(COMPLETED) else FAILED
+
+
+def _checked(prepared: Prepared, record: Record | None, console: Console) -> Prepared:
+    """The sweep after its preflight; one that was started before has only its places checked."""
+    if record is not None:
+        require_places(prepared.plan, prepared.data)
+        return prepared
+    plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
+    return replace(prepared, plan=plan)
 
 
 def _next_commands(plan: Plan, sweep: Sweep) -> list[tuple[str, str]]:

@@ -17,8 +17,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from sweeps.budget import parse_duration
 from sweeps.ledger import Event, Ledger
-from sweeps.recipe import Recipe, parse_duration
+from sweeps.recipe import Recipe
 from sweeps.rungs import Rungs
 from sweeps.space import suggest
 from sweeps.warm_start import known_trial
@@ -61,9 +62,7 @@ class Conductor:
         self.epochs = recipe.base.epochs
         budget = recipe.budget.time
         self.deadline = None if budget is None else time.time() + parse_duration(budget)
-        self.rungs = Rungs(
-            recipe.asha.grace(self.epochs), self.epochs, recipe.asha.reduction_factor
-        )
+        self.rungs = Rungs(recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
@@ -127,6 +126,12 @@ class Conductor:
         self._take_in(trial, epoch, metrics)
         return trial.decision is None
 
+    def trial_restarted(self, trial_id: str, cause: str) -> None:
+        """Its worker died of `cause` (crash, preempted, node_lost); it goes on elsewhere."""
+        self._happened("restart", trial=trial_id, cause=cause)
+        words = cause.replace("_", " ")
+        self.say(f"trial {trial_id} starts again from its last checkpoint: {words}")
+
     def trial_ended(self, trial_id: str, reason: str, error: str = "") -> None:
         """Close a trial: completed, asha, nan, oom, error, crash, interrupted, ..."""
         trial = self.trials[trial_id]
@@ -175,7 +180,9 @@ class Conductor:
             trial.decision = "completed"
         elif not math.isfinite(score):
             trial.decision = "nan"
-        elif self.recipe.asha.enabled and not self.rungs.admits(trial.id, epoch, score):
+        elif self.recipe.asha.enabled and not self.rungs.admits(
+            trial.id, epoch, score, self.recipe.bracket(trial.values)
+        ):
             trial.decision = "asha"
 
     def _halt_if_hopeless(self) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-from sweeps.hardware import Placement, place
+from sweeps.budget import Budget
+from sweeps.cluster import survey
+from sweeps.hardware import Placement, place, place_on_cluster
 from sweeps.recipe import Recipe, load_recipe
 from sweeps.rungs import milestones
 from sweeps.server import public_uri
@@ -36,6 +38,8 @@ class Options:
     storage: str | None = None
     address: str | None = None
     warm_start: str | None = None
+    preflight: bool = True
+    pack: bool = False  # as many trials on a GPU as its memory holds
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,20 @@ def plan_sweep(options: Options) -> Plan:
     return Plan(
         name=name,
         recipe=recipe,
-        placement=place(recipe.budget, options.gpus, options.simulate_gpus),
+        placement=placement_at(options.address, recipe.budget, options.gpus, options.simulate_gpus),
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(storage_root(options.storage, name)),
         options=options,
     )
+
+
+def placement_at(
+    address: str | None, budget: Budget, gpus: int | None, simulate_gpus: int | None
+) -> Placement:
+    """The placement on the cluster at `address`, which is asked for its nodes, or here."""
+    if address is None:
+        return place(budget, gpus, simulate_gpus)
+    return place_on_cluster(budget, gpus, simulate_gpus, survey(address))
 
 
 def control_folder(storage: Storage, name: str) -> Path:
@@ -134,7 +147,7 @@ def _stopping(recipe: Recipe) -> str:
     if not recipe.asha.enabled:
         return "no early stopping"
     epochs = recipe.base.epochs
-    grace = recipe.asha.grace(epochs)
+    grace = recipe.grace_epochs
     rungs = milestones(grace, epochs, recipe.asha.reduction_factor)
     if not rungs:
         return f"no early stopping: the grace of {grace} epochs is the whole run"
@@ -142,4 +155,5 @@ def _stopping(recipe: Recipe) -> str:
     return (
         f"early stopping (ASHA) after epoch {listed}: a trial goes on if it is among the best "
         f"1/{recipe.asha.reduction_factor:g} so far"
+        + (f" of its {recipe.asha.bracket_by}" if recipe.asha.bracket_by else "")
     )

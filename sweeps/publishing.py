@@ -19,9 +19,11 @@ import pandas as pd
 
 from sweeps.ledger import Event
 from sweeps.recipe import Recipe
+from sweeps.server import without_secrets
 from sweeps.storage import Storage
 from sweeps.tally import INTERRUPTED
 from sweeps.tracking import Tracker
+from sweeps.views import BEST_OVERLAY, BEST_STEP
 from unetexp.component import flatten
 from unetexp.experiment import BEST, OVERLAY, best_figures, has_model
 from unetexp.pictures import draw_confusion
@@ -80,7 +82,8 @@ class Publisher:
                 return
             except Exception:
                 if attempt == 0:
-                    reason = traceback.format_exc().strip().splitlines()[-1]
+                    last = traceback.format_exc().strip().splitlines()[-1]
+                    reason = without_secrets(last, self._tracker.store.uri)
                     self._complain(
                         f"the tracking store does not take an event, trying on: {reason}"
                     )
@@ -114,11 +117,13 @@ class Publisher:
         if not has_model(folder):
             return
         figures = best_figures(folder)
-        self._tracker.log_image(trial, folder / BEST / OVERLAY, "val/overlay", figures["epoch"])
+        picture = folder / BEST / OVERLAY
+        self._tracker.log_image(trial, picture, "val/overlay", figures["epoch"])
+        self._tracker.log_image(trial, picture, BEST_OVERLAY, BEST_STEP)
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
             (place / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
-            (place / OVERLAY).write_bytes((folder / BEST / OVERLAY).read_bytes())
+            (place / OVERLAY).write_bytes(picture.read_bytes())
             draw_confusion(place / "confusion_matrix.png", figures["confusion"], figures["classes"])
             per_class(figures).to_csv(place / "per_class.csv", index=False)
             self._tracker.log_artifacts(trial, place)

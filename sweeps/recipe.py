@@ -6,15 +6,16 @@ A recipe is read, changed by the command line and checked as a whole before anyt
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from sweeps.space import Choice, Dimension, Space, holds, search_order, suggest
+from sweeps.budget import Asha, Budget, Objective
+from sweeps.space import Choice, Dimension, Integer, Space, holds, search_order, suggest
+from unetexp.batches import require_even_shares
 from unetexp.component import Component, Tree, decode, fields_at, flatten, override
 from unetexp.config import TrainConfig, decode_config, read_tree
 from unetexp.errors import ConfigError, not_a_choice
@@ -22,55 +23,6 @@ from unetexp.errors import ConfigError, not_a_choice
 RECIPES = Path(__file__).parent / "recipes"
 _OWN = ("budget", "asha", "objective")
 _PROBES = 64  # random points of the space that are checked before a sweep starts
-
-
-class Objective(Component):
-    """What the sweep looks for."""
-
-    metric: Literal["val/miou"] = "val/miou"
-    mode: Literal["max"] = "max"
-
-
-def parse_duration(text: str) -> float:
-    """`90s`, `45m`, `8h`, `2d` or a sum such as `1h30m` -> seconds."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text.strip()):
-        raise ConfigError(f"time budget {text!r}: write it like 45m, 8h, 2d or 1h30m.")
-    seconds = sum(float(n) * units[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", text))
-    if seconds <= 0:
-        raise ConfigError(f"time budget {text!r}: it must be longer than nothing.")
-    return seconds
-
-
-class Budget(Component):
-    """How much is spent."""
-
-    trials: int = Field(20, ge=1, le=100_000, description="configurations tried")
-    time: str | None = Field(None, description="wall time such as 45m, 8h or 2d; null: no limit")
-    gpus_per_trial: float = Field(1.0, gt=0, le=1, description="share of a GPU a trial gets")
-    cpus_per_trial: float | None = Field(None, gt=0, description="null: all cores, shared evenly")
-    max_concurrent: int | None = Field(None, ge=1, description="null: as many as there is room for")
-
-    @field_validator("time")
-    @classmethod
-    def _time_is_a_duration(cls, time: str | None) -> str | None:
-        if time is not None:
-            parse_duration(time)
-        return time
-
-
-class Asha(Component):
-    """Early stopping by asynchronous successive halving."""
-
-    enabled: bool = True
-    grace_epochs: int | None = Field(
-        None, ge=1, description="epochs no trial is stopped before; null: a third of all"
-    )
-    reduction_factor: float = Field(3.0, gt=1, description="a rung keeps the best 1/this")
-
-    def grace(self, epochs: int) -> int:
-        """Epochs that every trial of `epochs` is given."""
-        return self.grace_epochs or max(1, math.ceil(epochs / 3))
 
 
 class Recipe(Component):
@@ -88,6 +40,43 @@ class Recipe(Component):
     def fixed_values(self) -> dict[str, Any]:
         """Dotted path -> value of the base, for conditions on what is not searched."""
         return flatten(self.base.tree())
+
+    @property
+    def grace_epochs(self) -> int:
+        """Epochs that every trial is given before it may be stopped."""
+        third = math.ceil(self.base.epochs / 3)
+        settled = max((epoch for _, epoch in self.settled_by()), default=1)
+        return self.asha.grace_epochs or min(self.base.epochs, max(third, settled))
+
+    def settled_by(self) -> list[tuple[str, int]]:
+        """What keeps a trial's first epochs from telling how good it is, and until which epoch.
+
+        A rate that is still rising and a frozen encoder that has yet to thaw say nothing of what
+        follows; the first epoch after the thaw is the earliest that does.
+        """
+        warm_up = math.ceil(self._latest("schedule.warmup_epochs"))
+        thaw = self._latest("encoder.thaw_epoch")
+        ends = [(f"schedule.warmup_epochs ({warm_up})", warm_up)] if warm_up else []
+        return ends + ([(f"encoder.thaw_epoch ({thaw:g})", int(thaw) + 1)] if thaw else [])
+
+    def bracket(self, values: Mapping[str, Any]) -> str:
+        """The bracket of a trial: trials of other brackets are not compared with it."""
+        path = self.asha.bracket_by
+        if path is None:
+            return ""
+        return f"{path}={values.get(path, self.fixed_values().get(path))}"
+
+    def brackets(self) -> list[str]:
+        """All brackets there can be."""
+        path = self.asha.bracket_by
+        values = self.space[path].samples() if path in self.space else [None]
+        return [self.bracket({path: value} if path in self.space else {}) for value in values]
+
+    def _latest(self, path: str) -> float:
+        """The largest value that `path` takes in the sweep; 0 where it is not set."""
+        searched = self.space[path].samples() if path in self.space else []
+        values = [self.fixed_values().get(path), *searched]
+        return max(value or 0 for value in values)
 
     def config(self, values: Mapping[str, Any], changes: Mapping[str, Any] = {}) -> TrainConfig:
         """The experiment at a point of the space."""
@@ -164,9 +153,43 @@ def check(recipe: Recipe) -> None:
             recipe.config(values)
         except ConfigError as error:
             raise ConfigError(f"space: {_words(values)} do not go together: {error}") from None
-    grace, epochs = recipe.asha.grace(recipe.base.epochs), recipe.base.epochs
-    if recipe.asha.enabled and grace > epochs:
+    if recipe.asha.enabled:
+        _check_stopping(recipe)
+    for batch_size in _possible(recipe, "batch_size"):
+        for accumulation in _possible(recipe, "accumulation"):
+            require_even_shares(batch_size, accumulation, recipe.budget.ranks)
+
+
+def _possible(recipe: Recipe, path: str) -> list[int]:
+    """The whole numbers that trials may have at `path`."""
+    dimension = recipe.space.get(path)
+    if dimension is None:
+        return [recipe.fixed_values()[path]]
+    if isinstance(dimension, Integer):
+        return list(range(dimension.low, dimension.high + 1))
+    return dimension.samples()
+
+
+def _check_stopping(recipe: Recipe) -> None:
+    """Early stopping must judge trials when they can be judged, and beside their equals."""
+    grace, epochs = recipe.grace_epochs, recipe.base.epochs
+    if grace > epochs:
         raise ConfigError(f"asha.grace_epochs is {grace}, more than all {epochs} epochs.")
+    for what, epoch in recipe.settled_by():
+        if grace < min(epoch, epochs):
+            raise ConfigError(
+                f"asha.grace_epochs is {grace}: trials would be stopped for scores from before "
+                f"{what} has run its course. Give at least {min(epoch, epochs)}, or null for a "
+                "grace that is long enough, or set asha.enabled=false."
+            )
+    path = recipe.asha.bracket_by
+    if path is not None:
+        fields_at(TrainConfig, path)
+        if path in recipe.space and not isinstance(recipe.space[path], Choice):
+            raise ConfigError(
+                f"asha.bracket_by: {path} is searched as {recipe.space[path].words()}. Brackets "
+                "need a choice: with a range every trial would be alone in its own."
+            )
 
 
 def _check_values(recipe: Recipe, path: str, dimension: Dimension) -> None:

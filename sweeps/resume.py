@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.hardware import place
 from sweeps.ledger import FILE, Ledger
-from sweeps.plan import Options, Plan, control_folder
+from sweeps.plan import Options, Plan, control_folder, placement_at
 from sweeps.recipe import Recipe, differences, find_recipe, load_recipe
 from sweeps.record import Record, read_record
 from sweeps.storage import Storage
@@ -37,7 +36,7 @@ def plan_resume(name: str, options: Options) -> tuple[Plan, Record]:
     plan = Plan(
         name=name,
         recipe=recipe,
-        placement=place(recipe.budget, gpus, simulated),
+        placement=placement_at(options.address, recipe.budget, gpus, simulated),
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(record.storage),
         options=options,

@@ -16,18 +16,19 @@ import numpy as np
 
 
 class Rungs:
-    """The scores that trials had at each milestone, in epochs."""
+    """The scores that trials had at each milestone, in epochs; trials of other brackets apart."""
 
     def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
         self.reduction_factor = reduction_factor
-        self.scores: dict[int, dict[str, float]] = {
-            milestone: {} for milestone in milestones(grace_epochs, max_epochs, reduction_factor)
-        }
+        self.milestones = milestones(grace_epochs, max_epochs, reduction_factor)
+        self.scores: dict[tuple[str, int], dict[str, float]] = {}
 
-    def admits(self, trial: str, epoch: int, score: float) -> bool:
+    def admits(self, trial: str, epoch: int, score: float, bracket: str = "") -> bool:
         """Record the score if `epoch` is a rung; False when the trial should stop there."""
-        rung = self.scores.get(epoch)
-        if rung is None or trial in rung:
+        if epoch not in self.milestones:
+            return True
+        rung = self.scores.setdefault((bracket, epoch), {})
+        if trial in rung:
             return True
         cutoff = self._cutoff(rung.values())
         rung[trial] = score
@@ -35,7 +36,10 @@ class Rungs:
 
     def words(self) -> list[str]:
         """What each rung holds, a line each."""
-        return [f"rung at epoch {e}: {len(scores)} trials" for e, scores in self.scores.items()]
+        return [
+            f"rung at epoch {epoch}{f' of {bracket}' if bracket else ''}: {len(scores)} trials"
+            for (bracket, epoch), scores in sorted(self.scores.items())
+        ]
 
     def _cutoff(self, scores: Iterable[float]) -> float:
         recorded = list(scores)

@@ -5,18 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
 
 from sweeps.adapters import Halt, Proposals, Referee, Witness
+from sweeps.cluster import joined, leave
 from sweeps.conductor import Conductor
+from sweeps.disk import remove_files
 from sweeps.hardware import Placement
+from sweeps.parallel_trial import run_parallel_trial
+from sweeps.security import (
+    make_private,
+    make_token,
+    open_ports,
+    port_notice,
+    token_file,
+    use_tokens,
+)
+from sweeps.storage import Storage
 from sweeps.store import PROJECT_ROOT
-from sweeps.trial import TrialPlan, run_trial
+from sweeps.trial import run_trial
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,12 +44,22 @@ _ENVIRONMENT = {
 MAX_CRASHES = 3
 
 
-def run_trials(conductor: Conductor, plan: TrialPlan, placement: Placement) -> None:
-    """Run trials until the conductor has no more to propose; Ray must be up."""
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, plan=plan), placement.resources()
-    )
-    with tempfile.TemporaryDirectory(prefix="unetexp-tune-") as scratch:
+def run_trials(
+    conductor: Conductor,
+    plan: Any,
+    placement: Placement,
+    trial: Callable[..., None] | None = None,
+    shared: Storage | None = None,
+) -> None:
+    """Run trials until the conductor has no more to propose; Ray must be up.
+
+    `trial(config, plan=plan)` stands in for the real one, whose plan is a `TrialPlan`. `shared` is
+    a storage that all nodes see; without it Ray's files stay on this machine.
+    """
+    trial = trial or (run_parallel_trial if placement.ranks > 1 else run_trial)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(starting_at_once(placement))
+    trainable = tune.with_resources(tune.with_parameters(trial, plan=plan), placement.resources())
+    with _scratch(shared) as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -58,12 +81,54 @@ def run_trials(conductor: Conductor, plan: TrialPlan, placement: Placement) -> N
         tuner.fit()
 
 
+def starting_at_once(placement: Placement) -> int:
+    """Workers that may be starting side by side: more than there are cores only delay each other.
+
+    Ray would start all: 64 on 2 cores had not ended one instant trial after five minutes.
+    """
+    return max(1, min(placement.max_concurrent, int(placement.cpus)))
+
+
 @contextmanager
-def ray_up(placement: Placement) -> Iterator[None]:
-    """A Ray of our own on this machine, quiet, and down again at the end."""
+def _scratch(shared: Storage | None) -> Iterator[str]:
+    """A folder for what Ray Tune writes, gone at the end; on a cluster all nodes must see it."""
+    if shared is None:
+        with tempfile.TemporaryDirectory(prefix="unetexp-tune-") as folder:
+            yield folder
+        return
+    place = f"{shared.root}/ray"
+    try:
+        yield place
+    finally:
+        remove_files(place)
+
+
+@contextmanager
+def ray_up(
+    placement: Placement, address: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
+    """Ray, quiet: the cluster at `address`, or one of our own here that goes down at the end.
+
+    `say` is told what the user should know of tokens and open ports. Raises UserError as `joined`.
+    """
     os.environ.update(_ENVIRONMENT)
     for name in ("ray", "ray.tune", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for notice in [*use_tokens(), *make_private(token_file())]:
+        say(notice)
+    if address is None:
+        with _own_ray(placement, say):
+            yield
+    else:
+        environment = worker_environment(placement)
+        del environment["PYTHONPATH"]  # this machine's folders; our packages travel by themselves
+        with joined(address, environment):
+            yield
+
+
+@contextmanager
+def _own_ray(placement: Placement, say: Callable[[str], None]) -> Iterator[None]:
+    make_token()
     ray.init(
         address="local",
         num_cpus=max(placement.cpus, 1),
@@ -74,9 +139,11 @@ def ray_up(placement: Placement) -> Iterator[None]:
         runtime_env={"env_vars": worker_environment(placement)},
     )
     try:
+        for notice in port_notice(open_ports()):
+            say(notice)
         yield
     finally:
-        ray.shutdown()
+        leave()
 
 
 def worker_environment(placement: Placement) -> dict[str, str]:
@@ -89,6 +156,8 @@ def worker_environment(placement: Placement) -> dict[str, str]:
         # its own: measured to grow a worker by 0.4 GiB a trial.
         "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # A stopped trial of several ranks ends them before its process is used again.
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60" if placement.ranks > 1 else "2",
     }
 
 

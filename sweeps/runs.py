@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _FINISHED = ("completed", "asha", "time_budget")
-_METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
+_METRICS_A_CALL, _ROWS_A_CALL = 1000, 100
 _LONGEST_NAME, _LONGEST_VALUE = 250, 6000
 
 
@@ -39,7 +39,7 @@ class RunWriter:
 
         named = legal_names(params)
         rows = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in named.items()]
-        for some in _in_batches(rows, _PARAMS_A_CALL):
+        for some in _in_batches(rows, _ROWS_A_CALL):
             self.client.log_batch(self.run_id, params=some)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, at_ms: int) -> None:
@@ -86,8 +86,11 @@ class RunWriter:
         self.images.add((key, step))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, str(value))
+        from mlflow.entities import RunTag
+
+        rows = [RunTag(key, str(value)) for key, value in tags.items()]
+        for some in _in_batches(rows, _ROWS_A_CALL):
+            self.client.log_batch(self.run_id, tags=some)
 
     def reopen(self) -> None:
         """Make an ended run a running one again."""

@@ -67,6 +67,15 @@ def knock(uri: str) -> None:
     answered(uri, lambda: socket.create_connection((host, port), KNOCK_S).close(), KNOCK_S)
 
 
+def reaches(host: str, port: int, limit_s: float = 3.0) -> bool:
+    """Whether something takes connections there."""
+    try:
+        socket.create_connection((host, port), limit_s).close()
+    except OSError:
+        return False
+    return True
+
+
 def answered(uri: str, work: Callable[[], T], limit_s: float | None = None) -> T:
     """What `work` returns, or a UserError once it failed or `limit_s` seconds have passed."""
     limit_s = ANSWER_S if limit_s is None else limit_s

@@ -13,9 +13,11 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from sweeps.cluster import joined
 from sweeps.conductor import Conductor
 from sweeps.hardware import hardware_summary
 from sweeps.ledger import FILE, Event, Ledger
+from sweeps.places import require_places
 from sweeps.plan import DEFAULT_RECIPE, Plan
 from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
 from sweeps.recipe import Recipe, available_recipes
@@ -64,6 +66,9 @@ def prepare(plan: Plan, on_progress: Callable[[str, int, int], None] | None = No
         )
     base = plan.recipe.base.model_copy(update={"encoder": weights.encoder})
     recipe = plan.recipe.model_copy(update={"base": base})
+    if plan.options.address is not None:
+        with joined(plan.options.address):
+            require_places(plan.storage, data, base)
     return Prepared(replace(plan, recipe=recipe), plan.recipe, data, tuple(notices))
 
 
@@ -112,6 +117,7 @@ class Sweep:
                 "recipe.yaml": yaml.safe_dump(plan.recipe.tree(), sort_keys=False),
                 "data.json": json.dumps(data.summary(), indent=2),
             },
+            dimensions=[path for path, some in plan.recipe.space.items() if not some.when],
         )
         sweep = cls(prepared, tracker, lock)
         if plan.options.warm_start is not None:
@@ -152,12 +158,16 @@ class Sweep:
             placement.device,
             placement.threads,
             placement.loader_workers,
+            placement.ranks,
+            placement.rank_resources(),
         )
         reason = "error"
         try:
             with _full_disk_explained(plan):
-                with ray_up(placement):
-                    run_trials(self.conductor, trial_plan, placement)
+                address = plan.options.address
+                with ray_up(placement, address, self.conductor.say):
+                    shared = plan.storage if address else None
+                    run_trials(self.conductor, trial_plan, placement, shared=shared)
                 reason = self._how_it_ended()
         except KeyboardInterrupt:
             reason = "interrupted"

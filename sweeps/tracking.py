@@ -68,6 +68,7 @@ class Tracker:
         self._note = ""
         self._sweep: RunWriter | None = None
         self._trials: dict[str, _Trial] = {}
+        self._may_have_run: set[str] = set()  # trials to be looked for in the store
         self._best = -math.inf
 
     # The sweep
@@ -121,6 +122,8 @@ class Tracker:
         self._name, self._note = name, run.data.tags.get("mlflow.note.content", "")
         self._sweep = RunWriter(self._client, run.info.run_id)
         self._best = run.data.metrics.get(BEST, -math.inf)
+        runs = self.store.trial_runs(run.info.run_id)
+        self._may_have_run = {child.data.tags["tune.trial_id"] for child in runs}
         self._sweep.reopen()
         self._sweep.set_tags({**(tags or {}), **_driver()})
         return self._sweep.run_id
@@ -146,7 +149,10 @@ class Tracker:
 
         A trial that has a run, from this driver or an earlier one, goes on in it.
         """
-        trial = self._trials.get(trial_id) or self._find_trial(trial_id, note)
+        trial = self._trials.get(trial_id)
+        if trial is None and trial_id in self._may_have_run:
+            trial = self._find_trial(trial_id, note)
+        self._may_have_run.add(trial_id)
         if trial:
             trial.run.reopen()
             trial.running = True

@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -25,10 +26,15 @@ from unetexp.config import TrainConfig, decode_config
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.experiment import Experiment
+from unetexp.loop import EpochReport
 
 FAILURE, SAID = "failure", "said"
 FULL_DISK = "full_disk"
 CHECKPOINT_EVERY_S = 20.0
+
+
+class RanksLostError(RuntimeError):
+    """A process of the trial died: not the configuration's fault, it is to be run again."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,27 @@ class TrialPlan:
     device: str  # cuda or cpu
     threads: int
     loader_workers: int
+    ranks: int = 1  # GPUs that train one trial together
+    rank_resources: Mapping[str, float] = field(default_factory=dict)  # what Ray gives each
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
-def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
-    """Train `config["config"]` as trial `config["trial"]`, from its checkpoint if it has one."""
+# (trial, config, accumulation, plan): trains and reports
+Train = Callable[[str, TrainConfig, int, TrialPlan], None]
+
+
+def run_trial(config: dict[str, Any], plan: TrialPlan, train: Train | None = None) -> None:
+    """Train `config["config"]` as trial `config["trial"]`, from its checkpoint if it has one.
+
+    `train` stands in for training in this process. A lost process of a trial is raised: Ray then
+    runs the trial again.
+    """
     logging.captureWarnings(True)
     torch.set_num_threads(plan.threads)
     try:
-        _train_in_memory(config["trial"], decode_config(config["config"]), plan)
+        _train_in_memory(config["trial"], decode_config(config["config"]), plan, train or _train)
+    except RanksLostError:
+        raise
     except NonFiniteLossError as error:
         tune.report({FAILURE: "nan", "error": str(error)})
     except Exception as error:
@@ -61,14 +80,14 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
         _release_memory(sys.exc_info()[2])
 
 
-def _train_in_memory(trial: str, config: TrainConfig, plan: TrialPlan) -> None:
+def _train_in_memory(trial: str, config: TrainConfig, plan: TrialPlan, train: Train) -> None:
     """Train; where memory runs out, go on with half the micro-batch and the same batch."""
     accumulation = config.accumulation
     while True:
         try:
-            return _train(trial, config, accumulation, plan)
+            return train(trial, config, accumulation, plan)
         except Exception as error:
-            smaller = smaller_micro_batch(config.batch_size, accumulation)
+            smaller = smaller_micro_batch(config.batch_size, accumulation, plan.ranks)
             if smaller is None or not is_out_of_memory(error):
                 raise
             accumulation = smaller
@@ -77,23 +96,32 @@ def _train_in_memory(trial: str, config: TrainConfig, plan: TrialPlan) -> None:
         tune.report({SAID: f"out of memory, goes on with micro-batches of {micro}"})
 
 
-def smaller_micro_batch(batch_size: int, accumulation: int) -> int | None:
-    """The accumulation that at least halves the micro-batch; None if that is one image already."""
+def smaller_micro_batch(batch_size: int, accumulation: int, ranks: int = 1) -> int | None:
+    """The accumulation that at least halves the micro-batch, which `ranks` must divide.
+
+    None if that is one image a rank already.
+    """
     largest = batch_size // accumulation // 2
-    return next((batch_size // m for m in range(largest, 0, -1) if batch_size % m == 0), None)
+    sizes = (size for size in range(largest, 0, -1) if size % ranks == 0)
+    return next((batch_size // size for size in sizes if batch_size % size == 0), None)
 
 
 def _train(trial: str, config: TrainConfig, accumulation: int, plan: TrialPlan) -> None:
-    data = _data_on_this_node(plan.data, config)
+    data = data_on_this_node(plan.data, config)
     with plan.storage.trial_folder(trial) as folder:
         device = torch.device(plan.device)
         experiment = Experiment(config, data, folder.path, device, accumulation)
         for sentence in experiment.passed_over:
             tune.report({SAID: sentence})
-        for report in experiment.run(plan.loader_workers, CHECKPOINT_EVERY_S):
+        for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
             folder.publish()
-            micro = {"system/micro_batch": config.batch_size // accumulation}
-            tune.report({"epoch": report.epoch, **report.metrics, **micro, **_peak_memory(plan)})
+            tune.report(figures(report, config.batch_size // accumulation, plan))
+
+
+def figures(report: EpochReport, micro_batch: int, plan: TrialPlan) -> dict[str, float]:
+    """An epoch as it is reported."""
+    micro = {"system/micro_batch": micro_batch}
+    return {"epoch": report.epoch, **report.metrics, **micro, **_peak_memory(plan)}
 
 
 def _release_memory(stopped_at: TracebackType | None) -> None:
@@ -113,7 +141,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
-def _data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:
+def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:
     """The driver's data set where its cache can be read, else this node's own copy."""
     try:
         data["train"].window(0, 0, 0, 1, 1)

@@ -18,10 +18,20 @@ from sweeps.store import BEST, OBJECTIVE, Store
 
 BEST_FIRST = f"metrics.`{BEST}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
+BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares pictures of one step only
 _TAG = "mlflow.sharedViewState."
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 _MOST_DIMENSIONS = 20  # a tag holds 5000 characters, a screen fewer columns
-_PREFIXES = ("val", "val/iou", "val/dice", "best", "train", "time")  # MLflow would sort them
+_CHART_PX, _PICTURES_PX = 360, 440  # heights; MLflow's thumbnails take 256
+_PREFIXES = (
+    "val",
+    "val/iou",
+    "val/dice",
+    "best/val",
+    "best",
+    "train",
+    "time",
+)  # MLflow would sort them
 
 
 def of_sweep(sweep_run: str) -> str:
@@ -56,12 +66,12 @@ def remove_view(store: Store, sweep_run: str) -> None:
 
 def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
     widths = {
-        _RUN_NAME: 165,
-        BEST_FIRST: 110,
-        **{f"params.`{path}`": 100 + 4 * max(0, len(path) - 12) for path in dimensions},
-        "metrics.`best/epoch`": 90,
-        "metrics.`val/dice`": 90,
+        _RUN_NAME: 150,
+        BEST_FIRST: 105,
+        **{f"params.`{path}`": max(90, 15 + 7 * len(path)) for path in dimensions},
+        "metrics.`best/epoch`": 85,
         "tags.`stop_reason`": 105,
+        "metrics.`val/dice`": 90,
         "attributes.`Duration`": 85,
         _CREATED: 145,
     }
@@ -77,19 +87,22 @@ def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
 
 def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
     """Our charts first; the UI adds one for every other figure to the section of its prefix."""
+    settings = {
+        "type": "PARALLEL",
+        "selectedParams": list(dimensions),
+        "selectedMetrics": [BEST],
+        "showAllRuns": True,
+    }
+    pictures = {
+        "type": "IMAGE",
+        "imageKeys": [BEST_OVERLAY],
+        "step": BEST_STEP,
+        "showRunParams": False,
+    }
     own = {
         "Learning curves": [_line(name) for name in (OBJECTIVE, "train/loss", "val/loss")],
-        f"Settings and {BEST}": [
-            {
-                "type": "PARALLEL",
-                "selectedParams": list(dimensions),
-                "selectedMetrics": [BEST],
-                "showAllRuns": True,
-            }
-        ],
-        "Pictures": [
-            {"type": "IMAGE", "imageKeys": ["val/overlay"], "step": 0, "showRunParams": True}
-        ],
+        f"Settings and {BEST}": [settings],
+        "Pictures": [pictures],
     }
     common = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
     charts = [
@@ -105,7 +118,8 @@ def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
             "isReordered": False,
             "deleted": False,
             "isGenerated": name not in own,
-            "columns": 3 if name not in own or len(own[name]) > 1 else 1,
+            "columns": 1 if len(own.get(name, ())) == 1 else 3,
+            "cardHeight": _PICTURES_PX if name == "Pictures" else _CHART_PX,
         }
         for name in (*own, *_PREFIXES)
     ]

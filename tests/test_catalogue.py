@@ -105,6 +105,8 @@ class TestDelete:
         assert not folder.exists()
         assert not artifacts.parent.exists()
         assert not store.trial_runs(run.info.run_id)
+        tags = store.client.get_experiment(store.experiment_id).tags
+        assert not [key for key in tags if run.info.run_id in key]
         make_sweep(store, folder)
 
     def test_others_stay(self, store, folder):

@@ -36,9 +36,9 @@ FLOORS = {
         "__init__",
     ),
     "sweeps": (
-        "__init__ ledger rungs runs server space storage",
-        "disk recipe store trial",
-        "conductor hardware links tally",
+        "__init__ installed ledger rungs runs security server space storage",
+        "cluster deaths disk recipe store trial",
+        "conductor hardware links places tally views",
         "adapters progress tracking",
         "catalogue plan publishing runner",
         "sweep",

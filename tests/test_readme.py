@@ -8,8 +8,9 @@ import pytest
 import typer
 from helpers import write_folder_dataset
 
+from sweeps.budget import Asha, Budget, Objective
 from sweeps.command import app as sweep_app
-from sweeps.recipe import Asha, Budget, Objective, available_recipes, load_recipe
+from sweeps.recipe import available_recipes, load_recipe
 from sweeps.store import PROJECT_ROOT as ROOT
 from unetexp.cli import app as unetexp_app
 from unetexp.component import components_in

@@ -8,7 +8,8 @@ import optuna
 import pytest
 import yaml
 
-from sweeps.recipe import RECIPES, available_recipes, differences, load_recipe, parse_duration
+from sweeps.budget import parse_duration
+from sweeps.recipe import RECIPES, available_recipes, differences, load_recipe
 from sweeps.space import suggest
 from unetexp.errors import ConfigError
 
@@ -103,7 +104,7 @@ def test_data_swaps_the_recipes_data(tmp_path):
         ({"optimizer.lr": -1}, "greater than 0"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"budget.trails": 3}, "Did you mean 'trials'"),
-        ({"budget.gpus_per_trial": 2}, "less than or equal to 1"),
+        ({"budget.gpus_per_trial": 1.5}, "whole number"),
         ({"asha.grace_epochs": 99}, "more than all"),
         ({"augment.crop_px.x": 1}, "nothing below"),
     ],

@@ -11,7 +11,9 @@ import time
 import pytest
 from test_conductor import play, score_of
 from test_sweep import ROOT, Place, run
+from typer.testing import CliRunner
 
+from sweeps.command import app
 from sweeps.conductor import Conductor
 from sweeps.ledger import Ledger
 from sweeps.recipe import load_recipe
@@ -81,6 +83,13 @@ def figures(place, name):
     return found
 
 
+def refusal(*arguments) -> str:
+    """What the command says of a mistake."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
 @pytest.mark.parametrize("how", ["ctrl-c", "kill -9"])
 def test_a_disturbed_sweep_that_is_resumed_equals_its_twin(place, twin, how):
     name = how.replace(" ", "")
@@ -127,15 +136,12 @@ def test_a_finished_sweep_can_be_given_more_trials(place, twin):
     ],
 )
 def test_a_changed_sweep_is_refused_with_the_difference(place, twin, arguments, message):
-    refused = run("--resume", "twin", "--tracking-uri", place.uri, *arguments)
-    assert refused.returncode == 2, refused.stdout
-    assert message in refused.stderr
+    refused = refusal("--resume", "twin", "--tracking-uri", place.uri, *arguments)
+    assert message in refused
 
 
 def test_an_unknown_sweep_is_a_mistake(place, twin):
-    refused = run("--resume", "twim", "--tracking-uri", place.uri)
-    assert refused.returncode == 2
-    assert "Did you mean 'twin'" in refused.stderr
+    assert "Did you mean 'twin'" in refusal("--resume", "twim", "--tracking-uri", place.uri)
 
 
 def test_changed_data_is_refused_with_the_difference(place, twin):
@@ -144,11 +150,10 @@ def test_changed_data_is_refused_with_the_difference(place, twin):
     kept = image.read_bytes()
     image.write_bytes(next((place.data / "train" / "images").iterdir()).read_bytes())
     try:
-        refused = run("--resume", "twin", "--trials", 9, "--tracking-uri", place.uri)
+        refused = refusal("--resume", "twin", "--trials", 9, "--tracking-uri", place.uri)
     finally:
         image.write_bytes(kept)
-    assert refused.returncode == 2
-    assert "fingerprint" in refused.stderr
+    assert "fingerprint" in refused
 
 
 def test_a_warm_started_sweep_knows_the_others_trials(place, twin):

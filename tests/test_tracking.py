@@ -248,7 +248,7 @@ class TestPictures:
         found = sweep.store.client.list_artifacts(sweep.run_id("1"), "images")
         assert sum(entry.path.endswith(".png") for entry in found) == 1
 
-    def test_the_link_names_the_table_and_its_order(self, sweep):
+    def test_the_link_names_the_saved_view(self, sweep):
         base, _, rest = sweep.trials_url("http://me:secret@host:5000/").partition("#")
         assert base == "http://host:5000/"
         path, _, query = rest.partition("?")
@@ -257,9 +257,7 @@ class TestPictures:
         assert path == f"/experiments/{sweep.store.experiment_id}/runs"
         assert fields == {
             "workflowType": "machine_learning",
-            "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
-            "orderByKey": "metrics.`best/val/miou`",
-            "orderByAsc": "false",
+            "viewStateShareKey": parent,
         }
         assert "compareRunsMode=CHART" in trials_url(sweep.store, parent, charts=True)
 

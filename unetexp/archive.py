@@ -115,8 +115,16 @@ def read_spec(path: str | Path) -> ModelSpec:
 
 
 def _folder(path: str | Path) -> Path:
+    """The model's folder; CheckpointError where its files are links to somewhere else."""
     path = Path(path)
-    return path.parent if path.is_file() else path
+    folder = path.parent if path.is_file() else path
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(
+                f"{folder / name}: this link leads to {(folder / name).resolve()}, outside the "
+                "model's folder. Put the file itself there."
+            )
+    return folder
 
 
 def parameter_count(model: torch.nn.Module) -> int:

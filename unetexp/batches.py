@@ -17,6 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 from unetexp.augment import Augment, jitter_colour, warp
 from unetexp.config import TrainConfig
 from unetexp.data import Dataset, Split
+from unetexp.errors import ConfigError
+from unetexp.parallel import ALONE, Ranks
 from unetexp.weights import Normalization
 
 
@@ -45,10 +47,15 @@ class _Windows(TorchDataset[RawBatch]):
 
 
 class _Order:
-    """A sampler of micro-batches of (epoch, index): what one step's batch is computed in."""
+    """A sampler of this rank's share of each micro-batch of (epoch, index).
 
-    def __init__(self, count: int, batch_size: int, accumulation: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    `accumulation` micro-batches make up one step's batch.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, accumulation: int, seed: int, ranks: Ranks
+    ) -> None:
+        self.count, self.seed, self.epoch, self.ranks = count, seed, 0, ranks
         self.steps = max(1, count // batch_size)
         self.shape = (self.steps * accumulation, batch_size // accumulation)
 
@@ -59,16 +66,27 @@ class _Order:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
         # What does not fill a batch waits for another epoch; a set smaller than one batch repeats.
         for micro_batch in np.resize(order, self.shape):
-            yield [(self.epoch, int(index)) for index in micro_batch]
+            share = micro_batch.reshape(self.ranks.world, -1)[self.ranks.rank]
+            yield [(self.epoch, int(index)) for index in share]
 
 
 class TrainBatches:
-    """The training split as micro-batches, `accumulation` to each of an epoch's `steps`."""
+    """The training split as micro-batches, `accumulation` to each of an epoch's `steps`.
+
+    Raises ConfigError where the ranks cannot share a micro-batch evenly.
+    """
 
     def __init__(
-        self, split: Split, config: TrainConfig, *, workers: int = 0, pin: bool = False
+        self,
+        split: Split,
+        config: TrainConfig,
+        *,
+        workers: int = 0,
+        pin: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._order = _Order(len(split), config.batch_size, config.accumulation, config.seed)
+        require_even_shares(config.batch_size, config.accumulation, ranks.world)
+        self._order = _Order(len(split), config.batch_size, config.accumulation, config.seed, ranks)
         self.steps = self._order.steps
         self._loader: DataLoader[RawBatch] = DataLoader(
             _Windows(split, config.augment, config.seed),
@@ -83,6 +101,18 @@ class TrainBatches:
         self._order.epoch = epoch
         for batch in self._loader:
             yield RawBatch(*batch)
+
+
+def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:
+    """ConfigError unless `world` ranks get the same number of images of each micro-batch."""
+    images = batch_size // accumulation
+    if images % world:
+        parts = f"batch_size is {batch_size}"
+        parts += f" in {accumulation} micro-batches of {images}" if accumulation > 1 else ""
+        raise ConfigError(
+            f"{parts}: {world} GPUs cannot share {images} images evenly. Choose a batch_size that "
+            f"{accumulation * world} divides, or another number of GPUs a trial."
+        )
 
 
 def to_input(images: Tensor, normalization: Normalization) -> Tensor:
@@ -101,17 +131,23 @@ def augmented(
     return to_input(jitter_colour(crops, colour), normalization), labels
 
 
-def whole_images(split: Split, batch_size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def whole_images(
+    split: Split, batch_size: int, ranks: Ranks = ALONE
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """The split's images at their own size, in batches of equal shape.
 
-    Yields indices, raw images (N, C, H, W) and masks (N, H, W); always in the same order.
+    Yields indices, raw images (N, C, H, W) and masks (N, H, W); always in the same order. The
+    ranks take turns, so that each batch is one that a single process would have.
     """
     by_shape: dict[tuple[int, int], list[int]] = {}
     for index, shape in enumerate(split.shapes):
         by_shape.setdefault(shape, []).append(index)
-    for indices in by_shape.values():
-        for start in range(0, len(indices), batch_size):
-            chosen = indices[start : start + batch_size]
-            samples = [split[index] for index in chosen]
-            images = torch.stack([sample.image for sample in samples])
-            yield chosen, images, torch.stack([sample.mask for sample in samples])
+    batches = [
+        indices[start : start + batch_size]
+        for indices in by_shape.values()
+        for start in range(0, len(indices), batch_size)
+    ]
+    for chosen in batches[ranks.rank :: ranks.world]:
+        samples = [split[index] for index in chosen]
+        images = torch.stack([sample.image for sample in samples])
+        yield chosen, images, torch.stack([sample.mask for sample in samples])

@@ -23,6 +23,7 @@ from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.folders import recover, replacing
 from unetexp.loop import EpochReport, fit
+from unetexp.parallel import ALONE, Ranks
 from unetexp.pictures import fixed_images, overlay_grid
 from unetexp.state import Checkpoints, TrainState
 
@@ -41,12 +42,14 @@ class Experiment:
         folder: Path,
         device: torch.device,
         accumulation: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`accumulation` overrides the config's where memory is too small for its micro-batches.
 
+        With several `ranks` this is the first one's, which keeps the files; the others `follow`.
         Raises CheckpointError where `folder` holds another experiment.
         """
-        self.config, self.data, self.folder = config, data, folder
+        self.config, self.data, self.folder, self._ranks = config, data, folder, ranks
         self._accumulation = accumulation or config.accumulation
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
@@ -56,6 +59,7 @@ class Experiment:
         self.passed_over = self._checkpoints.load_latest(self.state)  # checkpoints, and why
         for sentence in self.passed_over:
             log.warning(sentence)
+        self.state.follow_first(ranks)
 
     def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
         """Train to the end, yielding after each epoch.
@@ -67,8 +71,14 @@ class Experiment:
         """
         saved = time.monotonic()
         fixed = fixed_images(len(self.data["val"]))
-        config = self.config.model_copy(update={"accumulation": self._accumulation})
-        reports = fit(config, self.data, self.state, workers=workers, keep_predictions=fixed)
+        reports = fit(
+            self.config.model_copy(update={"accumulation": self._accumulation}),
+            self.data,
+            self.state,
+            workers=workers,
+            keep_predictions=fixed,
+            ranks=self._ranks,
+        )
         for report in reports:
             if report.improved:
                 self._save_best(report)
@@ -94,6 +104,23 @@ class Experiment:
             }
             (scratch / METRICS).write_text(json.dumps(figures), encoding="utf-8")
             overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
+
+
+def follow(
+    config: TrainConfig,
+    data: Dataset,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    accumulation: int | None = None,
+    workers: int = 0,
+) -> Iterator[EpochReport]:
+    """The part in an experiment of a rank that is not the first: it trains and keeps no files."""
+    state = TrainState(config, data, device)
+    state.follow_first(ranks)
+    config = config.model_copy(update={"accumulation": accumulation or config.accumulation})
+    fixed = fixed_images(len(data["val"]))
+    yield from fit(config, data, state, workers=workers, keep_predictions=fixed, ranks=ranks)
 
 
 def best_figures(folder: Path) -> dict[str, Any]:

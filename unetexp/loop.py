@@ -20,6 +20,7 @@ from unetexp.device import autocast, memory_format
 from unetexp.errors import NonFiniteLossError
 from unetexp.losses import Loss
 from unetexp.metrics import SegmentationMetrics
+from unetexp.parallel import ALONE, Ranks
 from unetexp.state import TrainState
 from unetexp.unet import freeze_encoder
 from unetexp.weights import Normalization, input_normalization
@@ -55,23 +56,32 @@ def fit(
     *,
     workers: int = 0,
     keep_predictions: Sequence[int] = (),
+    ranks: Ranks = ALONE,
 ) -> Iterator[EpochReport]:
     """Train from where `state` is to the last epoch, yielding after each.
 
     `state` is advanced in place and may be saved between two reports. `keep_predictions` are the
-    validation images whose label maps come with the reports. Raises NonFiniteLossError as soon
-    as a loss is NaN or infinite.
+    validation images whose label maps come with the reports. With several ranks each calls this
+    with an equal `state`, takes its share of the images and gets the same reports. Raises
+    NonFiniteLossError as soon as a loss is NaN or infinite.
     """
     loss = loss_for(config.loss, data)
     normalization = input_normalization(config.encoder, data.channels)
-    batches = TrainBatches(data["train"], config, workers=workers, pin=state.device.type == "cuda")
+    pin = state.device.type == "cuda"
+    batches = TrainBatches(data["train"], config, workers=workers, pin=pin, ranks=ranks)
     torch.backends.cudnn.benchmark = True  # the crop's size is fixed
     while state.epoch < config.epochs:
         started = time.perf_counter()
-        train = train_epoch(config, data, state, batches, loss, normalization)
+        train = train_epoch(config, data, state, batches, loss, normalization, ranks)
         trained = time.perf_counter()
         evaluation = evaluate(
-            config, data, data["val"], state.evaluated_model, loss, keep=keep_predictions
+            config,
+            data,
+            data["val"],
+            state.evaluated_model,
+            loss,
+            keep=keep_predictions,
+            ranks=ranks,
         )
         state.epoch += 1
         val = {f"val/{name}": value for name, value in evaluation.figures.items()}
@@ -89,27 +99,29 @@ def train_epoch(
     batches: TrainBatches,
     loss: LossFunction,
     normalization: Normalization,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """One pass over the training split; returns train/loss and train/lr."""
     epoch = state.epoch + 1
-    thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
-    freeze_encoder(state.model, "none" if thawed else config.encoder.freeze)
+    _freeze(config, state, epoch)
     state.model.train()
+    network = ranks.network(state.model)
     losses: list[Tensor] = []
     lr = 0.0
     micro_batches = batches.epoch(epoch)
     for step in range(batches.steps):
         lr = _set_learning_rates(config, state, state.epoch + step / batches.steps)
         total = torch.zeros((), device=state.device)
-        for raw in islice(micro_batches, config.accumulation):
+        for number, raw in enumerate(islice(micro_batches, config.accumulation), start=1):
             images, labels = augmented(
                 raw, data, config.augment.crop_px, normalization, state.device
             )
             images = images.contiguous(memory_format=memory_format(config, state.device))
-            with autocast(config, state.device):
-                logits = state.model(images)
-            value = loss(logits, labels) / config.accumulation
-            torch.autograd.backward(value)
+            with ranks.accumulating(network, last=number == config.accumulation):
+                with autocast(config, state.device):
+                    logits = network(images)
+                value = loss(*ranks.whole_batch(logits, labels)) / config.accumulation
+                torch.autograd.backward(value)
             total += value.detach()
         _step(config, state)
         losses.append(total)
@@ -127,15 +139,19 @@ def evaluate(
     loss: LossFunction,
     *,
     keep: Sequence[int] = (),
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """The figures of `model` on whole images at their own size, the same for every trial."""
+    """The figures of `model` on whole images at their own size, the same for every trial.
+
+    The ranks share the images, and each gets the figures of them all.
+    """
     device = next(model.parameters()).device
     normalization = input_normalization(config.encoder, data.channels)
     metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
     loss_sum = torch.zeros((), device=device)
     predictions: dict[int, Tensor] = {}
     model.eval()
-    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size):
+    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size, ranks):
         images = raw_images.to(device, non_blocking=True).float() / data.image_max
         masks = raw_masks.to(device, non_blocking=True).long()
         layout = memory_format(config, device)
@@ -149,14 +165,32 @@ def evaluate(
             for index, label in zip(indices, labels, strict=True)
             if index in keep
         }
+    parts = ranks.gather((metrics, float(loss_sum), predictions))
+    return _merged(parts, len(split))
+
+
+def _merged(
+    parts: list[tuple[SegmentationMetrics, float, dict[int, Tensor]]], images: int
+) -> Evaluation:
+    """The evaluation of `images` images from what each rank counted on its own."""
+    metrics, loss_sum, predictions = parts[0]
+    for other_metrics, other_loss_sum, other_predictions in parts[1:]:
+        metrics.merge(other_metrics)
+        loss_sum += other_loss_sum
+        predictions |= other_predictions
     figures = {name: value for name, value in metrics.compute().items() if name != "absent"}
-    figures["loss"] = float(loss_sum) / len(split)
+    figures["loss"] = loss_sum / images
     return Evaluation(figures, metrics.confusion_matrix.cpu(), predictions)
 
 
 def loss_for(loss: Loss, data: Dataset) -> LossFunction:
     """The loss as a function, with balanced class weights counted on the training split."""
     return loss.with_class_counts(data["train"].class_pixels)
+
+
+def _freeze(config: TrainConfig, state: TrainState, epoch: int) -> None:
+    thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
+    freeze_encoder(state.model, "none" if thawed else config.encoder.freeze)
 
 
 def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float) -> float:

@@ -7,6 +7,7 @@ so the state is small: weights, averaged weights, optimiser, torch's generators,
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ from unetexp.device import memory_format
 from unetexp.errors import CheckpointError
 from unetexp.folders import recover, replacing
 from unetexp.optim import make_ema, parameter_groups
+from unetexp.parallel import Ranks
 from unetexp.unet import UNet, build_unet
 from unetexp.weights import load_encoder_weights
 
@@ -97,6 +99,19 @@ class TrainState:
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+
+    def follow_first(self, ranks: Ranks) -> None:
+        """Take over the first rank's state, so that all ranks go on from one checkpoint.
+
+        At the start of a run all states are equal, having the same seed, and nothing is sent.
+        """
+        file = io.BytesIO()
+        if ranks.rank == 0 and ranks.world > 1 and self.epoch > 0:
+            torch.save(self.state_dict(), file)
+        content = ranks.from_first(file.getvalue())
+        if content and ranks.rank > 0:
+            file = io.BytesIO(content)
+            self.load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
 
 
 class Checkpoints:

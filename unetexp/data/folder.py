@@ -94,6 +94,11 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The names in a classes.txt, None where there is no such file. Raises DataError."""
     if not path.exists():
         return None
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise DataError(
+            f"{path}: this link leads to {path.resolve()}, outside {path.parent}. Put the file "
+            "itself there."
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,221 @@
+"""What a sweep costs the driver: instant pretend trials through all of ours, and plain Ray Tune.
+
+    python benchmarks/scale.py                      1,000 trials on 64 pretend GPUs, ~10 minutes
+    python benchmarks/scale.py --trials 120 --gpus 8
+
+Ours is the conductor, its ledger, Ray's adapters, the terminal's view and MLflow in SQLite. Plain
+is Ray Tune with random search, `reuse_actors=True` and no tracking at all. Trials take no time, so
+the wall time of a trial is what the driver and Ray spend on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # this checkout, not this folder
+
+NAME = "scale"
+
+
+@dataclass
+class Measured:
+    """One arm: a row for each trial that ended, in the order of the ends."""
+
+    ends: list[tuple[float, float]] = field(default_factory=list)  # wall s, CPU s of the driver
+    memory_mib: list[float] = field(default_factory=list)
+    lag_s: list[float] = field(default_factory=list)  # an epoch's end to its point being stored
+    drain_s: float = 0.0  # the last trial's end to the last point being stored
+    wall_s: float = 0.0
+
+    def begin(self) -> None:
+        self._start = time.perf_counter(), time.process_time()
+
+    def trial_ended(self) -> None:
+        wall, cpu = self._start
+        self.ends.append((time.perf_counter() - wall, time.process_time() - cpu))
+        self.memory_mib.append(psutil.Process().memory_info().rss / 2**20)
+
+    def finished(self) -> None:
+        self.wall_s = time.perf_counter() - self._start[0]
+
+
+class StopwatchTracker:
+    """A tracker that notes how long after its end an epoch is stored."""
+
+    def __init__(self, tracker, measured: Measured) -> None:
+        self._tracker, self._measured = tracker, measured
+
+    def __getattr__(self, name):
+        return getattr(self._tracker, name)
+
+    def log_epoch(self, trial_id, epoch, metrics, at_s) -> None:
+        self._tracker.log_epoch(trial_id, epoch, metrics, at_s)
+        self._measured.lag_s.append(time.time() - at_s)
+
+
+def the_recipe(trials: int, epochs: int):
+    from sweeps.recipe import load_recipe
+
+    return load_recipe("quickstart", {"budget.trials": trials, "epochs": epochs})
+
+
+def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
+    """The sweep `NAME` in `folder`: its ledger, and MLflow's database."""
+    from rich.console import Console
+
+    from benchmarks.pretend import pretend_trial
+    from sweeps.conductor import Conductor
+    from sweeps.hardware import place
+    from sweeps.ledger import FILE, Ledger
+    from sweeps.progress import SweepView
+    from sweeps.publishing import Publisher
+    from sweeps.runner import ray_up, run_trials
+    from sweeps.storage import Storage
+    from sweeps.tally import Tally
+    from sweeps.tracking import open_tracking
+
+    recipe, measured = the_recipe(trials, epochs), Measured()
+    placement = place(recipe.budget, None, gpus)
+    storage = Storage(str(folder))
+    tracker = open_tracking(f"sqlite:///{folder / 'mlflow.db'}")
+    tracker.start_sweep(NAME, storage=storage.root)
+    ledger = Ledger(folder / FILE)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        view = SweepView(
+            NAME,
+            Tally(trials, epochs, placement.max_concurrent),
+            device="GPU",
+            devices_per_trial=1,
+            trials_url=tracker.trials_url(),
+            console=Console(file=nowhere),
+        )
+
+        def watch(event) -> None:
+            if event["event"] == "end":
+                measured.trial_ended()
+
+        say = lambda text: view({"event": "said", "text": text})  # noqa: E731
+        publisher = Publisher(StopwatchTracker(tracker, measured), storage, recipe, say)
+        conductor = Conductor(recipe, recipe.base.seed, ledger, [publisher, view, watch])
+        with ray_up(placement), view:
+            measured.begin()
+            run_trials(conductor, epochs, placement, pretend_trial)
+            measured.finished()
+            publisher(ledger.append("closed", reason="completed"))
+            assert publisher.close(3600)
+    measured.drain_s = time.perf_counter() - measured._start[0] - measured.wall_s
+    return measured
+
+
+def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
+    """The same trials through Ray Tune alone."""
+    from ray import tune
+
+    from benchmarks.pretend import pretend_trial
+    from sweeps.hardware import place
+    from sweeps.runner import ray_up, starting_at_once
+
+    measured = Measured()
+    placement = place(the_recipe(trials, epochs).budget, None, gpus)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(starting_at_once(placement))
+
+    class Watch(tune.Callback):
+        def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+            measured.trial_ended()
+
+    with ray_up(placement):
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(pretend_trial, plan=epochs), placement.resources()
+            ),
+            param_space={"config": {"optimizer": {"lr": tune.loguniform(3e-4, 3e-3)}}},
+            tune_config=tune.TuneConfig(
+                num_samples=trials, max_concurrent_trials=gpus, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(storage_path=str(folder), callbacks=[Watch()], verbose=0),
+        )
+        measured.begin()
+        tuner.fit()
+        measured.finished()
+    return measured
+
+
+ARMS = {"plain": run_plain, "ours": run_ours}
+
+
+def in_its_own_process(arm: str, options: argparse.Namespace, folder: Path) -> Measured:
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / f"{arm}.json"
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("trials", "gpus", "epochs")]
+    command = [sys.executable, __file__, *sizes, "--arm", arm, "--keep", str(folder)]
+    print(f"running {arm}: {options.trials} trials", file=sys.stderr, flush=True)
+    subprocess.run(command, check=True)
+    return Measured(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def a_trial_ms(measured: Measured, first: int, last: int) -> tuple[float, float]:
+    """Milliseconds a trial, wall and the driver's CPU, from the end of trial `first` to `last`."""
+    start = measured.ends[first - 1] if first else (0.0, 0.0)
+    return tuple(1e3 * (b - a) / (last - first) for a, b in zip(start, measured.ends[last - 1]))
+
+
+def table(arms: dict[str, Measured], trials: int) -> str:
+    """The figures of both arms side by side, as Markdown."""
+    block = min(100, trials // 4)
+    spans = {
+        "all": (0, trials),
+        f"first {block}": (0, block),
+        f"second {block}": (block, 2 * block),
+        f"last {block}": (trials - block, trials),
+    }
+    plain, ours = arms["plain"], arms["ours"]
+    rows = ["| | plain Ray Tune | ours | ours / plain |", "|---|---|---|---|"]
+
+    def row(what: str, a: float, b: float, form: str = ".0f") -> None:
+        rows.append(f"| {what} | {a:{form}} | {b:{form}} | {b / a:.2f} |")
+
+    for what, span in spans.items():
+        row(f"ms a trial, {what}", a_trial_ms(plain, *span)[0], a_trial_ms(ours, *span)[0])
+    for what, span in spans.items():
+        row(f"CPU ms a trial in the driver, {what}", *(a_trial_ms(m, *span)[1] for m in (plain, ours)))
+    growth = [a_trial_ms(m, *spans[f"last {block}"])[0] / a_trial_ms(m, *spans[f"second {block}"])[0] for m in (plain, ours)]
+    row(f"last {block} / second {block}", *growth, ".2f")
+    row("driver's memory after the last trial, MiB", plain.memory_mib[-1], ours.memory_mib[-1])
+    lag = sorted(ours.lag_s)
+    rows.append(f"| MLflow lag, median and longest, s | | {lag[len(lag) // 2]:.1f}, {lag[-1]:.1f} | |")
+    rows.append(f"| MLflow's last point after the last trial, s | | {ours.drain_s:.1f} | |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="leave the ledger and the database here")
+    parser.add_argument("--arm", choices=ARMS, help="run one arm; its figures go to --keep")
+    options = parser.parse_args()
+    if options.arm:
+        measured = ARMS[options.arm](options.trials, options.gpus, options.epochs, options.keep)
+        (options.keep / f"{options.arm}.json").write_text(json.dumps(asdict(measured)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        arms = {arm: in_its_own_process(arm, options, folder / arm) for arm in ARMS}
+        print(table(arms, options.trials))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""A sweep's own settings: what it looks for, what it may spend, how it stops trials early."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from unetexp.component import Component
+from unetexp.errors import ConfigError
+
+
+class Objective(Component):
+    """What the sweep looks for."""
+
+    metric: Literal["val/miou"] = "val/miou"
+    mode: Literal["max"] = "max"
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `45m`, `8h`, `2d` or a sum such as `1h30m` -> seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text.strip()):
+        raise ConfigError(f"time budget {text!r}: write it like 45m, 8h, 2d or 1h30m.")
+    seconds = sum(float(n) * units[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", text))
+    if seconds <= 0:
+        raise ConfigError(f"time budget {text!r}: it must be longer than nothing.")
+    return seconds
+
+
+class Budget(Component):
+    """How much is spent."""
+
+    trials: int = Field(20, ge=1, le=100_000, description="configurations tried")
+    time: str | None = Field(None, description="wall time such as 45m, 8h or 2d; null: no limit")
+    gpus_per_trial: float = Field(
+        1.0, gt=0, description="share of a GPU a trial gets, or the number of GPUs that train it"
+    )
+    cpus_per_trial: float | None = Field(None, gt=0, description="null: all cores, shared evenly")
+    max_concurrent: int | None = Field(None, ge=1, description="null: as many as there is room for")
+
+    @field_validator("time")
+    @classmethod
+    def _time_is_a_duration(cls, time: str | None) -> str | None:
+        if time is not None:
+            parse_duration(time)
+        return time
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _several_gpus_are_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ConfigError(
+                f"gpus_per_trial is {gpus:g}: give at most 1, the share of a GPU that a trial "
+                f"gets, or a whole number of GPUs that train one trial, such as {int(gpus) + 1}."
+            )
+        return gpus
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one trial together, each on a GPU of its own."""
+        return max(1, int(self.gpus_per_trial))
+
+
+class Asha(Component):
+    """Early stopping by asynchronous successive halving."""
+
+    enabled: bool = True
+    grace_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="epochs no trial is stopped before; null: a third of all, and long enough for "
+        "warm-up and thawing",
+    )
+    reduction_factor: float = Field(3.0, gt=1, description="a rung keeps the best 1/this")
+    bracket_by: str | None = Field(
+        None, description="path whose choices are not compared with each other; null: all are"
+    )
