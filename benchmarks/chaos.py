@@ -286,7 +286,9 @@ def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, in
     disk.mkdir()
     mounted = "disk" in faults
     if mounted:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", disk], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", disk], check=True
+        )
     try:
         twin = Sweep(TWIN, place, place / "twin", uri, flags)
         assert twin.wait(3600) == 0, (place / f"{TWIN}.log").read_text(encoding="utf-8")
@@ -294,7 +296,10 @@ def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, in
         done = disturb(sweep, server, faults, rng)
         client = MlflowClient(tracking_uri=uri)
         recipe = load_recipe(str(place / "small.yaml"), {"epochs": options.epochs})
-        records = (verdict.read(client, NAME, sweep.folder), verdict.read(client, TWIN, twin.folder))
+        records = (
+            verdict.read(client, NAME, sweep.folder),
+            verdict.read(client, TWIN, twin.folder),
+        )
         return done, verdict.figures(*records, recipe)
     finally:
         if server:
@@ -307,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faults", type=lambda text: text.split(","), default=list(FAULTS))
     parser.add_argument("--count", type=int, default=21)
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="leave all files in this new folder")

@@ -16,8 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -71,13 +71,23 @@ def the_recipe(trials: int, epochs: int):
     return load_recipe("quickstart", {"budget.trials": trials, "epochs": epochs})
 
 
+def the_machine(gpus: int):
+    """So many pretend GPUs, with a pretend core each: Ray keeps as many workers as it has cores.
+
+    No more workers start at once than there are real cores.
+    """
+    from sweeps.hardware import Placement, available_cores
+
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(available_cores())
+    return Placement(gpus, gpus, 1, 1, gpus, simulated=True)
+
+
 def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
     """The sweep `NAME` in `folder`: its ledger, and MLflow's database."""
     from rich.console import Console
 
     from benchmarks.pretend import pretend_trial
     from sweeps.conductor import Conductor
-    from sweeps.hardware import place
     from sweeps.ledger import FILE, Ledger
     from sweeps.progress import SweepView
     from sweeps.publishing import Publisher
@@ -87,7 +97,7 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
     from sweeps.tracking import open_tracking
 
     recipe, measured = the_recipe(trials, epochs), Measured()
-    placement = place(recipe.budget, None, gpus)
+    placement = the_machine(gpus)
     storage = Storage(str(folder))
     tracker = open_tracking(f"sqlite:///{folder / 'mlflow.db'}")
     tracker.start_sweep(NAME, storage=storage.root)
@@ -124,12 +134,10 @@ def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
     from ray import tune
 
     from benchmarks.pretend import pretend_trial
-    from sweeps.hardware import place
-    from sweeps.runner import ray_up, starting_at_once
+    from sweeps.runner import ray_up
 
     measured = Measured()
-    placement = place(the_recipe(trials, epochs).budget, None, gpus)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(starting_at_once(placement))
+    placement = the_machine(gpus)
 
     class Watch(tune.Callback):
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
@@ -165,13 +173,13 @@ def in_its_own_process(arm: str, options: argparse.Namespace, folder: Path) -> M
     return Measured(**json.loads(result.read_text(encoding="utf-8")))
 
 
-def a_trial_ms(measured: Measured, first: int, last: int) -> tuple[float, float]:
-    """Milliseconds a trial, wall and the driver's CPU, from the end of trial `first` to `last`."""
-    start = measured.ends[first - 1] if first else (0.0, 0.0)
-    return tuple(1e3 * (b - a) / (last - first) for a, b in zip(start, measured.ends[last - 1]))
+def a_trial_ms(measured: Measured, which: int, first: int, last: int) -> float:
+    """Milliseconds a trial, wall (`which` 0) or CPU (1), from the end of trial `first` to `last`."""
+    start = measured.ends[first - 1][which] if first else 0.0
+    return 1e3 * (measured.ends[last - 1][which] - start) / (last - first)
 
 
-def table(arms: dict[str, Measured], trials: int) -> str:
+def table(plain: Measured, ours: Measured, trials: int) -> str:
     """The figures of both arms side by side, as Markdown."""
     block = min(100, trials // 4)
     spans = {
@@ -180,23 +188,28 @@ def table(arms: dict[str, Measured], trials: int) -> str:
         f"second {block}": (block, 2 * block),
         f"last {block}": (trials - block, trials),
     }
-    plain, ours = arms["plain"], arms["ours"]
-    rows = ["| | plain Ray Tune | ours | ours / plain |", "|---|---|---|---|"]
+    rows = []
 
-    def row(what: str, a: float, b: float, form: str = ".0f") -> None:
+    def row(what: str, figure: Callable[[Measured], float], form: str = ".0f") -> None:
+        a, b = figure(plain), figure(ours)
         rows.append(f"| {what} | {a:{form}} | {b:{form}} | {b / a:.2f} |")
 
-    for what, span in spans.items():
-        row(f"ms a trial, {what}", a_trial_ms(plain, *span)[0], a_trial_ms(ours, *span)[0])
-    for what, span in spans.items():
-        row(f"CPU ms a trial in the driver, {what}", *(a_trial_ms(m, *span)[1] for m in (plain, ours)))
-    growth = [a_trial_ms(m, *spans[f"last {block}"])[0] / a_trial_ms(m, *spans[f"second {block}"])[0] for m in (plain, ours)]
-    row(f"last {block} / second {block}", *growth, ".2f")
-    row("driver's memory after the last trial, MiB", plain.memory_mib[-1], ours.memory_mib[-1])
+    for which, kind in enumerate(("ms a trial", "ms of the driver's CPU a trial")):
+        for what, span in spans.items():
+            row(f"{kind}, {what}", lambda m, w=which, s=span: a_trial_ms(m, w, *s))
+        before, after = spans[f"second {block}"], spans[f"last {block}"]
+        row(
+            f"{kind}, last {block} / second {block}",
+            lambda m, w=which, b=before, a=after: a_trial_ms(m, w, *a) / a_trial_ms(m, w, *b),
+            ".2f",
+        )
+    row(f"driver's memory after {block} trials, MiB", lambda m: m.memory_mib[block - 1])
+    row("driver's memory after all, MiB", lambda m: m.memory_mib[-1])
     lag = sorted(ours.lag_s)
-    rows.append(f"| MLflow lag, median and longest, s | | {lag[len(lag) // 2]:.1f}, {lag[-1]:.1f} | |")
-    rows.append(f"| MLflow's last point after the last trial, s | | {ours.drain_s:.1f} | |")
-    return "\n".join(rows)
+    rows.append(f"| MLflow lag, median, s | | {lag[len(lag) // 2]:.2f} | |")
+    rows.append(f"| MLflow lag, longest, s | | {lag[-1]:.2f} | |")
+    rows.append(f"| last trial's end to MLflow being up to date, s | | {ours.drain_s:.2f} | |")
+    return "\n".join(["| | plain Ray Tune | ours | ours / plain |", "|---|---|---|---|", *rows])
 
 
 def main() -> None:
@@ -214,7 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         arms = {arm: in_its_own_process(arm, options, folder / arm) for arm in ARMS}
-        print(table(arms, options.trials))
+        print(table(**arms, trials=options.trials))
 
 
 if __name__ == "__main__":

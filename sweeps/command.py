@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
 from sweeps.plan import Options, Plan, describe, plan_sweep
-from sweeps.preflight import preflight, require_places
+from sweeps.preflight import preflight, require_store_and_room
 from sweeps.progress import SweepView
 from sweeps.record import Record
 from sweeps.resume import plan_resume
@@ -160,7 +160,7 @@ def _run(plan: Plan, record: Record | None) -> int:
 def _checked(prepared: Prepared, record: Record | None, console: Console) -> Prepared:
     """The sweep after its preflight; one that was started before has only its places checked."""
     if record is not None:
-        require_places(prepared.plan, prepared.data)
+        require_store_and_room(prepared.plan, prepared.data)
         return prepared
     plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
     return replace(prepared, plan=plan)

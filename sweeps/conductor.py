@@ -8,7 +8,6 @@ with a past goes on where that past ended.
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.budget import parse_duration
-from sweeps.ledger import Event, Ledger
+from sweeps.ledger import Event, Ledger, now_s
 from sweeps.recipe import Recipe
 from sweeps.rungs import Rungs
 from sweeps.space import suggest
@@ -61,7 +60,7 @@ class Conductor:
         self.trials: dict[str, TrialRecord] = {}
         self.epochs = recipe.base.epochs
         budget = recipe.budget.time
-        self.deadline = None if budget is None else time.time() + parse_duration(budget)
+        self.deadline = None if budget is None else now_s() + parse_duration(budget)
         self.rungs = Rungs(recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -75,7 +74,7 @@ class Conductor:
     @property
     def halted(self) -> bool:
         """Whether running trials are to end and none is to start."""
-        out_of_time = self.deadline is not None and time.time() >= self.deadline
+        out_of_time = self.deadline is not None and now_s() >= self.deadline
         return out_of_time or self.halt_reason is not None
 
     @property

@@ -17,6 +17,15 @@ from typing import Any, BinaryIO
 Event = dict[str, Any]
 
 FILE = "ledger.jsonl"
+_STARTED_AT_S = time.time() - time.monotonic()
+
+
+def now_s() -> float:
+    """Seconds since 1970, by the clock as it was set when this process started.
+
+    Somebody may set the clock while a sweep runs: hours spent and time budgets stay right.
+    """
+    return _STARTED_AT_S + time.monotonic()
 
 
 class Ledger:
@@ -35,9 +44,9 @@ class Ledger:
             self._file.seek(len(whole))
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Write an event with the time of day, and have it on disk before returning it."""
+        """Write an event with its time (`now_s`), and have it on disk before returning it."""
         assert self._file is not None
-        record: Event = {"event": event, "at": time.time(), **fields}
+        record: Event = {"event": event, "at": now_s(), **fields}
         self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())

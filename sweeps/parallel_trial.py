@@ -167,6 +167,6 @@ def _as_seen_here(failure: _Failure) -> Exception:
     """What to raise for a rank's exception; one that lost its peer is not the one at fault."""
     error = failure.error
     if isinstance(error, dist.DistError) or _GLOO in str(error).lower():
-        return RanksLostError(failure.text)
+        return RanksLostError(f"a process of the trial died: {error}")
     error.add_note(failure.text)
     return error

@@ -55,7 +55,7 @@ def preflight(plan: Plan, data: Dataset, say: Say) -> Plan:
     Raises UserError: a choice that cannot train, memory or disk that does not suffice, a tracking
     store that does not answer.
     """
-    require_places(plan, data)
+    require_store_and_room(plan, data)
     configs = rehearsals(plan.recipe)
     slowest = _slowest(plan.recipe)
     devices = max(1, int(plan.placement.gpus_per_trial))
@@ -78,7 +78,7 @@ def preflight(plan: Plan, data: Dataset, say: Say) -> Plan:
     return plan
 
 
-def require_places(plan: Plan, data: Dataset) -> None:
+def require_store_and_room(plan: Plan, data: Dataset) -> None:
     """The tracking store answers, and the disks hold what the sweep will write; else UserError."""
     check_tracking(plan.tracking_uri)
     wanted = needs(

@@ -6,7 +6,6 @@ Knows nothing of Ray or MLflow: it is fed with the ledger's events.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -17,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.ledger import now_s
 from sweeps.store import OBJECTIVE
 from sweeps.tally import COMPLETED, INTERRUPTED, STOPPED, Event, Tally, TrialTally
 
@@ -53,7 +53,7 @@ class SweepView:
         trials_url: str,
         simulated: bool = False,
         console: Console | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = now_s,
     ) -> None:
         self.name, self.tally = name, tally
         self.device, self.devices_per_trial = device, devices_per_trial

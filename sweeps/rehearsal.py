@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from sweeps.recipe import Recipe
-from sweeps.space import Choice, Space
+from sweeps.space import Choice, Space, search_order
 from unetexp.config import TrainConfig
 from unetexp.data import Dataset, Split
 from unetexp.data.dataset import SplitTable
@@ -37,7 +37,8 @@ def rehearsals(recipe: Recipe) -> dict[str, TrainConfig]:
     Raises UserError naming the choice that the base cannot have.
     """
     found = {"the base configuration": recipe.base}
-    for path, dimension in recipe.space.items():
+    for path in search_order(recipe.space):  # a kind is blamed before the settings it has
+        dimension = recipe.space[path]
         if isinstance(dimension, Choice):
             for value in dimension.values:
                 found[f"{path}={value}"] = _chosen(recipe, path, value)

@@ -57,7 +57,7 @@ def run_trials(
     a storage that all nodes see; without it Ray's files stay on this machine.
     """
     trial = trial or (run_parallel_trial if placement.ranks > 1 else run_trial)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(starting_at_once(placement))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(starting_at_once(placement)))
     trainable = tune.with_resources(tune.with_parameters(trial, plan=plan), placement.resources())
     with _scratch(shared) as scratch:
         tuner = tune.Tuner(

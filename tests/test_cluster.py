@@ -112,6 +112,7 @@ def test_trials_outlive_a_node(nodes, place, environment):
     output, _ = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, output
     assert "simulated" in output
+    assert "node lost" in output
     events = Ledger(ledger, write=False)
     assert [event["reason"] for event in events.of("end")] == ["completed"] * 3
     restarts = list(events.of("restart"))

@@ -119,3 +119,13 @@ def test_a_score_that_is_not_finite_ends_the_trial(conductor):
 def test_a_spent_time_budget_proposes_nothing(conductor):
     sweep = conductor(**{"budget.time": "0.001s"})
     assert sweep.propose() is None or sweep.halted
+
+
+def test_a_bracket_compares_trials_of_one_choice_only(conductor):
+    sweep = conductor(**{"budget.trials": 20, "asha.bracket_by": "encoder.freeze"})
+    play(sweep)
+    levels = {trial.values["encoder.freeze"] for trial in sweep.trials.values()}
+    assert {bracket for bracket, _ in sweep.rungs.scores} == {f"encoder.freeze={x}" for x in levels}
+    for level in levels:  # the first of each has nobody to be compared with
+        first = next(t for t in sweep.trials.values() if t.values["encoder.freeze"] == level)
+        assert first.stop_reason == "completed"

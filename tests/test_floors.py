@@ -14,8 +14,8 @@ PACKAGES = ("unetexp", "unetexp.data", "sweeps")
 # `unetexp`. To the rest of `unetexp`, `unetexp.data` is one module; inside it has its own floors.
 FLOORS = {
     "unetexp": (
-        "errors folders network version",
-        "component labels state_dicts terminal",
+        "batch_norm errors folders network version",
+        "component labels parallel state_dicts terminal",
         "data augment decoders encoders metrics optim pixels",
         "losses pictures pretrained unet",
         "config original weights",
@@ -36,12 +36,12 @@ FLOORS = {
         "__init__",
     ),
     "sweeps": (
-        "__init__ installed ledger rungs runs security server space storage",
-        "cluster deaths disk recipe store trial",
-        "conductor hardware links places tally views",
-        "adapters progress tracking",
-        "catalogue plan publishing runner",
-        "sweep",
+        "__init__ budget installed ledger line rungs runs security server space storage",
+        "cluster deaths disk recipe room store trial",
+        "conductor hardware links parallel_trial places rehearsal tally views",
+        "adapters probe progress tracking",
+        "catalogue forecast plan publishing runner",
+        "preflight sweep",
         "command",
         "run",
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sweeps.ledger import Ledger
 
 
@@ -31,3 +33,11 @@ def test_a_line_cut_short_is_dropped_and_written_over(tmp_path):
     again.close()
 
     assert [event["event"] for event in Ledger(path).events] == ["trial", "end"]
+
+
+def test_a_clock_that_is_set_back_leaves_the_times_in_order(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    first = ledger.append("start", trial="0000")
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    second = ledger.append("epoch", trial="0000", epoch=1, metrics={})
+    assert 0 <= second["at"] - first["at"] < 60

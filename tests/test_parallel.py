@@ -21,7 +21,7 @@ from sweeps.ledger import Ledger
 from sweeps.recipe import load_recipe
 from sweeps.trial import smaller_micro_batch
 from unetexp.batch_norm import synchronise_batch_norm
-from unetexp.component import kinds_of
+from unetexp.component import decode, kinds_of
 from unetexp.config import decode_config
 from unetexp.data import Folder, open_dataset
 from unetexp.experiment import BEST, Experiment, follow
@@ -58,7 +58,7 @@ def data(tmp_path_factory):
     return open_dataset(Folder(root=str(root)))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -311,7 +311,7 @@ class TestPlacement:
     )
     def test_what_cannot_be_is_refused(self, gpus_per_trial, message):
         with pytest.raises(unetexp.UserError, match=message):
-            place(Budget(gpus_per_trial=gpus_per_trial), None, 2)
+            place(decode(Budget, {"gpus_per_trial": gpus_per_trial}), None, 2)
 
     @pytest.mark.parametrize(
         "changes", [{"batch_size": 5}, {"batch_size": 8, "accumulation": 8}], ids=str

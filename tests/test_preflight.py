@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 import torch
@@ -70,14 +69,15 @@ def recipe(tmp_path):
 class TestRehearsal:
     def test_every_choice_is_tried_once_with_its_conditions_met(self, recipe):
         found = rehearsals(recipe())
-        assert list(found) == [
+        assert set(found) == {
             "the base configuration",
             "encoder.freeze=all",
             "encoder.thaw_epoch=1",
             "encoder.thaw_epoch=2",
             "loss.kind=focal",
             "loss.gamma=1",
-        ]  # loss.gamma=2 is what focal has anyway
+        }  # loss.gamma=2 is what focal has anyway
+        assert list(found).index("loss.kind=focal") < list(found).index("loss.gamma=1")
         assert found["encoder.thaw_epoch=2"].encoder.freeze == "all"
         assert found["loss.gamma=1"].loss.kind == "focal"
         assert found["loss.gamma=1"].encoder.freeze == "none"
@@ -324,5 +324,4 @@ class TestLateBloomers:
 
 def test_the_preflight_of_the_quickstart_has_all_its_choices():
     found = rehearsals(load_recipe("quickstart", {}))
-    assert len(found) == 8
-    assert all(Path(label).name for label in found)
+    assert len(found) == 8  # the base, and 2 + 3 + 2 choices that it has not got

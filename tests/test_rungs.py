@@ -65,3 +65,15 @@ def test_milestones_lie_below_the_last_epoch(grace, epochs, factor, expected):
 
 def test_the_first_trial_at_a_rung_always_goes_on():
     assert Rungs(2, 9, 3).admits("a", 2, -math.inf)
+
+
+def test_brackets_are_judged_apart():
+    rungs = Rungs(1, 9, 3)
+    assert rungs.admits("a", 1, 0.9, "freeze=none")
+    assert rungs.admits("b", 1, 0.1, "freeze=all")
+    assert not rungs.admits("c", 1, 0.5, "freeze=none")
+    assert rungs.admits("d", 1, 0.5, "freeze=all")
+    assert rungs.words() == [
+        "rung at epoch 1 of freeze=all: 2 trials",
+        "rung at epoch 1 of freeze=none: 2 trials",
+    ]

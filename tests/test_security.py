@@ -41,7 +41,10 @@ def unsafe_calls(tree):
         )
         module, _, function = name.rpartition(".")
         torch_load = name == "torch.load" and keywords.get("weights_only") != "True"
-        pickles = module.endswith(("pickle", "joblib", "dill")) and function in LOADERS
+        own_copy = [ast.unparse(a).partition("(")[0] for a in node.args] == ["pickle.dumps"]
+        pickles = (
+            not own_copy and module.endswith(("pickle", "joblib", "dill")) and function in LOADERS
+        )
         numpy = keywords.get("allow_pickle") == "True"
         own_loader = [ast.unparse(each) for each in node.args[1:]] == ["_Loader"]
         unsafe_yaml = name in ("yaml.unsafe_load", "yaml.full_load")
