@@ -22,9 +22,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # this checkout, not this folder
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+
+from ray import tune  # noqa: E402
+
+from benchmarks.pretend import pretend_trial  # noqa: E402
+from sweeps.conductor import Conductor  # noqa: E402
+from sweeps.hardware import Placement, available_cores  # noqa: E402
+from sweeps.ledger import FILE, Ledger, now_s  # noqa: E402
+from sweeps.progress import SweepView  # noqa: E402
+from sweeps.publishing import Publisher  # noqa: E402
+from sweeps.recipe import Recipe, load_recipe  # noqa: E402
+from sweeps.runner import ray_up, run_trials  # noqa: E402
+from sweeps.storage import Storage  # noqa: E402
+from sweeps.tally import Tally  # noqa: E402
+from sweeps.tracking import open_tracking  # noqa: E402
 
 NAME = "scale"
 
@@ -36,8 +51,7 @@ class Measured:
     ends: list[tuple[float, float]] = field(default_factory=list)  # wall s, CPU s of the driver
     memory_mib: list[float] = field(default_factory=list)
     lag_s: list[float] = field(default_factory=list)  # an epoch's end to its point being stored
-    drain_s: float = 0.0  # the last trial's end to the last point being stored
-    wall_s: float = 0.0
+    drain_s: float = 0.0  # the last trial's end to its run being closed
 
     def begin(self) -> None:
         self._start = time.perf_counter(), time.process_time()
@@ -47,12 +61,12 @@ class Measured:
         self.ends.append((time.perf_counter() - wall, time.process_time() - cpu))
         self.memory_mib.append(psutil.Process().memory_info().rss / 2**20)
 
-    def finished(self) -> None:
-        self.wall_s = time.perf_counter() - self._start[0]
+    def run_closed(self) -> None:
+        self.drain_s = time.perf_counter() - self._start[0] - self.ends[-1][0]
 
 
 class StopwatchTracker:
-    """A tracker that notes how long after its end an epoch is stored."""
+    """A tracker that notes when what it is given is stored."""
 
     def __init__(self, tracker, measured: Measured) -> None:
         self._tracker, self._measured = tracker, measured
@@ -62,40 +76,28 @@ class StopwatchTracker:
 
     def log_epoch(self, trial_id, epoch, metrics, at_s) -> None:
         self._tracker.log_epoch(trial_id, epoch, metrics, at_s)
-        self._measured.lag_s.append(time.time() - at_s)
+        self._measured.lag_s.append(now_s() - at_s)
+
+    def end_trial(self, trial_id, stop_reason, error_text=None) -> None:
+        self._tracker.end_trial(trial_id, stop_reason, error_text)
+        self._measured.run_closed()
 
 
-def the_recipe(trials: int, epochs: int):
-    from sweeps.recipe import load_recipe
-
+def the_recipe(trials: int, epochs: int) -> Recipe:
     return load_recipe("quickstart", {"budget.trials": trials, "epochs": epochs})
 
 
-def the_machine(gpus: int):
+def the_machine(gpus: int) -> Placement:
     """So many pretend GPUs, with a pretend core each: Ray keeps as many workers as it has cores.
 
     No more workers start at once than there are real cores.
     """
-    from sweeps.hardware import Placement, available_cores
-
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(available_cores())
     return Placement(gpus, gpus, 1, 1, gpus, simulated=True)
 
 
 def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
     """The sweep `NAME` in `folder`: its ledger, and MLflow's database."""
-    from rich.console import Console
-
-    from benchmarks.pretend import pretend_trial
-    from sweeps.conductor import Conductor
-    from sweeps.ledger import FILE, Ledger
-    from sweeps.progress import SweepView
-    from sweeps.publishing import Publisher
-    from sweeps.runner import ray_up, run_trials
-    from sweeps.storage import Storage
-    from sweeps.tally import Tally
-    from sweeps.tracking import open_tracking
-
     recipe, measured = the_recipe(trials, epochs), Measured()
     placement = the_machine(gpus)
     storage = Storage(str(folder))
@@ -122,20 +124,13 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
         with ray_up(placement), view:
             measured.begin()
             run_trials(conductor, epochs, placement, pretend_trial)
-            measured.finished()
             publisher(ledger.append("closed", reason="completed"))
             assert publisher.close(3600)
-    measured.drain_s = time.perf_counter() - measured._start[0] - measured.wall_s
     return measured
 
 
 def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
     """The same trials through Ray Tune alone."""
-    from ray import tune
-
-    from benchmarks.pretend import pretend_trial
-    from sweeps.runner import ray_up
-
     measured = Measured()
     placement = the_machine(gpus)
 
@@ -156,7 +151,6 @@ def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
         )
         measured.begin()
         tuner.fit()
-        measured.finished()
     return measured
 
 
@@ -174,7 +168,7 @@ def in_its_own_process(arm: str, options: argparse.Namespace, folder: Path) -> M
 
 
 def a_trial_ms(measured: Measured, which: int, first: int, last: int) -> float:
-    """Milliseconds a trial, wall (`which` 0) or CPU (1), from the end of trial `first` to `last`."""
+    """Milliseconds a trial, wall (`which` 0) or CPU (1), of the trials after `first` to `last`."""
     start = measured.ends[first - 1][which] if first else 0.0
     return 1e3 * (measured.ends[last - 1][which] - start) / (last - first)
 

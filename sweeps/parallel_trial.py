@@ -68,7 +68,7 @@ def _train_on_ranks(trial: str, config: TrainConfig, accumulation: int, plan: Tr
     try:
         for message in _messages(task.line, ranks):
             if isinstance(message, _Failure):
-                raise _as_seen_here(message)
+                raise as_seen_here(message)
             if message is None:  # the first rank is done
                 break
             tune.report(message)
@@ -120,7 +120,7 @@ def _run_rank(setting: dict[str, _Task]) -> None:
     try:
         _train_a_rank(task, Group())
     except Exception as error:
-        task.line.tell(_failure(error))
+        task.line.tell(failure_of(error))
         raise
 
 
@@ -153,7 +153,7 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
     task.line.tell(None)
 
 
-def _failure(error: Exception) -> _Failure:
+def failure_of(error: Exception) -> _Failure:
     """The exception as it can travel."""
     text = traceback.format_exc()
     try:
@@ -163,7 +163,7 @@ def _failure(error: Exception) -> _Failure:
     return _Failure(error, text)
 
 
-def _as_seen_here(failure: _Failure) -> Exception:
+def as_seen_here(failure: _Failure) -> Exception:
     """What to raise for a rank's exception; one that lost its peer is not the one at fault."""
     error = failure.error
     if isinstance(error, dist.DistError) or _GLOO in str(error).lower():

@@ -36,11 +36,13 @@ FLOORS = {
         "__init__",
     ),
     "sweeps": (
-        "__init__ budget installed ledger line rungs runs security server space storage",
+        "__init__ budget installed ledger line record rungs runs security server signals space "
+        "storage",
         "cluster deaths disk recipe room store trial",
-        "conductor hardware links parallel_trial places rehearsal tally views",
-        "adapters probe progress tracking",
-        "catalogue forecast plan publishing runner",
+        "hardware links parallel_trial places rehearsal tally views warm_start",
+        "conductor probe progress tracking",
+        "adapters catalogue forecast plan publishing",
+        "resume runner",
         "preflight sweep",
         "command",
         "run",

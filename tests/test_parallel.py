@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ import unetexp
 from sweeps.budget import Budget
 from sweeps.hardware import place
 from sweeps.ledger import Ledger
+from sweeps.parallel_trial import as_seen_here, failure_of
 from sweeps.recipe import load_recipe
-from sweeps.trial import smaller_micro_batch
+from sweeps.trial import RanksLostError, is_out_of_memory, smaller_micro_batch
 from unetexp.batch_norm import synchronise_batch_norm
 from unetexp.component import decode, kinds_of
 from unetexp.config import decode_config
@@ -325,6 +327,33 @@ class TestPlacement:
         assert smaller_micro_batch(12, 1, ranks=2) == 2
         assert smaller_micro_batch(12, 2, ranks=2) == 6
         assert smaller_micro_batch(12, 6, ranks=2) is None
+
+
+class TestFailuresOfRanks:
+    @pytest.mark.parametrize(
+        "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("none left")]
+    )
+    def test_memory_that_ran_out_is_still_that_in_the_trial(self, error):
+        failure = pickle.loads(pickle.dumps(failure_of(error)))
+        assert is_out_of_memory(as_seen_here(failure))
+
+    def test_its_own_error_keeps_the_ranks_traceback(self):
+        try:
+            raise unetexp.DataError("image 7 is torn")
+        except unetexp.DataError as error:
+            seen = as_seen_here(pickle.loads(pickle.dumps(failure_of(error))))
+        assert isinstance(seen, unetexp.DataError)
+        assert "test_its_own_error" in seen.__notes__[0]
+
+    def test_an_error_that_cannot_travel_keeps_its_words(self):
+        class Local(Exception):
+            pass
+
+        assert str(as_seen_here(failure_of(Local("what happened")))) == "what happened"
+
+    def test_a_rank_whose_peer_is_gone_is_not_at_fault(self):
+        gone = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+        assert isinstance(as_seen_here(failure_of(gone)), RanksLostError)
 
 
 RECIPE = """

@@ -10,6 +10,7 @@ from helpers import write_folder_dataset
 
 from sweeps.budget import Asha, Budget, Objective
 from sweeps.command import app as sweep_app
+from sweeps.plan import DEFAULT_RECIPE
 from sweeps.recipe import available_recipes, load_recipe
 from sweeps.store import PROJECT_ROOT as ROOT
 from unetexp.cli import app as unetexp_app
@@ -56,7 +57,9 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
 def test_the_sweep_commands_parse_and_fit_their_recipes(line):
     given = parsed(SWEEP_PARSER, line)
     if not given["list_"] and given["delete"] is None:
-        assert load_recipe(given["recipe"], parse_assignments(given["set_"] or []), given["data"])
+        assert load_recipe(
+            given["recipe"] or DEFAULT_RECIPE, parse_assignments(given["set_"] or []), given["data"]
+        )
 
 
 @pytest.mark.parametrize("line", commands("unetexp train"))
