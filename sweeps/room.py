@@ -6,6 +6,7 @@ is behind a URI or a server cannot be measured and is left out.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections import defaultdict
@@ -82,10 +83,16 @@ def needs(
 
 
 def require_room(wanted: Iterable[Need]) -> None:
-    """Raise UserError naming the numbers where a disk has less room than is needed on it."""
+    """Raise UserError where a place is no folder to write in, or its disk has too little room."""
     by_disk: dict[int, list[Need]] = defaultdict(list)
     for need in wanted:
-        by_disk[_standing(need.place).stat().st_dev].append(need)
+        standing = _standing(need.place)
+        if not standing.is_dir() or not os.access(standing, os.W_OK):
+            raise UserError(
+                f"{need.what} cannot be written to {need.place}: {standing} is not a folder that "
+                "you may write to. Choose another place with --storage or --tracking-uri."
+            )
+        by_disk[standing.stat().st_dev].append(need)
     for together in by_disk.values():
         free = shutil.disk_usage(_standing(together[0].place)).free
         total = sum(need.bytes for need in together)
@@ -109,8 +116,8 @@ def _sizes(config: TrainConfig, data: Dataset) -> Sizes:
 
 
 def _standing(place: Path) -> Path:
-    """The nearest folder that exists."""
-    return next(folder for folder in (place, *place.parents) if folder.is_dir())
+    """The nearest part of the path that exists."""
+    return next(part for part in (place, *place.parents) if part.exists())
 
 
 def _gib(count: int) -> str:

@@ -346,10 +346,10 @@ class TestFailuresOfRanks:
         assert "test_its_own_error" in seen.__notes__[0]
 
     def test_an_error_that_cannot_travel_keeps_its_words(self):
-        class Local(Exception):
+        class LocalError(Exception):
             pass
 
-        assert str(as_seen_here(failure_of(Local("what happened")))) == "what happened"
+        assert str(as_seen_here(failure_of(LocalError("what happened")))) == "what happened"
 
     def test_a_rank_whose_peer_is_gone_is_not_at_fault(self):
         gone = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer")

@@ -217,6 +217,11 @@ class TestRoom:
         with pytest.raises(UserError, match=r"3\.0 GiB free .* up to 4\.0 GiB .*checkpoints"):
             require_room([fits, Need("tracking", tmp_path, 2 * GIB)])
 
+    def test_a_file_in_the_way_is_told(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"file is not a folder .*--storage"):
+            require_room([Need("checkpoints", tmp_path / "file" / "runs", 1)])
+
     def test_what_is_written_elsewhere_is_not_counted(self, recipe, data):
         sizes = largest_sizes([recipe().base], data)
         asked = {"trials": 100, "at_once": 2, "epochs": 9, "kept": 3}
