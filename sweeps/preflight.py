@@ -19,6 +19,7 @@ import ray
 import torch
 
 from sweeps.forecast import forecast, trials_per_gpu, words
+from sweeps.hardware import available_cores
 from sweeps.plan import Plan, placement_at
 from sweeps.probe import Probe, probe
 from sweeps.publishing import KEPT_CHECKPOINTS
@@ -100,13 +101,14 @@ def examine(
     data: Dataset,
     device_name: str,
     threads: int,
+    at_once: int,
 ) -> Findings:
     """The part that computes, on the device that trials will have."""
     device = torch.device(device_name)
     data = data_on_this_node(data, slowest)
     with _computing(threads):
         measured = _probed(slowest, data, device, images)
-        return Findings(rehearse(configs, data, device, _REHEARSAL_S), measured)
+        return Findings(rehearse(configs, data, device, _REHEARSAL_S, at_once), measured)
 
 
 def _probed(config: TrainConfig, data: Dataset, device: torch.device, images: int) -> Probe:
@@ -135,9 +137,9 @@ def _examined(
     placement = plan.placement
     arguments = (configs, slowest, images, data, placement.device, placement.threads)
     if placement.device == "cpu":
-        return examine(*arguments)
+        return examine(*arguments, at_once=min(placement.max_concurrent, available_cores()))
     with ray_up(placement, plan.options.address):
-        return examine_in_worker(*arguments)
+        return examine_in_worker(*arguments, 1)
 
 
 def examine_in_worker(*arguments: Any) -> Findings:

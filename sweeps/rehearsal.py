@@ -10,6 +10,7 @@ import io
 import math
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,24 +51,35 @@ def rehearsals(recipe: Recipe) -> dict[str, TrainConfig]:
 
 
 def rehearse(
-    configs: Mapping[str, TrainConfig], data: Dataset, device: torch.device, patience_s: float
+    configs: Mapping[str, TrainConfig],
+    data: Dataset,
+    device: torch.device,
+    patience_s: float,
+    at_once: int = 1,
 ) -> list[str]:
-    """Try each config in miniature; returns the labels that `patience_s` did not suffice for.
+    """Try each config in miniature, `at_once` side by side.
 
-    Raises UserError naming the choice and the cause.
+    Returns the labels that `patience_s` did not suffice for. Raises UserError naming the choice
+    and the cause.
     """
     until = time.monotonic() + patience_s
-    left = dict(configs)
-    while left and time.monotonic() < until:
-        label = next(iter(left))
+
+    def in_time(label: str) -> bool:
+        if time.monotonic() >= until:
+            return False
         try:
-            _rehearse(_small(left.pop(label)), data, device)
+            _rehearse(_small(configs[label]), data, device)
         except NonFiniteLossError:
-            # One step on a pinhole of the data says nothing about how a rate fares on all of it.
-            continue
+            pass  # one step on a pinhole of the data does not tell how a rate fares on all of it
         except Exception as error:
             raise _cannot_train(label, error) from error
-    return list(left)
+        return True
+
+    # A new thread would compute with as many threads as there are cores, whatever this one does.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(at_once, "rehearsal", torch.set_num_threads, (threads,)) as pool:
+        tried = list(pool.map(in_time, configs))
+    return [label for label, done in zip(configs, tried, strict=True) if not done]
 
 
 @contextmanager

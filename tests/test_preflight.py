@@ -83,7 +83,7 @@ class TestRehearsal:
         assert found["loss.gamma=1"].encoder.freeze == "none"
 
     def test_all_choices_of_a_sound_recipe_train(self, recipe, data):
-        assert rehearse(rehearsals(recipe()), data, CPU, 60) == []
+        assert rehearse(rehearsals(recipe()), data, CPU, 60, at_once=2) == []
 
     def test_a_choice_that_fails_is_named_with_its_cause(self, recipe, data, monkeypatch):
         train = rehearsal.fit
@@ -285,10 +285,10 @@ class TestWhole:
         configs = {"base": recipe().base}
         broken = recipe({"batch_size": 1}).base  # batch norm refuses one image of 32 px
         with ray_up(Placement(1, 2, 1.0, 1.0, 1, simulated=True)):
-            found = examine_in_worker(configs, recipe().base, 2, data, "cpu", 1)
+            found = examine_in_worker(configs, recipe().base, 2, data, "cpu", 1, 1)
             assert found.probe.micro_batch == 2
             with pytest.raises(UserError, match="does not train at full size"):
-                examine_in_worker(configs, broken, 1, data, "cpu", 1)
+                examine_in_worker(configs, broken, 1, data, "cpu", 1, 1)
 
 
 class TestLateBloomers:
