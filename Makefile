@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
 PORT ?= 5000
+TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .PHONY: sweep test setup lint types check ui clean
 
@@ -34,7 +35,7 @@ check: test lint types
 ui: setup
 	@echo "MLflow UI on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
-		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db \
+		--backend-store-uri $(TRACKING_URI) \
 		--default-artifact-root file://$(CURDIR)/mlartifacts --host 127.0.0.1 --port $(PORT)
 
 clean:

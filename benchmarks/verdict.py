@@ -1,31 +1,48 @@
-"""What a disturbed sweep lost, against its undisturbed twin."""
+"""What a disturbed sweep lost, against what it would have been undisturbed."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sweeps.conductor import Conductor
 from sweeps.ledger import FILE, Ledger
 from sweeps.recipe import Recipe
-from sweeps.rungs import Rungs
+from sweeps.runs import legal_names
+from unetexp.component import flatten
+from unetexp.data import Dataset
+from unetexp.experiment import BEST, Experiment
 
-NOT_COMPARED = ("time/", "system/")  # wall times and memory
+NOT_COMPARED = ("time/", "system/", "cost/")  # wall times and memory
+MODEL = "model.safetensors"
+
+Points = Counter[tuple[str, int, float]]  # (metric, step, value) -> how often it is stored
+
+
+@dataclass
+class Facts:
+    """What is compared of a trial."""
+
+    params: dict[str, str]
+    stop_reason: str | None
+    weights: str | None  # digest of the best model's file
 
 
 @dataclass
 class Records:
-    """All that a sweep left: its MLflow runs and the files of its trials."""
+    """What is compared of a sweep, by trial; the runs are left out where MLflow has no part."""
 
-    runs: list[Run]  # the parent first
-    points: dict[str, Counter]  # trial -> (metric, step, value) -> how often it is stored
-    settings: dict[str, tuple]  # trial -> parameters, stop reason, digest of the best weights
-    ledger: Ledger
+    points: dict[str, Points] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)  # the parent first
 
 
 def read(client: MlflowClient, name: str, storage: Path) -> Records:
@@ -33,58 +50,100 @@ def read(client: MlflowClient, name: str, storage: Path) -> Records:
     experiment = client.get_experiment_by_name("unetexp").experiment_id
     runs = client.search_runs([experiment], f"tags.`sweep.name` = '{name}'", max_results=5000)
     runs.sort(key=lambda run: run.data.tags.get("tune.trial_id", ""))
-    records = Records(runs, {}, {}, Ledger(storage / FILE, write=False))
+    records = Records(runs=runs)
     for run in runs[1:]:
-        trial = run.data.tags["tune.trial_id"]
+        trial, tags = run.data.tags["tune.trial_id"], run.data.tags
         points = records.points.setdefault(trial, Counter())
-        for metric in run.data.metrics:
-            if not metric.startswith(NOT_COMPARED):
-                history = client.get_metric_history(run.info.run_id, metric)
-                points.update((metric, point.step, point.value) for point in history)
-        model = storage / "trials" / trial / "best" / "model.safetensors"
-        digest = hashlib.sha256(model.read_bytes()).hexdigest() if model.exists() else None
-        params = tuple(sorted(run.data.params.items()))
-        records.settings[trial] = (params, run.data.tags.get("stop_reason"), digest)
+        for metric in filter(is_compared, run.data.metrics):
+            history = client.get_metric_history(run.info.run_id, metric)
+            points.update((metric, point.step, point.value) for point in history)
+        weights = digest(storage / "trials" / trial / BEST / MODEL)
+        records.facts[trial] = Facts(run.data.params, tags.get("stop_reason"), weights)
     return records
 
 
-def figures(disturbed: Records, twin: Records, recipe: Recipe) -> dict[str, int]:
+def train_alone(ledger: Ledger, recipe: Recipe, data: Dataset) -> Records:
+    """What each of the ledger's trials gives when its config is run alone, without a sweep."""
+    records = Records()
+    budgets = {event["trial"]: event["epoch"] for event in ledger.of("epoch")}
+    reasons = {event["trial"]: event["reason"] for event in ledger.of("end")}
+    for event in ledger.of("trial"):
+        trial, config = event["trial"], recipe.config(event["values"])
+        points: Points = Counter()
+        best, best_epoch = -math.inf, 0
+        with tempfile.TemporaryDirectory() as scratch:
+            experiment = Experiment(config, data, Path(scratch), torch.device("cpu"))
+            for report in experiment.run():
+                epoch, metrics = report.epoch, dict(report.metrics)
+                if epoch == 1:
+                    metrics |= experiment.model_figures()
+                if metrics["val/miou"] > best:
+                    best, best_epoch = metrics["val/miou"], epoch
+                metrics |= {"best/val/miou": best, "best/epoch": float(best_epoch)}
+                points.update(
+                    (name, epoch, value)
+                    for name, value in legal_names(metrics).items()
+                    if is_compared(name) and math.isfinite(value)
+                )
+                if epoch == budgets.get(trial):
+                    break
+            weights = digest(Path(scratch) / BEST / MODEL)
+        params = {name: str(value) for name, value in flatten(config.tree()).items()}
+        records.points[trial] = points
+        records.facts[trial] = Facts(legal_names(params), reasons.get(trial), weights)
+    return records
+
+
+def figures(disturbed: Records, undisturbed: Records, proposals: int, endings: int) -> dict:
     """What went wrong, counted; all of it is 0 where nothing did."""
     trials = Counter(run.data.tags["tune.trial_id"] for run in disturbed.runs[1:])
-    lost = sum(
-        (points - disturbed.points.get(t, Counter())).total() for t, points in twin.points.items()
-    )
-    steps = [
-        Counter((m, s) for m, s, _ in points.elements()) for points in disturbed.points.values()
-    ]
-    double = sum(count - 1 for each in steps for count in each.values())
+    everyone = set(disturbed.points) | set(undisturbed.points)
+    nothing: Points = Counter()
+    other = double = 0
+    for trial in everyone:
+        points = disturbed.points.get(trial, nothing)
+        expected = undisturbed.points.get(trial, nothing)
+        other += len(set(points) ^ set(expected))
+        double += points.total() - len({(metric, step) for metric, step, _ in points})
     return {
-        "trials lost": len(set(twin.points) - set(trials)),
+        "trials lost or added": len(set(trials) ^ set(undisturbed.points)),
         "trials with more than one run": sum(count > 1 for count in trials.values()),
-        "points lost or different": lost,
+        "points lost, added or different": other,
         "points double": double,
         "runs left RUNNING": sum(run.info.status == "RUNNING" for run in disturbed.runs),
-        "decisions unlike a replay of the ledger": wrong_decisions(disturbed.ledger, recipe),
+        "trials proposed unlike in a replay": proposals,
+        "trials ended unlike in a replay": endings,
         "trials with other settings, ending or weights": sum(
-            disturbed.settings.get(trial) != facts for trial, facts in twin.settings.items()
+            disturbed.facts.get(trial) != undisturbed.facts.get(trial) for trial in everyone
         ),
     }
 
 
-def wrong_decisions(ledger: Ledger, recipe: Recipe) -> int:
-    """Trials that did not end as the rungs, rebuilt from the recorded scores, would have it."""
-    epochs = recipe.base.epochs
-    rungs = Rungs(recipe.grace_epochs, epochs, recipe.asha.reduction_factor)
-    expected: dict[str, str] = {}
-    for event in ledger.of("epoch"):
-        trial, epoch, score = event["trial"], event["epoch"], event["metrics"]["val/miou"]
-        if trial in expected:
-            expected[trial] = "told to stop before, and nothing recorded after that"
-        elif epoch >= epochs:
-            expected[trial] = "completed"
-        elif not math.isfinite(score):
-            expected[trial] = "nan"
-        elif not rungs.admits(trial, epoch, score):
-            expected[trial] = "asha"
-    ends = {event["trial"]: event["reason"] for event in ledger.of("end")}  # the last one counts
-    return sum(ends.get(trial) != reason for trial, reason in expected.items())
+def replay(ledger: Ledger, recipe: Recipe) -> tuple[int, int]:
+    """Play the recorded scores, in their order, to a conductor that was never interrupted.
+
+    Returns how many trials it would have proposed otherwise, and how many it would have ended
+    otherwise than the ledger's last word on them.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        conductor = Conductor(recipe, recipe.base.seed, Ledger(Path(scratch) / FILE), [])
+        proposals = 0
+        for event in ledger.events:
+            if event["event"] == "trial":
+                proposal = conductor.propose()
+                proposals += proposal is None or proposal.values != event["values"]
+            elif event["event"] == "epoch":
+                conductor.epoch_finished(event["trial"], event["metrics"])
+            elif event["event"] == "end" and event["reason"] != "interrupted":
+                conductor.trial_ended(event["trial"], event["reason"])
+    ends = {event["trial"]: event["reason"] for event in ledger.of("end")}
+    expected = {trial.id: trial.decision for trial in conductor.trials.values()}
+    return proposals, sum(ends.get(trial) != reason for trial, reason in expected.items())
+
+
+def is_compared(metric: str) -> bool:
+    return not metric.startswith(NOT_COMPARED)
+
+
+def digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
+from sweeps.follow_up import next_commands
 from sweeps.plan import Options, Plan, describe, plan_sweep
 from sweeps.preflight import preflight, require_store_and_room
 from sweeps.progress import SweepView
@@ -18,11 +19,10 @@ from sweeps.record import Record
 from sweeps.resume import plan_resume
 from sweeps.signals import second_signal_kills
 from sweeps.store import open_existing
-from sweeps.sweep import Prepared, Sweep, prepare, resume_command
+from sweeps.sweep import Prepared, Sweep, prepare
 from sweeps.tally import COMPLETED
 from unetexp.config import parse_assignments, parse_yaml
 from unetexp.errors import ConfigError
-from unetexp.experiment import BEST
 from unetexp.terminal import DONE, FAILED, INTERRUPTED, exit_codes
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -122,7 +122,8 @@ def run(
 
 def _run(plan: Plan, record: Record | None) -> int:
     """Run the planned sweep, a new one or that of the record, to its end; returns the exit code."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("looking at the data")
         prepared = prepare(
@@ -149,7 +150,7 @@ def _run(plan: Plan, record: Record | None) -> int:
     )
     with view:
         reason = sweep.run(view)
-    view.finish(reason, _next_commands(plan, sweep))
+    view.finish(reason, next_commands(sweep))
     if reason == "interrupted":
         return INTERRUPTED
     if sweep.conductor.halt_reason is not None:
@@ -164,23 +165,6 @@ def _checked(prepared: Prepared, record: Record | None, console: Console) -> Pre
         return prepared
     plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
     return replace(prepared, plan=plan)
-
-
-def _next_commands(plan: Plan, sweep: Sweep) -> list[tuple[str, str]]:
-    commands = []
-    if any(trial.reason == "interrupted" for trial in sweep.tally.by_id.values()):
-        commands.append(("go on", resume_command(plan)))
-    commands += [
-        ("see the trials", "make ui"),
-        ("  table", sweep.tracker.trials_url()),
-        ("  charts", sweep.tracker.trials_url(charts=True)),
-    ]
-    if sweep.tally.ranking:
-        best = plan.storage.local_copy(sweep.tally.ranking[0].id) / BEST
-        commands.append(
-            ("use the best model", f"python -c \"import unetexp; unetexp.load('{best}')\"")
-        )
-    return commands
 
 
 def _list(tracking_uri: str | None) -> None:

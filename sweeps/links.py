@@ -22,3 +22,11 @@ def trials_url(store: Store, sweep_run: str, ui: str | None = None, *, charts: b
     if charts:
         query += "&compareRunsMode=CHART"
     return f"{public_uri(ui).rstrip('/')}/#/experiments/{store.experiment_id}/runs?{query}"
+
+
+def ui_command(tracking_uri: str | None) -> str:
+    """What shows the store in the MLflow UI: a command, or the address of a server."""
+    if tracking_uri is None:
+        return "make ui"
+    shown = public_uri(tracking_uri)
+    return shown if shown.startswith("http") else f"make ui TRACKING_URI={shown}"

@@ -147,8 +147,7 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
             task.line.ask({SAID: sentence})
         for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
             folder.publish()
-            message = figures(report, config.batch_size // task.accumulation, plan)
-            if not ranks.from_first(task.line.ask(message)):
+            if not ranks.from_first(task.line.ask(figures(report, experiment, plan))):
                 return
     task.line.tell(None)
 

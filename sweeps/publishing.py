@@ -21,7 +21,7 @@ from sweeps.ledger import Event
 from sweeps.recipe import Recipe
 from sweeps.server import without_secrets
 from sweeps.storage import Storage
-from sweeps.tally import INTERRUPTED
+from sweeps.tally import INTERRUPTED, Tally
 from sweeps.tracking import Tracker
 from sweeps.views import BEST_OVERLAY, BEST_STEP
 from unetexp.component import flatten
@@ -36,10 +36,18 @@ class Publisher:
     """Feeds a tracker with the conductor's events, in a thread of its own."""
 
     def __init__(
-        self, tracker: Tracker, storage: Storage, recipe: Recipe, complain: Callable[[str], None]
+        self,
+        tracker: Tracker,
+        storage: Storage,
+        recipe: Recipe,
+        complain: Callable[[str], None],
+        devices_per_trial: float = 1.0,
     ) -> None:
+        """`devices_per_trial` are its GPUs, which may be a part of one; 1 on the CPU."""
         self._tracker, self._storage, self._recipe = tracker, storage, recipe
         self._complain = complain
+        self._devices = devices_per_trial
+        self._tally = Tally(recipe.budget.trials, recipe.base.epochs, at_once=1)
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -73,6 +81,7 @@ class Publisher:
             self._deliver(event)
 
     def _deliver(self, event: Event) -> None:
+        self._tally.take_in(event)
         attempt = 0
         while True:
             try:
@@ -102,6 +111,8 @@ class Publisher:
                 self._tracker.log_epoch(event["trial"], event["epoch"], metrics, event["at"])
             case "end":
                 self._log_results(event["trial"])
+                cost = self._tally.by_id[event["trial"]].wall_s() * self._devices
+                self._tracker.log_cost(event["trial"], cost, event["at"])
                 self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
                 if event["reason"] != INTERRUPTED:  # one that goes on needs its checkpoints
                     self._storage.forget_resume_state(event["trial"])

@@ -39,6 +39,7 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
 _LOCK = "driver.lock"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Sweep:
             self.tally.take_in(event)
         for trial in self.tally.running:
             trial.leave_worker()
+        self.report: Path | None = None  # once it is written
 
     @classmethod
     def start(cls, prepared: Prepared) -> Sweep:
@@ -146,7 +148,8 @@ class Sweep:
         plan = self.plan
         say = _speaker(view)
         past = list(self.ledger.events)
-        self.publisher = Publisher(self.tracker, plan.storage, plan.recipe, say)
+        devices = plan.placement.gpus_per_trial or 1.0
+        self.publisher = Publisher(self.tracker, plan.storage, plan.recipe, say, devices)
         self.conductor = Conductor(plan.recipe, plan.seed, self.ledger, [self.publisher, view])
         if self.conductor.trials:
             self.publisher.catch_up(past)
@@ -173,7 +176,9 @@ class Sweep:
             reason = "interrupted"
         finally:
             with _full_disk_explained(plan):
-                self._close(reason)
+                arrived = self._close(reason)
+                if arrived and reason != "interrupted":
+                    self._write_report(say)
             self._lock.release()
         return reason
 
@@ -196,13 +201,26 @@ class Sweep:
         closed = len(self.tracker.settled_trials())
         say(f"{closed} MLflow runs are closed, {len(trials) - closed} are opened again")
 
-    def _close(self, reason: str) -> None:
+    def _close(self, reason: str) -> bool:
+        """End the record and the runs; False if not everything reached the tracking store."""
         for trial in self.conductor.running:
             self.conductor.trial_ended(trial.id, "interrupted")
         best = [trial.id for trial in self.tally.ranking[:KEPT_CHECKPOINTS]]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
-        self.publisher.close(_INTERRUPT_S if reason == "interrupted" else _LAST_POINTS_S)
+        return self.publisher.close(_INTERRUPT_S if reason == "interrupted" else _LAST_POINTS_S)
+
+    def _write_report(self, say: Callable[[str], None]) -> None:
+        """The report as a file and in the parent run; a sweep does not fail for its picture."""
+        try:
+            from sweeps.report import write_report  # plotly takes a second to import
+
+            path = write_report(self.tracker.store, self.plan.name, self.plan.control / REPORT)
+            self.tracker.log_sweep_artifacts({REPORT: path})
+            self.report = path
+        except Exception as error:
+            again = f"python sweeps/compare.py {self.plan.name} --report"
+            say(f"the report could not be made ({error}); try again: {again}")
 
 
 def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 BEST_EPOCH = "best/epoch"
+COST = "cost/device_s"  # seconds of a trial times its GPUs; on the CPU, of its worker
 CHECKPOINT = "checkpoint"  # the artifact folder of a run that kept its weights, and its tag
 CHECKPOINT_FILES = ("model.safetensors", "config.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -197,6 +198,11 @@ class Tracker:
             self._best = trial.best
         trial.last_epoch = epoch
         trial.seen_ms.clear()
+
+    def log_cost(self, trial_id: str, device_s: float, at_s: float) -> None:
+        """Write the seconds that a trial had on its devices, as known at the time `at_s`."""
+        trial = self._trials[trial_id]
+        trial.run.log_metrics({COST: device_s}, trial.last_epoch, int(at_s * 1000))
 
     def log_artifacts(self, trial_id: str, path: Path, folder: str = "") -> None:
         """Add a file, or all that a folder holds, to a trial's artifacts, below `folder`."""

@@ -115,13 +115,14 @@ def _train(trial: str, config: TrainConfig, accumulation: int, plan: TrialPlan) 
             tune.report({SAID: sentence})
         for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
             folder.publish()
-            tune.report(figures(report, config.batch_size // accumulation, plan))
+            tune.report(figures(report, experiment, plan))
 
 
-def figures(report: EpochReport, micro_batch: int, plan: TrialPlan) -> dict[str, float]:
-    """An epoch as it is reported."""
-    micro = {"system/micro_batch": micro_batch}
-    return {"epoch": report.epoch, **report.metrics, **micro, **_peak_memory(plan)}
+def figures(report: EpochReport, experiment: Experiment, plan: TrialPlan) -> dict[str, float]:
+    """An epoch as it is reported; the first one also says what the model costs to use."""
+    system = {"system/micro_batch": experiment.micro_batch, **_peak_memory(plan)}
+    model = experiment.model_figures() if report.epoch == 1 else {}
+    return {"epoch": report.epoch, **report.metrics, **model, **system}
 
 
 def _release_memory(stopped_at: TracebackType | None) -> None:

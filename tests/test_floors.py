@@ -14,7 +14,7 @@ PACKAGES = ("unetexp", "unetexp.data", "sweeps")
 # `unetexp`. To the rest of `unetexp`, `unetexp.data` is one module; inside it has its own floors.
 FLOORS = {
     "unetexp": (
-        "batch_norm errors folders network version",
+        "batch_norm errors folders latency network version",
         "component labels parallel state_dicts terminal",
         "data augment decoders encoders metrics optim pixels",
         "losses pictures pretrained unet",
@@ -44,6 +44,7 @@ FLOORS = {
         "adapters catalogue forecast plan publishing",
         "resume runner",
         "preflight sweep",
+        "follow_up",
         "command",
         "run",
     ),

@@ -19,16 +19,8 @@ from sweeps.ledger import Ledger
 from sweeps.recipe import load_recipe
 
 FEW = [
-    "--gpus",
-    0,
-    "--max-concurrent",
-    1,
-    "--trials",
-    3,
-    "--epochs",
-    6,
-    "--set",
-    "asha.enabled=false",
+    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
+    *("--set", "asha.enabled=false", "--skip-preflight"),
 ]
 
 
@@ -76,7 +68,7 @@ def figures(place, name):
     for child in children:
         curves = {}
         for metric in child.data.metrics:
-            if not metric.startswith(("time/", "system/")):
+            if not metric.startswith(("time/", "system/", "cost/")):
                 points = place.client.get_metric_history(child.info.run_id, metric)
                 curves[metric] = [(point.step, point.value) for point in points]
         found.append((child.data.params, curves, child.data.tags["stop_reason"]))

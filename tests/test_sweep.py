@@ -113,6 +113,16 @@ def test_a_child_has_one_point_an_epoch_and_its_best(sweep, place):
         )
 
 
+def test_a_child_says_what_its_model_costs_to_train_and_to_use(sweep, place):
+    _, children = place.runs("first")
+    for child in children:
+        figures = child.data.metrics
+        trained = figures["time/train_s"] + figures["time/val_s"]
+        assert figures["cost/device_s"] > trained > 0
+        assert figures["time/latency_ms"] > 0
+        assert figures["model/parameters"] > 11e6  # a ResNet-18 and a decoder
+
+
 def test_parameters_are_dotted_paths(sweep, place):
     _, children = place.runs("first")
     for child in children:
@@ -182,7 +192,7 @@ def test_one_worker_and_one_seed_propose_the_same_trials(place):
     for name in ("again-1", "again-2"):
         done = run(
             place.recipe, *place.flags, "--gpus", 0, "--trials", 2, "--epochs", 1, "--seed", 7,
-            "--name", name, "--cpus-per-trial", 2,
+            "--name", name, "--cpus-per-trial", 2, "--skip-preflight",
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         _, children = place.runs(name)
@@ -209,7 +219,7 @@ def test_a_sweep_whose_trials_all_fail_exits_1_and_keeps_the_reason(place):
 def test_a_time_budget_ends_the_sweep_in_good_order(place):
     done = run(
         place.recipe, *place.flags, "--gpus", 0, "--trials", 50, "--epochs", 200, "--name", "timed",
-        "--time-budget", "15s", "--set", "asha.enabled=false",
+        "--time-budget", "15s", "--set", "asha.enabled=false", "--skip-preflight",
     )  # fmt: skip
     assert "time is up" in done.stdout
     (parent,), children = place.runs("timed")

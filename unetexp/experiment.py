@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 import torch
 import yaml
 
-from unetexp.archive import CONFIG, save_model
+from unetexp.archive import CONFIG, parameter_count, save_model
 from unetexp.config import TrainConfig
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.folders import recover, replacing
+from unetexp.latency import latency_ms
 from unetexp.loop import EpochReport, fit
 from unetexp.parallel import ALONE, Ranks
 from unetexp.pictures import fixed_images, overlay_grid
@@ -92,6 +94,20 @@ class Experiment:
     def forget_resume_state(self) -> None:
         """Remove what only a continued run would need."""
         self._checkpoints.clear()
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that go through the model at a time."""
+        return self.config.batch_size // self._accumulation
+
+    def model_figures(self) -> dict[str, float]:
+        """`model/parameters`, and `time/latency_ms` of one image of the usual validation size."""
+        model = self.state.evaluated_model
+        height, width = statistics.mode(self.data["val"].shapes)
+        return {
+            "model/parameters": parameter_count(model),
+            "time/latency_ms": latency_ms(model, self.data.channels, height, width),
+        }
 
     def _save_best(self, report: EpochReport) -> None:
         with replacing(self.folder / BEST) as scratch:
