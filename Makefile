@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
@@ -12,7 +13,7 @@ sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # The environment remembers which checkout and which versions it was made for.
 setup:
