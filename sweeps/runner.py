@@ -33,7 +33,6 @@ from sweeps.trial import run_trial
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the terminal is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: the runs are closed first
@@ -112,8 +111,9 @@ def ray_up(
     `say` is told what the user should know of tokens and open ports. Raises UserError as `joined`.
     """
     os.environ.update(_ENVIRONMENT)
-    for name in ("ray", "ray.tune", "ray.data", "ray.train"):
+    for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the conductor tells how trials end
     for notice in [*use_tokens(), *make_private(token_file())]:
         say(notice)
     if address is None:

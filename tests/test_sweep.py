@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from helpers import write_folder_dataset
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 import unetexp
+from sweeps.command import app
 from sweeps.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -228,10 +230,12 @@ def test_a_time_budget_ends_the_sweep_in_good_order(place):
 
 
 def test_list_and_delete(sweep, place):
-    listed = run("--list", "--tracking-uri", place.uri)
-    assert listed.returncode == 0
-    assert "first" in listed.stdout
-    other = run("--delete", "broken", "--yes", "--tracking-uri", place.uri)
-    assert other.returncode == 0, other.stderr
-    assert "broken" not in run("--list", "--tracking-uri", place.uri).stdout
+    def ask(*arguments):
+        done = CliRunner().invoke(app, [*arguments, "--tracking-uri", place.uri])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "first" in ask("--list")
+    ask("--delete", "broken", "--yes")
+    assert "broken" not in ask("--list")
     assert not (place.storage / "broken").exists()
