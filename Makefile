@@ -7,7 +7,7 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test setup lint types check ui clean
+.PHONY: sweep test setup lint types check ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
@@ -38,6 +38,13 @@ ui: setup
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
 		--backend-store-uri $(TRACKING_URI) \
 		--default-artifact-root file://$(CURDIR)/mlartifacts --host 127.0.0.1 --port $(PORT)
+
+# MLflow calls uvicorn by its name, so the environment's programs are put in the path.
+serve: PORT = 5001
+serve: setup
+	@PATH="$(abspath $(BIN)):$$PATH" MLFLOW_TRACKING_URI=$(TRACKING_URI) \
+		MLFLOW_DISABLE_TELEMETRY=true mlflow models serve --env-manager local \
+		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

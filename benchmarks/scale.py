@@ -96,9 +96,9 @@ def the_machine(gpus: int) -> Placement:
     return Placement(gpus, gpus, 1, 1, gpus, simulated=True)
 
 
-def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
+def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measured) -> None:
     """The sweep `NAME` in `folder`: its ledger, and MLflow's database."""
-    recipe, measured = the_recipe(trials, epochs), Measured()
+    recipe = the_recipe(trials, epochs)
     placement = the_machine(gpus)
     storage = Storage(str(folder))
     tracker = open_tracking(f"sqlite:///{folder / 'mlflow.db'}")
@@ -126,12 +126,10 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
             run_trials(conductor, epochs, placement, pretend_trial)
             publisher(ledger.append("closed", reason="completed"))
             assert publisher.close(3600)
-    return measured
 
 
-def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
+def run_plain(trials: int, gpus: int, epochs: int, folder: Path, measured: Measured) -> None:
     """The same trials through Ray Tune alone."""
-    measured = Measured()
     placement = the_machine(gpus)
 
     class Watch(tune.Callback):
@@ -151,7 +149,6 @@ def run_plain(trials: int, gpus: int, epochs: int, folder: Path) -> Measured:
         )
         measured.begin()
         tuner.fit()
-    return measured
 
 
 ARMS = {"plain": run_plain, "ours": run_ours}
@@ -160,10 +157,11 @@ ARMS = {"plain": run_plain, "ours": run_ours}
 def in_its_own_process(arm: str, options: argparse.Namespace, folder: Path) -> Measured:
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / f"{arm}.json"
-    sizes = [f"--{name}={getattr(options, name)}" for name in ("trials", "gpus", "epochs")]
-    command = [sys.executable, __file__, *sizes, "--arm", arm, "--keep", str(folder)]
-    print(f"running {arm}: {options.trials} trials", file=sys.stderr, flush=True)
-    subprocess.run(command, check=True)
+    if not result.exists():
+        sizes = [f"--{name}={getattr(options, name)}" for name in ("trials", "gpus", "epochs")]
+        command = [sys.executable, __file__, *sizes, "--arm", arm, "--keep", str(folder)]
+        print(f"running {arm}: {options.trials} trials", file=sys.stderr, flush=True)
+        subprocess.run(command, check=True)
     return Measured(**json.loads(result.read_text(encoding="utf-8")))
 
 
@@ -174,10 +172,10 @@ def a_trial_ms(measured: Measured, which: int, first: int, last: int) -> float:
 
 
 def table(plain: Measured, ours: Measured, trials: int) -> str:
-    """The figures of both arms side by side, as Markdown."""
+    """The figures of both arms over so many trials side by side, as Markdown."""
     block = min(100, trials // 4)
     spans = {
-        "all": (0, trials),
+        f"all {trials}": (0, trials),
         f"first {block}": (0, block),
         f"second {block}": (block, 2 * block),
         f"last {block}": (trials - block, trials),
@@ -198,7 +196,7 @@ def table(plain: Measured, ours: Measured, trials: int) -> str:
             ".2f",
         )
     row(f"driver's memory after {block} trials, MiB", lambda m: m.memory_mib[block - 1])
-    row("driver's memory after all, MiB", lambda m: m.memory_mib[-1])
+    row(f"driver's memory after {trials} trials, MiB", lambda m: m.memory_mib[trials - 1])
     lag = sorted(ours.lag_s)
     rows.append(f"| MLflow lag, median, s | | {lag[len(lag) // 2]:.2f} | |")
     rows.append(f"| MLflow lag, longest, s | | {lag[-1]:.2f} | |")
@@ -211,17 +209,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="leave the ledger and the database here")
+    parser.add_argument(
+        "--keep", type=Path, help="leave all files here; an arm whose figures are there is not run"
+    )
     parser.add_argument("--arm", choices=ARMS, help="run one arm; its figures go to --keep")
     options = parser.parse_args()
     if options.arm:
-        measured = ARMS[options.arm](options.trials, options.gpus, options.epochs, options.keep)
-        (options.keep / f"{options.arm}.json").write_text(json.dumps(asdict(measured)))
+        measured = Measured()
+        try:
+            sizes = (options.trials, options.gpus, options.epochs)
+            ARMS[options.arm](*sizes, options.keep, measured)
+        finally:  # also of one that was stopped half-way
+            (options.keep / f"{options.arm}.json").write_text(json.dumps(asdict(measured)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         arms = {arm: in_its_own_process(arm, options, folder / arm) for arm in ARMS}
-        print(table(**arms, trials=options.trials))
+        trials = min(len(measured.ends) for measured in arms.values())
+        print(table(**arms, trials=trials))
 
 
 if __name__ == "__main__":

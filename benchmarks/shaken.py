@@ -1,39 +1,73 @@
-"""`sweeps/run.py` under a clock that can be made to jump, with checkpoints every other second.
+"""`sweeps/run.py` on strings: its clock can be made to jump, and it can be made to stand still.
 
-python benchmarks/shaken.py CLOCK ARGUMENTS: the file CLOCK holds the seconds that the driver's
-time of day is off.
+    python benchmarks/shaken.py STRINGS ARGUMENTS
+
+The file STRINGS holds a `Strings` as JSON and may change at any time.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
-CHECKPOINT_EVERY_S = 1.5
+
+@dataclass
+class Strings:
+    """What a driver is held by."""
+
+    hold_at: int | None = None  # epochs on record at which the driver stands still
+    clock_off_s: float = 0.0  # how far the driver's time of day is off
+    checkpoint_every_s: float = 1.0
+
+    def write(self, path: Path) -> None:
+        scratch = path.with_suffix(".new")
+        scratch.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        scratch.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Strings:
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def shift_clock(file: Path) -> None:
-    """Have `time.time` and `time.time_ns` follow what is written in the file."""
+def shift_clock(path: Path) -> None:
+    """Have `time.time` and `time.time_ns` follow the strings."""
     right_s, right_ns = time.time, time.time_ns
+    time.time = lambda: right_s() + Strings.read(path).clock_off_s
+    time.time_ns = lambda: right_ns() + int(Strings.read(path).clock_off_s * 1e9)
 
-    def off_s() -> float:
-        return float(file.read_text(encoding="utf-8") or 0)
 
-    time.time = lambda: right_s() + off_s()
-    time.time_ns = lambda: right_ns() + int(off_s() * 1e9)
+def hold_driver(path: Path) -> None:
+    """Have the driver stand still, an epoch on record and nothing else done about it."""
+    from sweeps.ledger import Event, Ledger
+
+    append = Ledger.append
+
+    def append_and_hold(self: Ledger, event: str, **fields) -> Event:
+        record = append(self, event, **fields)
+        if event == "epoch":
+            epochs = len(list(self.of("epoch")))
+            while (aim := Strings.read(path).hold_at) is not None and epochs >= aim:
+                time.sleep(0.02)
+        return record
+
+    Ledger.append = append_and_hold
 
 
 def main() -> None:
-    shift_clock(Path(sys.argv.pop(1)))
+    path = Path(sys.argv.pop(1))
+    shift_clock(path)
+    hold_driver(path)
     import sweeps.sweep
     from sweeps.command import app
 
-    plan = functools.partial(sweeps.sweep.TrialPlan, checkpoint_every_s=CHECKPOINT_EVERY_S)
-    sweeps.sweep.TrialPlan = plan
+    every_s = Strings.read(path).checkpoint_every_s
+    sweeps.sweep.TrialPlan = functools.partial(sweeps.sweep.TrialPlan, checkpoint_every_s=every_s)
     app()
 
 

@@ -1,4 +1,4 @@
-"""The sweeps there are: listing them, removing one, and finding a trial's weights."""
+"""The sweeps there are: listing them and removing one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from rich.table import Table
 
 from sweeps.disk import folder_bytes, is_remote, remove_files, remove_folder, require_sweep_files
 from sweeps.store import BEST, EXPERIMENT, OBJECTIVE, PROJECT_ROOT, Store, local_path
-from sweeps.tracking import CHECKPOINT, CHECKPOINT_FILES
 from sweeps.views import remove_view
-from unetexp.errors import CheckpointError, UserError
+from unetexp.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,7 +29,6 @@ _STATES = {
     "FAILED": "failed",
 }
 _SAME_PROCESS_S = 3600.0  # a process born later after the sweep's start has only its number
-_NAMED_AT_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -118,44 +116,6 @@ def delete_sweep(store: Store, name: str) -> None:
             f"sweep {name!r} could not be removed whole: {error}. Put that right and delete it "
             "again."
         ) from None
-
-
-def checkpoint_of(store: Store, run_id: str) -> Path:
-    """The folder, on this machine, with the weights and config of a trial's run.
-
-    Raises CheckpointError for a run that kept none, naming those of its sweep that did.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException:
-        raise CheckpointError(
-            f"there is no run {run_id!r} in the tracking store. A run's id is the last part of "
-            "its address in the MLflow UI."
-        ) from None
-    held = {entry.path for entry in store.client.list_artifacts(run_id, CHECKPOINT)}
-    if not held.issuperset(f"{CHECKPOINT}/{name}" for name in CHECKPOINT_FILES):
-        raise CheckpointError(_no_checkpoint(store, run))
-    return Path(store.client.download_artifacts(run_id, CHECKPOINT))
-
-
-def _no_checkpoint(store: Store, run: Run) -> str:
-    parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
-    keepers = sorted(
-        store.trial_runs(parent, f"tags.`{CHECKPOINT}` = '{CHECKPOINT}'"),
-        key=lambda keeper: -keeper.data.metrics.get(BEST, 0.0),
-    )[:_NAMED_AT_MOST]
-    kind = "trial" if "mlflow.parentRunId" in run.data.tags else "sweep"
-    given = f"{kind} {run.info.run_name} (run {run.info.run_id}) holds no weights"
-    if not keepers:
-        return f"{given}, and no other run of its sweep does: they are kept when a sweep ends."
-    named = "".join(
-        f"\n  {keeper.info.run_id}  {keeper.info.run_name}, "
-        f"best {OBJECTIVE} {keeper.data.metrics.get(BEST, float('nan')):.4f}"
-        for keeper in keepers
-    )
-    return f"{given}: only the best trials of a sweep keep them. Use one of these runs:{named}"
 
 
 def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:

@@ -22,8 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.installed import MISSING, cuda_devices, installed
 from sweeps.security import token_file, use_tokens
-from sweeps.server import reaches
 from unetexp.errors import UserError
+from unetexp.server import reaches
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
-from sweeps.server import reaches
+from unetexp.server import reaches
 
 Cause = Literal["crash", "preempted", "node_lost"]
 

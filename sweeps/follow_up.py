@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sweeps.links import ui_command
-from sweeps.server import public_uri
 from sweeps.sweep import Sweep, resume_command
 from sweeps.tally import COMPLETED, INTERRUPTED
 from unetexp.experiment import BEST
+from unetexp.server import public_uri
 
 
 def next_commands(sweep: Sweep) -> list[tuple[str, str]]:

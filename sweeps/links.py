@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sweeps.server import public_uri
 from sweeps.store import Store
+from unetexp.server import public_uri
+from unetexp.tracking_uri import PROJECT_DATABASE, absolute
 
 DEFAULT_UI = "http://127.0.0.1:5000"
 
@@ -26,7 +27,8 @@ def trials_url(store: Store, sweep_run: str, ui: str | None = None, *, charts: b
 
 def ui_command(tracking_uri: str | None) -> str:
     """What shows the store in the MLflow UI: a command, or the address of a server."""
-    if tracking_uri is None:
+    uri = absolute(tracking_uri)
+    if uri == PROJECT_DATABASE:
         return "make ui"
-    shown = public_uri(tracking_uri)
+    shown = public_uri(uri)
     return shown if shown.startswith("http") else f"make ui TRACKING_URI={shown}"

@@ -15,10 +15,10 @@ from sweeps.cluster import survey
 from sweeps.hardware import Placement, place, place_on_cluster
 from sweeps.recipe import Recipe, load_recipe
 from sweeps.rungs import milestones
-from sweeps.server import public_uri
 from sweeps.storage import Storage
 from sweeps.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking import Tracker, check_name
+from unetexp.server import public_uri
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
 DEFAULT_RECIPE = "quickstart"
@@ -127,6 +127,9 @@ def describe(plan: Plan) -> str:
         f"  {f'at most {budget.time}' if budget.time else 'no limit of time'}",
         f"  {_stopping(recipe)}",
         f"  {plan.placement.words()}",
+        "",
+        "Gates of a promotion",
+        f"  {recipe.promotion.words()}",
         "",
         "Places",
         f"  tracking: {public_uri(plan.tracking_uri)}",

@@ -6,9 +6,8 @@ Knows nothing of Ray or MLflow: it is fed with the ledger's events.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -19,21 +18,11 @@ from rich.text import Text
 from sweeps.ledger import now_s
 from sweeps.store import OBJECTIVE
 from sweeps.tally import COMPLETED, INTERRUPTED, STOPPED, Event, Tally, TrialTally
+from sweeps.words import reason_words, settings
 
 _ROWS_BESIDE_TRIALS = 9  # lines of the live view that are no trials, and the prompt
 _WIDTH_BESIDE_SETTINGS = 45
 _BEST_TRIALS = 10
-_REASONS = {
-    COMPLETED: "completed",
-    STOPPED: "stopped early",
-    INTERRUPTED: "interrupted",
-    "nan": "loss not finite",
-    "oom": "out of memory",
-    "error": "error",
-    "crash": "crashed",
-    "preempted": "preempted",
-    "node_lost": "node lost",
-}
 
 
 class SweepView:
@@ -97,7 +86,7 @@ class SweepView:
         self._line("")
         ended = {"completed": "is done", "time_budget": "ended: its time is up"}
         self._line(
-            f"Sweep {self.name} {ended.get(reason, f'ended: {_REASONS.get(reason, reason)}')}. "
+            f"Sweep {self.name} {ended.get(reason, f'ended: {reason_words(reason)}')}. "
             f"{self._counts()}. {self._hours(None)}."
         )
         best = self.tally.ranking[:_BEST_TRIALS]
@@ -203,7 +192,7 @@ class SweepView:
                 progress = f"epoch {trial.epoch}/{self.tally.epochs}"
                 return f"trial {trial.id} {progress}: {OBJECTIVE} {trial.score:.4f} ({best})"
             case "end":
-                reason = _REASONS.get(event["reason"], event["reason"])
+                reason = reason_words(event["reason"])
                 cause = (event.get("error") or "").strip().rpartition("\n")[2]
                 verb = f"failed ({reason})" if trial.failed else reason
                 text = f"trial {trial.id} {verb} after epoch {trial.epoch}, {best}"
@@ -212,15 +201,6 @@ class SweepView:
 
     def _line(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-
-def settings(values: Mapping[str, Any]) -> str:
-    """A trial's searched settings on one line."""
-    return ", ".join(f"{path}={_short(value)}" for path, value in values.items())
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _best_table(trials: Sequence[TrialTally], epochs: int) -> Table:

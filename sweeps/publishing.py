@@ -18,15 +18,16 @@ from typing import Any
 import pandas as pd
 
 from sweeps.ledger import Event
+from sweeps.notes import sweep_outcome, trial_note
 from sweeps.recipe import Recipe
-from sweeps.server import without_secrets
 from sweeps.storage import Storage
 from sweeps.tally import INTERRUPTED, Tally
 from sweeps.tracking import Tracker
-from sweeps.views import BEST_OVERLAY, BEST_STEP
+from sweeps.views import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
 from unetexp.component import flatten
-from unetexp.experiment import BEST, OVERLAY, best_figures, has_model
+from unetexp.experiment import BEST, OVERLAY, best_figures, has_model, overlays
 from unetexp.pictures import draw_confusion
+from unetexp.server import without_secrets
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 KEPT_CHECKPOINTS = 3
@@ -67,14 +68,24 @@ class Publisher:
         done = {e["trial"] for e in ends if settled.get(e["trial"]) == e["reason"]}
         for event in events:
             goes_on = event["event"] == "end" and event["reason"] == INTERRUPTED
-            if "trial" in event and event["trial"] not in done and not goes_on:
+            if event.get("trial") in done:
+                self._tally.take_in(event)
+            elif "trial" in event and not goes_on:
                 self(event)
 
     def close(self, patience_s: float) -> bool:
-        """Wait until everything has arrived; False when `patience_s` ran out before."""
+        """Wait until everything has arrived; False, said aloud, when `patience_s` ran out."""
         self._events.put(None)
-        self._thread.join(patience_s)
-        return not self._thread.is_alive()
+        try:
+            self._thread.join(patience_s)
+        finally:  # also when the user does not want to wait
+            arrived = not self._thread.is_alive()
+            if not arrived:
+                self._complain(
+                    "the tracking store has not taken in everything; the rest is on disk, and "
+                    "--resume hands it in"
+                )
+        return arrived
 
     def _run(self) -> None:
         while (event := self._events.get()) is not None:
@@ -103,38 +114,49 @@ class Publisher:
         match event["event"]:
             case "trial":
                 params = flatten(self._recipe.config(event["values"]).tree())
+                note = trial_note(event["trial"], event["values"])
                 self._tracker.start_trial(
-                    event["trial"], f"{self._recipe.name}-{event['trial']}", params
+                    event["trial"], f"{self._recipe.name}-{event['trial']}", params, note
                 )
             case "epoch":
                 metrics = {n: v for n, v in event["metrics"].items() if n != "epoch"}
                 self._tracker.log_epoch(event["trial"], event["epoch"], metrics, event["at"])
             case "end":
-                self._log_results(event["trial"])
+                goes_on = event["reason"] == INTERRUPTED
+                self._log_results(event["trial"], series=not goes_on)
                 cost = self._tally.by_id[event["trial"]].wall_s() * self._devices
                 self._tracker.log_cost(event["trial"], cost, event["at"])
                 self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
-                if event["reason"] != INTERRUPTED:  # one that goes on needs its checkpoints
+                if not goes_on:  # one that goes on needs its checkpoints
                     self._storage.forget_resume_state(event["trial"])
             case "closed":
-                self._tracker.end_sweep(event["reason"])
+                self._tracker.end_sweep(
+                    event["reason"], sweep_outcome(event["reason"], self._tally)
+                )
             case "best":
                 for trial in event["trials"]:
                     self._tracker.log_checkpoint(trial, self._storage.local_copy(trial) / BEST)
 
-    def _log_results(self, trial: str) -> None:
-        """Config, overlay grid, confusion matrix and per-class table of the trial's best epoch."""
+    def _log_results(self, trial: str, series: bool) -> None:
+        """Config, pictures, confusion matrix and per-class table of the trial's best epoch.
+
+        Pictures in a `series` cannot be taken back, so they are for a trial that is over.
+        """
         folder = self._storage.local_copy(trial)
         if not has_model(folder):
             return
         figures = best_figures(folder)
+        self._tracker.log_machine(trial, figures.get("machine", {}))
         picture = folder / BEST / OVERLAY
-        self._tracker.log_image(trial, picture, "val/overlay", figures["epoch"])
-        self._tracker.log_image(trial, picture, BEST_OVERLAY, BEST_STEP)
+        if series:
+            for epoch, overlay in overlays(folder).items():
+                self._tracker.log_image(trial, overlay, OVERLAY_SERIES, epoch)
+            self._tracker.log_image(trial, picture, BEST_OVERLAY, BEST_STEP)
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
             (place / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
-            (place / OVERLAY).write_bytes(picture.read_bytes())
+            for image in (folder / BEST).glob("*.png"):
+                (place / image.name).write_bytes(image.read_bytes())
             draw_confusion(place / "confusion_matrix.png", figures["confusion"], figures["classes"])
             per_class(figures).to_csv(place / "per_class.csv", index=False)
             self._tracker.log_artifacts(trial, place)

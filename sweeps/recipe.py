@@ -14,6 +14,7 @@ import optuna
 from pydantic import Field
 
 from sweeps.budget import Asha, Budget, Objective
+from sweeps.gates import Gates
 from sweeps.space import Choice, Dimension, Integer, Space, holds, search_order, suggest
 from unetexp.batches import require_even_shares
 from unetexp.component import Component, Tree, decode, fields_at, flatten, override
@@ -21,7 +22,7 @@ from unetexp.config import TrainConfig, decode_config, read_tree
 from unetexp.errors import ConfigError, not_a_choice
 
 RECIPES = Path(__file__).parent / "recipes"
-_OWN = ("budget", "asha", "objective")
+_OWN = ("budget", "asha", "objective", "promotion")
 _PROBES = 64  # random points of the space that are checked before a sweep starts
 
 
@@ -36,6 +37,7 @@ class Recipe(Component):
     budget: Budget = Budget()
     asha: Asha = Asha()
     points: tuple[dict[str, Any], ...] = Field((), description="combinations tried first")
+    promotion: Gates = Gates()
 
     def fixed_values(self) -> dict[str, Any]:
         """Dotted path -> value of the base, for conditions on what is not searched."""
@@ -105,9 +107,8 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
     """Read a recipe, put the user's dotted `changes` in, and check all of it.
 
-    A change of `budget.*`, `asha.*` or `objective.*` is the recipe's own; any other path is the
-    experiment's
-    and is no longer searched. `data` swaps the recipe's data for a folder.
+    A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
+    path is the experiment's and is no longer searched. `data` swaps the recipe's data for a folder.
     """
     path = find_recipe(name)
     tree = {"name": path.stem, **read_tree(path)}

@@ -10,7 +10,7 @@ from sweeps.recipe import Recipe, differences, find_recipe, load_recipe
 from sweeps.record import Record, read_record
 from sweeps.storage import Storage
 from sweeps.store import check_tracking, open_existing
-from unetexp.component import decode, override
+from unetexp.component import Tree, decode, override
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, DataError, UserError
 
@@ -83,7 +83,7 @@ def _recipe(record: Record, options: Options) -> Recipe:
 def _refuse_changes(record: Record, recipe: Recipe) -> None:
     lines = [
         line
-        for line in differences(record.recipe, recipe.tree())
+        for line in differences(_whole(record), recipe.tree())
         if not line.startswith(("budget.", "description"))
     ]
     if lines:
@@ -92,6 +92,12 @@ def _refuse_changes(record: Record, recipe: Recipe) -> None:
             "change. Put it back, or start a new sweep (--warm-start makes it know this one's "
             "trials). The differences:\n  " + "\n  ".join(lines)
         )
+
+
+def _whole(record: Record) -> Tree:
+    """The recipe on record, with the settings that recipes have got since."""
+    recorded: Recipe = decode(Recipe, record.recipe)
+    return recorded.tree()
 
 
 def _refuse_fewer_trials(recipe: Recipe, control: Path) -> None:

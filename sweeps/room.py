@@ -25,7 +25,7 @@ from unetexp.state import KEPT_EPOCHS
 from unetexp.unet import build_unet
 
 _FLOAT = 4
-_PICTURES_BYTES = 2**20  # a trial's overlay, plots and tables
+_PICTURES_BYTES = 4 * 2**20  # a trial's overlays, plots and tables
 _POINT_BYTES = 300  # a figure in the tracking database, with its index
 _FIGURES = 30  # an epoch
 

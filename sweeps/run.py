@@ -7,7 +7,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
-from sweeps.command import app  # noqa: E402
+try:
+    from sweeps.command import app
+except KeyboardInterrupt:  # this takes seconds
+    sys.exit(130)
 
 if __name__ == "__main__":
     app()

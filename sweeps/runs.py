@@ -23,6 +23,7 @@ V = TypeVar("V")
 _FINISHED = ("completed", "asha", "time_budget")
 _METRICS_A_CALL, _ROWS_A_CALL = 1000, 100
 _LONGEST_NAME, _LONGEST_VALUE = 250, 6000
+_PICTURE = re.compile(r"images/(?P<key>[^+]+)\+step\+(?P<step>\d+)\+.*\.webp$")  # written last
 
 
 @dataclass
@@ -31,7 +32,7 @@ class RunWriter:
 
     client: MlflowClient
     run_id: str
-    images: set[tuple[str, int]] = field(default_factory=set)
+    images: set[tuple[str, int]] = field(default_factory=set)  # (series, step) that are there
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Write parameters, which can never change."""
@@ -97,6 +98,9 @@ class RunWriter:
         if "stop_reason" in self.client.get_run(self.run_id).data.tags:
             self.client.delete_tag(self.run_id, "stop_reason")
         self.client.update_run(self.run_id, status="RUNNING")
+        for entry in self.client.list_artifacts(self.run_id, "images"):
+            if picture := _PICTURE.search(entry.path):
+                self.images.add((picture["key"].replace("~", "/"), int(picture["step"])))
 
     def close(self, stop_reason: str, note: str) -> None:
         """End the run with the status that goes with `stop_reason`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,6 +29,26 @@ def second_signal_kills() -> Iterator[None]:
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[Callable[[], bool]]:
+    """Hold signals back in a block that must not end half-way; tells whether one has arrived.
+
+    Outside the main thread, where no signal arrives, nothing is held back.
+    """
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {
+        number: signal.signal(number, lambda got, _: arrived.append(got)) for number in _SIGNALS
+    }
+    try:
+        yield lambda: bool(arrived)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -19,13 +19,21 @@ from pyarrow import fs
 
 from unetexp.errors import UserError
 
+_FULL_DISK = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed",  # torch.save, with another message where it can close the file
+    "unexpected pos",
+    "iostream error",
+)
+
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether writing failed because no space, or no quota, was left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # torch and safetensors pass on the message, not the number.
-    return "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error)
+    # torch, safetensors and Ray pass on a message, not the number.
+    return any(sign in str(error) for sign in _FULL_DISK)
 
 
 @dataclass

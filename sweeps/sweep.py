@@ -17,6 +17,7 @@ from sweeps.cluster import joined
 from sweeps.conductor import Conductor
 from sweeps.hardware import hardware_summary
 from sweeps.ledger import FILE, Event, Ledger
+from sweeps.notes import sweep_note
 from sweeps.places import require_places
 from sweeps.plan import DEFAULT_RECIPE, Plan
 from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
@@ -24,7 +25,6 @@ from sweeps.recipe import Recipe, available_recipes
 from sweeps.record import Record
 from sweeps.resume import find_control, refuse_other_data
 from sweeps.runner import private_folder, ray_up, run_trials
-from sweeps.server import public_uri
 from sweeps.storage import is_full_disk
 from sweeps.store import PROJECT_ROOT, open_store
 from sweeps.tally import Tally
@@ -33,6 +33,7 @@ from sweeps.trial import TrialPlan
 from sweeps.warm_start import known_trials
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import UnetexpError, UserError
+from unetexp.server import public_uri
 from unetexp.weights import resolve_weights
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
@@ -119,6 +120,7 @@ class Sweep:
                 "recipe.yaml": yaml.safe_dump(plan.recipe.tree(), sort_keys=False),
                 "data.json": json.dumps(data.summary(), indent=2),
             },
+            note=sweep_note(plan.name, plan.recipe, data),
             dimensions=[path for path, some in plan.recipe.space.items() if not some.when],
         )
         sweep = cls(prepared, tracker, lock)
@@ -136,7 +138,11 @@ class Sweep:
         refuse_other_data(record, prepared.data)
         plan.storage.require_writable()
         tracker = Tracker(open_store(plan.tracking_uri))
-        tracker.resume_sweep(plan.name, {"sweep.trials": plan.recipe.budget.trials})
+        tracker.resume_sweep(
+            plan.name,
+            {"sweep.trials": plan.recipe.budget.trials},
+            sweep_note(plan.name, plan.recipe, prepared.data),
+        )
         record.write(plan.control)
         return cls(prepared, tracker, lock)
 
@@ -151,9 +157,6 @@ class Sweep:
         devices = plan.placement.gpus_per_trial or 1.0
         self.publisher = Publisher(self.tracker, plan.storage, plan.recipe, say, devices)
         self.conductor = Conductor(plan.recipe, plan.seed, self.ledger, [self.publisher, view])
-        if self.conductor.trials:
-            self.publisher.catch_up(past)
-            self._say_what_was_found(say)
         placement = plan.placement
         trial_plan = TrialPlan(
             plan.storage,
@@ -167,6 +170,9 @@ class Sweep:
         reason = "error"
         try:
             with _full_disk_explained(plan):
+                if self.conductor.trials:
+                    self.publisher.catch_up(past)
+                    self._say_what_was_found(say)
                 address = plan.options.address
                 with ray_up(placement, address, self.conductor.say):
                     shared = plan.storage if address else None
@@ -244,7 +250,7 @@ def _full_disk_explained(plan: Plan) -> Iterator[None]:
     """The driver cannot go on without its record; a later resume can."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
         if not is_full_disk(error):
             raise
         raise UnetexpError(

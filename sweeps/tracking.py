@@ -12,51 +12,25 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.links import trials_url
 from sweeps.runs import RunWriter, now_ms
-from sweeps.store import BEST, OBJECTIVE, Store, open_store
+from sweeps.store import BEST, BEST_EPOCH, OBJECTIVE, Store, open_store
+from sweeps.trial_run import TrialRun
 from sweeps.views import DIMENSIONS, save_view
+from sweeps.words import paragraphs
+from unetexp.archive import CONFIG, WEIGHTS
 from unetexp.errors import UserError
+from unetexp.locate import CHECKPOINT
+from unetexp.machine import MACHINE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-BEST_EPOCH = "best/epoch"
 COST = "cost/device_s"  # seconds of a trial times its GPUs; on the CPU, of its worker
-CHECKPOINT = "checkpoint"  # the artifact folder of a run that kept its weights, and its tag
-CHECKPOINT_FILES = ("model.safetensors", "config.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass
-class _Trial:
-    """What has been written of one trial."""
-
-    run: RunWriter
-    note: str
-    running: bool = True
-    last_epoch: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
-    seen_ms: dict[int, int] = field(default_factory=dict)  # when an epoch was first handed in
-
-    def take_in(self, epoch: int, score: float) -> None:
-        if math.isfinite(score) and score > self.best:
-            self.best, self.best_epoch = score, epoch
-
-    def best_figures(self) -> dict[str, float]:
-        return {BEST: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
-
-    def outcome(self, stop_reason: str) -> str:
-        epochs = "1 epoch" if self.last_epoch == 1 else f"{self.last_epoch} epochs"
-        text = f"Ended as {stop_reason} after {epochs}."
-        if self.best_epoch:
-            text += f" Best {OBJECTIVE} {self.best:.4f} in epoch {self.best_epoch}."
-        return _paragraphs(self.note, text)
 
 
 class Tracker:
@@ -68,7 +42,7 @@ class Tracker:
         self._name = ""
         self._note = ""
         self._sweep: RunWriter | None = None
-        self._trials: dict[str, _Trial] = {}
+        self._trials: dict[str, TrialRun] = {}
         self._may_have_run: set[str] = set()  # trials to be looked for in the store
         self._best = -math.inf
 
@@ -114,13 +88,16 @@ class Tracker:
         save_view(self.store, run_id, name, dimensions)
         return run_id
 
-    def resume_sweep(self, name: str, tags: Mapping[str, object] | None = None) -> str:
+    def resume_sweep(
+        self, name: str, tags: Mapping[str, object] | None = None, note: str = ""
+    ) -> str:
         """Open the parent run of an earlier sweep again and return its id.
 
-        `tags` hold what may have changed. Raises UserError if there is no such sweep.
+        `tags` hold what may have changed, `note` is its description as it was started with (by
+        default the one it has). Raises UserError if there is no such sweep.
         """
         run = self.store.sweep_run(name)
-        self._name, self._note = name, run.data.tags.get("mlflow.note.content", "")
+        self._name, self._note = name, note or run.data.tags.get("mlflow.note.content", "")
         self._sweep = RunWriter(self._client, run.info.run_id)
         self._best = run.data.metrics.get(BEST, -math.inf)
         runs = self.store.trial_runs(run.info.run_id)
@@ -135,11 +112,14 @@ class Tracker:
             self._parent.log_content(where, content)
 
     def end_sweep(self, stop_reason: str, note: str = "") -> None:
-        """Close the parent run and, as interrupted, every trial that still runs."""
+        """Close the parent run and, as interrupted, every trial that still runs.
+
+        `note`, how it ended, comes first: the UI shows a few lines of a description.
+        """
         for trial_id, trial in list(self._trials.items()):
             if trial.running:
                 self.end_trial(trial_id, "interrupted")
-        self._parent.close(stop_reason, _paragraphs(self._note, note))
+        self._parent.close(stop_reason, paragraphs(note, self._note))
 
     # Its trials
 
@@ -164,7 +144,7 @@ class Tracker:
                 "tune.trial_id": trial_id,
             }
             run_id = self._create_run(name, note, tags)
-            trial = _Trial(RunWriter(self._client, run_id), note)
+            trial = TrialRun(RunWriter(self._client, run_id), note)
         trial.run.log_params(params)
         self._trials[trial_id] = trial
         return trial.run.run_id
@@ -204,6 +184,11 @@ class Tracker:
         trial = self._trials[trial_id]
         trial.run.log_metrics({COST: device_s}, trial.last_epoch, int(at_s * 1000))
 
+    def log_machine(self, trial_id: str, machine: Mapping[str, str]) -> None:
+        """Note what a trial was trained on, as the tags `machine.*`."""
+        tags = {f"{MACHINE}{name}": value for name, value in machine.items()}
+        self._trials[trial_id].run.set_tags(tags)
+
     def log_artifacts(self, trial_id: str, path: Path, folder: str = "") -> None:
         """Add a file, or all that a folder holds, to a trial's artifacts, below `folder`."""
         self._trials[trial_id].run.log_path(path, folder)
@@ -213,14 +198,14 @@ class Tracker:
         self._trials[trial_id].run.log_image(picture, key, step)
 
     def log_checkpoint(self, trial_id: str, folder: Path) -> None:
-        """Add a trial's weights and config (`CHECKPOINT_FILES` in `folder`) to its run.
+        """Add a trial's weights and config (from `folder`) to its run.
 
         The trial may be one that an earlier driver closed.
         """
         trial = self._trials.get(trial_id) or self._find_trial(trial_id, "")
         assert trial is not None
         run = trial.run
-        for name in CHECKPOINT_FILES:
+        for name in (WEIGHTS, CONFIG):
             run.log_path(folder / name, CHECKPOINT)
         run.set_tags({CHECKPOINT: CHECKPOINT})
 
@@ -255,12 +240,12 @@ class Tracker:
         )
         return str(run.info.run_id)
 
-    def _find_trial(self, trial_id: str, note: str) -> _Trial | None:
+    def _find_trial(self, trial_id: str, note: str) -> TrialRun | None:
         runs = self.store.trial_runs(self._parent.run_id, f"tags.`tune.trial_id` = '{trial_id}'")
         if not runs:
             return None
         run, figures = runs[0], runs[0].data.metrics
-        return _Trial(
+        return TrialRun(
             RunWriter(self._client, run.info.run_id),
             note,
             last_epoch=self._last_step(run),
@@ -302,7 +287,3 @@ def _driver() -> dict[str, object]:
 
 def _age(run: Run) -> tuple[int, str]:
     return run.info.start_time, run.info.run_id
-
-
-def _paragraphs(*texts: str) -> str:
-    return "\n\n".join(filter(None, texts))

@@ -18,6 +18,7 @@ from sweeps.store import BEST, OBJECTIVE, Store
 
 BEST_FIRST = f"metrics.`{BEST}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
+OVERLAY_SERIES = "val/overlay"  # the same epochs of all trials
 BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares pictures of one step only
 _TAG = "mlflow.sharedViewState."
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
@@ -93,17 +94,12 @@ def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
         "selectedMetrics": [BEST],
         "showAllRuns": True,
     }
-    pictures = {
-        "type": "IMAGE",
-        "imageKeys": [BEST_OVERLAY],
-        "step": BEST_STEP,
-        "showRunParams": False,
-    }
     own = {
         "Learning curves": [_line(name) for name in (OBJECTIVE, "train/loss", "val/loss")],
         f"Settings and {BEST}": [settings],
-        "Pictures": [pictures],
+        "Pictures": [_pictures(BEST_OVERLAY, BEST_STEP), _pictures(OVERLAY_SERIES, step=1)],
     }
+    wide = own.keys() - {"Learning curves"}
     common = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
     charts = [
         {**chart, **common, "uuid": f"{section}-{number}", "metricSectionId": section}
@@ -118,7 +114,7 @@ def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
             "isReordered": False,
             "deleted": False,
             "isGenerated": name not in own,
-            "columns": 1 if len(own.get(name, ())) == 1 else 3,
+            "columns": 1 if name in wide else 3,
             "cardHeight": _PICTURES_PX if name == "Pictures" else _CHART_PX,
         }
         for name in (*own, *_PREFIXES)
@@ -128,6 +124,10 @@ def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
         "compareRunSections": sections,
         "isAccordionReordered": True,  # or the UI sorts the sections by name
     }
+
+
+def _pictures(series: str, step: int) -> dict[str, Any]:
+    return {"type": "IMAGE", "imageKeys": [series], "step": step, "showRunParams": False}
 
 
 def _line(metric: str) -> dict[str, Any]:

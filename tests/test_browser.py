@@ -16,11 +16,13 @@ import urllib.request
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
+from sweeps.leaderboard import histories, trials_frame
 from sweeps.store import open_store
 from sweeps.tracking import Tracker
-from sweeps.views import BEST_OVERLAY, BEST_STEP
+from sweeps.views import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
@@ -73,15 +75,17 @@ def write_trial(tracker, trial, name, best, picture):
         "loss.kind": "focal",
         "optimizer.lr": 0.002,
     }
-    tracker.start_trial(trial, name, params)
+    tracker.start_trial(trial, name, params, note=f"Trial **{trial}** of {name}.")
     epochs = 3 if best > 0.5 else 1
+    peak = epochs if name.startswith("pretend") else max(1, epochs - 1)
     for epoch in range(1, epochs + 1):
-        score = best - (epochs - epoch) / 10
+        score = best - abs(peak - epoch) / 10
         names = ("val/miou", "val/dice", "val/iou/cell", "val/dice/cell")
         losses = {"train/loss": 1 / epoch, "val/loss": 2 / epoch, "train/lr": 0.002}
         figures = dict.fromkeys(names, score) | losses | {"time/train_s": 1.0}
         tracker.log_epoch(trial, epoch, figures)
-    tracker.log_image(trial, picture, "val/overlay", epochs)
+    for epoch in {1, epochs}:
+        tracker.log_image(trial, picture, OVERLAY_SERIES, epoch)
     tracker.log_image(trial, picture, BEST_OVERLAY, BEST_STEP)
     tracker.end_trial(trial, "completed" if epochs == 3 else "asha")
 
@@ -202,11 +206,14 @@ def test_the_chart_link_shows_curves_settings_and_pictures(tracker, ui, page):
     curve.locator(".js-line").nth(2).wait_for(state="attached")
     headers.nth(1).scroll_into_view_if_needed()
     page.get_by_text("Parallel Coordinates").wait_for()
-    headers.nth(3).scroll_into_view_if_needed()
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.rc-image img')]"
-        ".filter(image => image.complete && image.naturalWidth > 1).length == 4"
-    )
+    for series in (BEST_OVERLAY, OVERLAY_SERIES):
+        card = cards.filter(has_text=series).first
+        card.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "card => [...card.querySelectorAll('.rc-image img')]"
+            ".filter(image => image.complete && image.naturalWidth > 1).length == 4",
+            arg=card.element_handle(),
+        )
     assert not page.get_by_text("No charts in this section").is_visible()
 
 
@@ -218,3 +225,20 @@ def test_the_page_of_a_sweep_has_its_description_and_its_files(tracker, ui, page
     page.goto(f"{address}/artifacts?workflowType=machine_learning")
     page.get_by_text("recipe.yaml").first.click()
     page.get_by_text("epochs: 3").wait_for()
+
+
+def test_the_page_of_a_trial_has_its_description(tracker, ui, page):
+    run = tracker.run_id("0001")
+    page.goto(
+        f"{ui}/#/experiments/{tracker.store.experiment_id}/runs/{run}?workflowType=machine_learning"
+    )
+    page.get_by_text("Trial 0001 of pretend-0001.").wait_for()
+    page.get_by_text("Best val/miou 0.7200 in epoch 3.").wait_for()
+
+
+def test_a_tracking_server_gives_the_same_leaderboard_as_its_database(tracker, ui):
+    names = ["pretend", "another"]
+    frame = trials_frame(tracker.store, names)
+    served = open_store(ui)
+    assert_frame_equal(trials_frame(served, names), frame)
+    assert histories(served, frame["run_id"]) == histories(tracker.store, frame["run_id"])

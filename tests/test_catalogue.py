@@ -1,4 +1,4 @@
-"""Listing and removing sweeps, and finding their weights, in a real MLflow store."""
+"""Listing and removing sweeps in a real MLflow store."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from rich.console import Console
 
 from sweeps.catalogue import (
     check_deletable,
-    checkpoint_of,
     delete_sweep,
     sweep_rows,
     sweep_table,
 )
 from sweeps.store import open_store
 from sweeps.tracking import Tracker
-from unetexp.errors import CheckpointError, UserError
+from unetexp.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -173,44 +172,3 @@ class TestDelete:
         assert socket.gethostname() not in check_deletable(store, folder.name)
         tag_parent(store, folder.name, sweep_host="elsewhere")
         assert "as far as elsewhere's files are here" in check_deletable(store, folder.name)
-
-
-class TestCheckpoints:
-    @pytest.fixture
-    def trained(self, store, folder):
-        tracker = make_sweep(store, folder, scores=(0.1, 0.4, 0.3))
-        best = folder / "trials" / "best"
-        best.mkdir()
-        for name in ("model.safetensors", "config.json", "overlay.png"):
-            (best / name).write_text(name)
-        for trial in ("1", "2"):
-            tracker.log_checkpoint(trial, best)
-        return tracker
-
-    def test_weights_and_config_of_a_run(self, store, trained):
-        place = checkpoint_of(store, trained.run_id("1"))
-        assert {p.name: p.read_text() for p in place.iterdir()} == {
-            "model.safetensors": "model.safetensors",
-            "config.json": "config.json",
-        }
-
-    def test_another_run_names_those_that_have_them_best_first(self, store, trained):
-        with pytest.raises(CheckpointError, match="holds no weights") as caught:
-            checkpoint_of(store, trained.run_id("0"))
-        message = str(caught.value)
-        assert message.index(trained.run_id("1")) < message.index(trained.run_id("2"))
-        assert "0.4000" in message
-
-    def test_the_sweeps_own_run(self, store, trained, folder):
-        with pytest.raises(CheckpointError, match=f"sweep {folder.name}") as caught:
-            checkpoint_of(store, store.sweep_run(folder.name).info.run_id)
-        assert trained.run_id("1") in str(caught.value)
-
-    def test_no_run_and_no_checkpoint(self, store, folder):
-        with pytest.raises(CheckpointError, match="there is no run 'abc'"):
-            checkpoint_of(store, "abc")
-        with pytest.raises(CheckpointError, match="there is no run"):
-            checkpoint_of(store, "../x")
-        tracker = make_sweep(store, folder)
-        with pytest.raises(CheckpointError, match="no other run of its sweep does"):
-            checkpoint_of(store, tracker.run_id("0"))

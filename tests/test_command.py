@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from helpers import write_folder_dataset
@@ -126,3 +130,14 @@ class TestUnetexpTrain:
         assert result.exit_code == 2, result.output
         assert message in result.output.replace("\n", " ")
         assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_while_the_command_is_loaded():
+    script = Path(__file__).parents[1] / "sweeps" / "run.py"
+    command = [sys.executable, "-X", "importtime", str(script), "--list"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if line.split()[-1] == "typer")  # torch comes later
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in error

@@ -226,6 +226,7 @@ def test_a_run_of_two_ranks_equals_that_of_one_process(pair, data, variant):
             assert_same_figures(one, other.metrics)
         assert evaluation.confusion.sum() == expected[-1].evaluation.confusion.sum()
         assert set(evaluation.predictions) == set(range(5))
+        assert evaluation.image_miou.isfinite().all() and len(evaluation.worst) == 4
         assert_same_weights(weights, state.evaluated_model.state_dict())
 
 

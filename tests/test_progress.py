@@ -8,8 +8,9 @@ import math
 import pytest
 from rich.console import Console
 
-from sweeps.progress import SweepView, settings
+from sweeps.progress import SweepView
 from sweeps.tally import Tally
+from sweeps.words import settings
 
 URL = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
 VALUES = {"encoder.freeze": "all", "optimizer.lr": 0.00123456}

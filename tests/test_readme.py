@@ -10,7 +10,9 @@ from helpers import write_folder_dataset
 
 from sweeps.budget import Asha, Budget, Objective
 from sweeps.command import app as sweep_app
+from sweeps.compare_command import app as compare_app
 from sweeps.plan import DEFAULT_RECIPE
+from sweeps.promote_command import app as promote_app
 from sweeps.recipe import available_recipes, load_recipe
 from sweeps.store import PROJECT_ROOT as ROOT
 from unetexp.cli import app as unetexp_app
@@ -25,6 +27,12 @@ DOCUMENTS = {
 }
 SWEEP_PARSER = typer.main.get_command(sweep_app)
 TRAIN_PARSER = typer.main.get_command(unetexp_app)
+AFTERWARDS = {
+    "python sweeps/compare.py": typer.main.get_command(compare_app),
+    "python sweeps/promote.py": typer.main.get_command(promote_app),
+    **{f"unetexp {name}": TRAIN_PARSER.commands[name] for name in ("predict", "evaluate")},
+    "unetexp reproduce": TRAIN_PARSER.commands["reproduce"],
+}
 
 
 def blocks(language, text=README):
@@ -66,6 +74,14 @@ def test_the_sweep_commands_parse_and_fit_their_recipes(line):
 def test_the_train_commands_parse(line):
     given = parsed(TRAIN_PARSER.commands["train"], line)
     assert decode_config({}, parse_assignments(given["set_"]))
+
+
+@pytest.mark.parametrize("parser", AFTERWARDS)
+def test_the_commands_for_what_comes_afterwards_parse(parser):
+    lines = commands(parser)
+    assert lines
+    for line in lines:
+        parsed(AFTERWARDS[parser], line)
 
 
 def test_there_are_commands():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import unetexp
 from sweeps.command import app
+from sweeps.compare_command import app as compare
 from sweeps.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +147,45 @@ def test_a_child_has_its_pictures_and_the_best_three_their_weights(sweep, place,
     assert len(holders) == 3
     folder = place.client.download_artifacts(holders[0].info.run_id, "checkpoint", str(tmp_path))
     assert unetexp.load(folder).training is False
+
+
+def test_overlays_of_the_same_epochs_can_be_compared(sweep, place):
+    _, children = place.runs("first")
+    for child in children:
+        pictures = place.client.list_artifacts(child.info.run_id, "images")
+        found = [re.match(r"images/(\w+).overlay.step.(\d+)", item.path) for item in pictures]
+        series = {(match[1], int(match[2])) for match in found}
+        epochs = len(place.client.get_metric_history(child.info.run_id, "val/miou"))
+        assert series == {("best", 0)} | {("val", epoch) for epoch in range(1, epochs + 1)}
+
+
+def test_descriptions_say_what_was_varied_and_how_it_ended(sweep, place):
+    (parent,), children = place.runs("first")
+    note = parent.data.tags["mlflow.note.content"]
+    for words in (
+        "5 trials of at most 3 epochs",
+        "`encoder.freeze`: one of none, stem",
+        "4 train, 3 val; 3 classes: 0, 1, 2.",
+        "`python sweeps/compare.py first`",
+        "`python sweeps/promote.py first`",
+        "Ended: completed. Trials: ",
+        f"**{parent.data.metrics['best/val/miou']:.4f}**",
+    ):
+        assert words in note
+    for child in children:
+        note = child.data.tags["mlflow.note.content"]
+        assert f"loss.kind={child.data.params['loss.kind']}" in note
+        assert f"Best val/miou {child.data.metrics['best/val/miou']:.4f}" in note
+
+
+def test_the_sweep_can_be_compared(sweep, place):
+    done = CliRunner().invoke(compare, ["--tracking-uri", place.uri, "--format", "json"])
+    rows = json.loads(done.stdout)
+    best = [row["best/val/miou"] for row in rows if row["full_budget"]]
+    assert best == sorted(best, reverse=True)
+    assert len(rows) == 5
+    assert {"loss.kind", "optimizer.lr", "val/iou/2", "cost/device_s"} <= rows[0].keys()
+    assert f"compare.py first --tracking-uri {place.uri}" in sweep.stdout
 
 
 def test_the_parent_records_what_was_run_and_on_what(sweep, place):

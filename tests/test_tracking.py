@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from sweeps.links import trials_url
-from sweeps.server import public_uri, without_secrets
 from sweeps.store import check_tracking, open_existing, open_store
 from sweeps.tracking import Tracker, check_name, open_tracking
 from unetexp.errors import UserError
+from unetexp.server import public_uri, without_secrets
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ class TestRuns:
         assert read(sweep, "2").data.tags["stop_reason"] == "interrupted"
         parent = sweep.store.sweep_run(sweep.name)
         assert parent.info.status == "KILLED"
-        assert parent.data.tags["mlflow.note.content"] == "A sweep.\n\nStopped by hand."
+        assert parent.data.tags["mlflow.note.content"] == "Stopped by hand.\n\nA sweep."
 
     def test_a_traceback_becomes_an_artifact(self, sweep):
         sweep.start_trial("1", "one", {})
@@ -245,6 +245,11 @@ class TestPictures:
         for _ in range(2):
             sweep.log_image("1", picture, "val/overlay", 3)
         sweep.log_artifacts("1", picture)
+        sweep.end_trial("1", "interrupted")
+        later = Tracker(sweep.store)
+        later.resume_sweep(sweep.name)
+        later.start_trial("1", "one", {})
+        later.log_image("1", picture, "val/overlay", 3)
         found = sweep.store.client.list_artifacts(sweep.run_id("1"), "images")
         assert sum(entry.path.endswith(".png") for entry in found) == 1
 
@@ -317,7 +322,7 @@ class TestPlaces:
         assert "hunter2" not in str(caught.value)
 
     def test_a_server_that_never_answers(self, monkeypatch):
-        monkeypatch.setattr("sweeps.server.ANSWER_S", 1.0)
+        monkeypatch.setattr("unetexp.server.ANSWER_S", 1.0)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             started = time.monotonic()
             with pytest.raises(UserError, match="no answer within"):

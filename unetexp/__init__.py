@@ -1,14 +1,14 @@
 """One segmentation experiment: data, model, losses, metrics, training, pictures.
 
-`sweeps` runs many of them.
+`sweeps` runs many of them. The public names are imported when they are first used, so that a
+served model, which needs a few of them, does without the libraries of the others.
 """
 
 from __future__ import annotations
 
-from unetexp.archive import load, read_spec
-from unetexp.config import TrainConfig
-from unetexp.create import create_segmentation_model
-from unetexp.data import open_dataset
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from unetexp.errors import (
     CheckpointError,
     ConfigError,
@@ -18,14 +18,20 @@ from unetexp.errors import (
     UserError,
     WeightsUnavailableError,
 )
-from unetexp.loop import evaluate, fit
-from unetexp.losses import create_loss
-from unetexp.metrics import SegmentationMetrics
-from unetexp.original import load_original_weights
-from unetexp.state import TrainState
-from unetexp.unet import UNet, freeze_encoder
 from unetexp.version import __version__
-from unetexp.weights import input_normalization, resolve_weights
+
+if TYPE_CHECKING:
+    from unetexp.archive import load, read_spec
+    from unetexp.config import TrainConfig
+    from unetexp.create import create_segmentation_model
+    from unetexp.data import open_dataset
+    from unetexp.loop import evaluate, fit
+    from unetexp.losses import create_loss
+    from unetexp.metrics import SegmentationMetrics
+    from unetexp.original import load_original_weights
+    from unetexp.state import TrainState
+    from unetexp.unet import UNet, freeze_encoder
+    from unetexp.weights import input_normalization, resolve_weights
 
 __all__ = [
     "CheckpointError",
@@ -52,3 +58,33 @@ __all__ = [
     "read_spec",
     "resolve_weights",
 ]
+
+_HOMES = {
+    "SegmentationMetrics": "metrics",
+    "TrainConfig": "config",
+    "TrainState": "state",
+    "UNet": "unet",
+    "create_loss": "losses",
+    "create_segmentation_model": "create",
+    "evaluate": "loop",
+    "fit": "loop",
+    "freeze_encoder": "unet",
+    "input_normalization": "weights",
+    "load": "archive",
+    "load_original_weights": "original",
+    "open_dataset": "data",
+    "read_spec": "archive",
+    "resolve_weights": "weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

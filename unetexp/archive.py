@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from unetexp.component import Component, decode
-from unetexp.config import TrainConfig
-from unetexp.data import Dataset
 from unetexp.decoders import Decoder
 from unetexp.encoders import Encoder
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.unet import UNet, build_unet
 from unetexp.version import __version__
 from unetexp.weights import Normalization, input_normalization
+
+if TYPE_CHECKING:
+    from unetexp.config import TrainConfig
+    from unetexp.data import Dataset
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from unetexp.augment import Augment, jitter_colour, warp
 from unetexp.config import TrainConfig
-from unetexp.data import Dataset, Split
+from unetexp.data import Dataset, Samples, Split
 from unetexp.errors import ConfigError
 from unetexp.parallel import ALONE, Ranks
-from unetexp.weights import Normalization
+from unetexp.weights import Normalization, to_input
 
 
 class RawBatch(NamedTuple):
@@ -115,13 +115,6 @@ def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:
         )
 
 
-def to_input(images: Tensor, normalization: Normalization) -> Tensor:
-    """Images (N, C, H, W) scaled to 0..1 -> what the encoder's weights expect."""
-    mean = images.new_tensor(normalization.mean).view(1, -1, 1, 1)
-    std = images.new_tensor(normalization.std).view(1, -1, 1, 1)
-    return (images - mean) / std
-
-
 def augmented(
     batch: RawBatch, data: Dataset, crop_px: int, normalization: Normalization, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -132,7 +125,7 @@ def augmented(
 
 
 def whole_images(
-    split: Split, batch_size: int, ranks: Ranks = ALONE
+    split: Samples, batch_size: int, ranks: Ranks = ALONE
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """The split's images at their own size, in batches of equal shape.
 

@@ -1,4 +1,4 @@
-"""`unetexp train`: one experiment on the command line, without any sweep."""
+"""`unetexp`: one experiment and its model on the command line, without any sweep."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from unetexp.config import TrainConfig, decode_config, parse_assignments, read_tree
-from unetexp.data import open_dataset
 from unetexp.device import pick_device
 from unetexp.errors import ConfigError
+from unetexp.evaluate_command import evaluate
 from unetexp.experiment import BEST, Experiment, has_model
+from unetexp.opening import open_aloud
 from unetexp.pictures import draw_curves
+from unetexp.predict_command import predict
+from unetexp.reproduce_command import reproduce
 from unetexp.terminal import exit_codes
 from unetexp.weights import resolve_weights
 
@@ -24,7 +26,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 
 @app.callback()
 def unetexp() -> None:
-    """Train segmentation models."""
+    """Train segmentation models and use them."""
+
+
+app.command()(predict)
+app.command()(evaluate)
+app.command()(reproduce)
 
 
 @app.command()
@@ -53,17 +60,10 @@ def train(
 def _train(config: TrainConfig, folder: Path, device: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     chosen = pick_device(device)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("data")
-        dataset = open_dataset(
-            config.data,
-            on_progress=lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-        )
+    dataset = open_aloud(config.data, console)
     weights = resolve_weights(config.encoder)
-    for notice in [*dataset.notes, *filter(None, [weights.notice])]:
-        console.print(f"note: {notice}", style="yellow", markup=False)
+    if weights.notice:
+        console.print(f"note: {weights.notice}", style="yellow", markup=False)
     config = config.model_copy(update={"encoder": weights.encoder})
     _require_unfinished(folder)
     experiment = Experiment(config, dataset, folder, chosen)

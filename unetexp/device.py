@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 
-from unetexp.config import TrainConfig
 from unetexp.errors import ConfigError, not_a_choice
+
+if TYPE_CHECKING:
+    from unetexp.config import TrainConfig
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -39,6 +39,10 @@ class NonFiniteLossError(UnetexpError, ArithmeticError):
     """A loss became NaN or infinite; the message names the metric, the epoch and the step."""
 
 
+class GateError(UnetexpError):
+    """A model does not pass a gate of promotion; the message names each and by how much."""
+
+
 def did_you_mean(given: object, choices: Iterable[object]) -> str:
     """` Did you mean 'x'?` for the choice nearest to `given`, or an empty string."""
     near = difflib.get_close_matches(str(given), [str(c) for c in choices], n=1, cutoff=0.5)

@@ -1,7 +1,9 @@
 """One experiment in one folder: trained, checkpointed, its best model kept.
 
 FOLDER/config.yaml         the whole configuration
-FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png
+FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png,
+                           worst.png: the images with the lowest mIoU of their own
+FOLDER/overlays/NNNNN.png  the overlay grid of some epochs, the same for all runs of a length
 FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
 """
 
@@ -25,13 +27,15 @@ from unetexp.errors import CheckpointError
 from unetexp.folders import recover, replacing
 from unetexp.latency import latency_ms
 from unetexp.loop import EpochReport, fit
+from unetexp.machine import machine
 from unetexp.parallel import ALONE, Ranks
-from unetexp.pictures import fixed_images, overlay_grid
+from unetexp.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.state import Checkpoints, TrainState
 
 log = logging.getLogger(__name__)
 
-BEST, METRICS, OVERLAY = "best", "metrics.json", "overlay.png"
+BEST, METRICS, OVERLAY, WORST = "best", "metrics.json", "overlay.png", "worst.png"
+OVERLAYS = "overlays"
 
 
 class Experiment:
@@ -84,6 +88,8 @@ class Experiment:
         for report in reports:
             if report.improved:
                 self._save_best(report)
+            if report.epoch in pictured_epochs(self.config.epochs):
+                self._save_overlay(report)
             yield report
             due = time.monotonic() - saved >= checkpoint_every_s
             if due and report.epoch < self.config.epochs:
@@ -117,9 +123,28 @@ class Experiment:
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
                 "confusion": report.evaluation.confusion.tolist(),
+                "machine": machine(self.config, self.state.device, self._ranks.world),
             }
             (scratch / METRICS).write_text(json.dumps(figures), encoding="utf-8")
             overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
+            worst_grid(self.data, report.evaluation.worst, report.evaluation.image_miou).save(
+                scratch / WORST
+            )
+
+    def _save_overlay(self, report: EpochReport) -> None:
+        place = self.folder / OVERLAYS / f"{report.epoch:05d}.png"
+        place.parent.mkdir(exist_ok=True)
+        overlay_grid(self.data, report.evaluation.predictions).save(place)
+
+
+def pictured_epochs(epochs: int) -> list[int]:
+    """The epochs of a run whose overlay grids are kept: the first, the last, some between."""
+    return [index + 1 for index in fixed_images(epochs, wanted=5)]
+
+
+def overlays(folder: Path) -> dict[int, Path]:
+    """The overlay grids of the run in `folder`, by epoch."""
+    return {int(path.stem): path for path in sorted((folder / OVERLAYS).glob("*.png"))}
 
 
 def follow(
@@ -140,7 +165,10 @@ def follow(
 
 
 def best_figures(folder: Path) -> dict[str, Any]:
-    """`epoch`, `metrics`, `classes` and `confusion` of the best epoch of the run in `folder`."""
+    """What was written of the best epoch of the run in `folder`.
+
+    `epoch`, `metrics`, `classes`, `confusion`, and the `machine` that it was trained on.
+    """
     figures = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
     assert isinstance(figures, dict)
     return figures

@@ -1,6 +1,7 @@
 """Training as a generator: `for report in fit(config, data): ...` yields after every epoch.
 
-The caller reports, saves, tracks and stops. N batch, K classes, H W image size.
+The caller reports, saves, tracks and stops. N batch, I images of a split, K classes, H W image
+size.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from unetexp.batches import TrainBatches, augmented, to_input, whole_images
+from unetexp.batches import TrainBatches, augmented, whole_images
 from unetexp.config import TrainConfig
-from unetexp.data import Dataset, Split
+from unetexp.data import Dataset, Samples
 from unetexp.device import autocast, memory_format
 from unetexp.errors import NonFiniteLossError
 from unetexp.losses import Loss
 from unetexp.metrics import SegmentationMetrics
 from unetexp.parallel import ALONE, Ranks
+from unetexp.scores import Scores
 from unetexp.state import TrainState
 from unetexp.unet import freeze_encoder
-from unetexp.weights import Normalization, input_normalization
+from unetexp.weights import Normalization, input_normalization, to_input
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+WORST = 4  # images with the lowest mIoU of their own whose label maps are kept
 
 _STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: look at many at once
 
@@ -37,6 +41,9 @@ class Evaluation:
     figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
     confusion: Tensor  # (K, K) int64, rows are the target
     predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the images asked for
+    image_miou: Tensor  # (I,) float64, each image's own mIoU; NaN where all of it is void
+    worst: dict[int, Tensor]  # label maps of the images with the lowest mIoU, the lowest first
+    matrices: Tensor | None = None  # (I, K, K) int64, a confusion matrix an image, if asked for
 
 
 @dataclass(frozen=True)
@@ -134,22 +141,25 @@ def train_epoch(
 def evaluate(
     config: TrainConfig,
     data: Dataset,
-    split: Split,
+    split: Samples,
     model: nn.Module,
     loss: LossFunction,
     *,
     keep: Sequence[int] = (),
     ranks: Ranks = ALONE,
+    worst: int = WORST,
+    keep_matrices: bool = False,
 ) -> Evaluation:
     """The figures of `model` on whole images at their own size, the same for every trial.
 
-    The ranks share the images, and each gets the figures of them all.
+    The label maps of the images `keep` and of the `worst` ones come with them. The ranks share
+    the images, and each gets the figures of them all.
     """
     device = next(model.parameters()).device
     normalization = input_normalization(config.encoder, data.channels)
     metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
+    scores = Scores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
     loss_sum = torch.zeros((), device=device)
-    predictions: dict[int, Tensor] = {}
     model.eval()
     for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size, ranks):
         images = raw_images.to(device, non_blocking=True).float() / data.image_max
@@ -158,29 +168,28 @@ def evaluate(
         with autocast(config, device):
             logits = model(to_input(images, normalization).contiguous(memory_format=layout))
         loss_sum += loss(logits, masks) * len(indices)
-        labels = logits.argmax(dim=1)
-        metrics.update(labels, masks)
-        predictions |= {
-            index: label.to("cpu", torch.uint8)
-            for index, label in zip(indices, labels, strict=True)
-            if index in keep
-        }
-    parts = ranks.gather((metrics, float(loss_sum), predictions))
-    return _merged(parts, len(split))
+        scores.update(indices, logits.argmax(dim=1), masks)
+    return _merged(ranks.gather((scores, float(loss_sum))), len(split))
 
 
-def _merged(
-    parts: list[tuple[SegmentationMetrics, float, dict[int, Tensor]]], images: int
-) -> Evaluation:
+def _merged(parts: list[tuple[Scores, float]], images: int) -> Evaluation:
     """The evaluation of `images` images from what each rank counted on its own."""
-    metrics, loss_sum, predictions = parts[0]
-    for other_metrics, other_loss_sum, other_predictions in parts[1:]:
-        metrics.merge(other_metrics)
+    scores, loss_sum = parts[0]
+    for other, other_loss_sum in parts[1:]:
+        scores.merge(other)
         loss_sum += other_loss_sum
-        predictions |= other_predictions
-    figures = {name: value for name, value in metrics.compute().items() if name != "absent"}
+    computed = scores.metrics.compute()
+    figures = {name: value for name, value in computed.items() if name != "absent"}
     figures["loss"] = loss_sum / images
-    return Evaluation(figures, metrics.confusion_matrix.cpu(), predictions)
+    matrices = [scores.matrices[index] for index in sorted(scores.matrices)]
+    return Evaluation(
+        figures,
+        scores.metrics.confusion_matrix,
+        predictions=dict(sorted(scores.predictions.items())),
+        image_miou=torch.tensor([scores.image_miou[i] for i in range(images)], dtype=torch.float64),
+        worst=scores.worst,
+        matrices=torch.stack(matrices) if matrices else None,
+    )
 
 
 def loss_for(loss: Loss, data: Dataset) -> LossFunction:

@@ -57,11 +57,12 @@ class SegmentationMetrics:
         """Pixels counted so far (K, K), int64 on the CPU: rows are the target."""
         return self._confusion.clone()
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Count a batch: logits (N, K, H, W) or labels (N, H, W), and the target (N, H, W).
 
-        Labels are of an integer type. Raises DataError for shapes that do not belong together
-        and for a label that is no class; nothing of such a batch is counted.
+        Labels are of an integer type. Returns each image's own confusion matrix (N, K, K). Raises
+        DataError for shapes that do not belong together and for a label that is no class; nothing
+        of such a batch is counted.
         """
         self._check_shapes(prediction, target)
         truth = target.long()
@@ -70,6 +71,7 @@ class SegmentationMetrics:
         self._confusion = self._confusion + counts.sum(dim=0)  # new: may be an inference tensor
         _, dice = _overlaps(counts)
         self._image_dice += [value for value in dice.nanmean(dim=1).tolist() if value == value]
+        return counts
 
     def merge(self, other: SegmentationMetrics) -> None:
         """Add what `other` has counted, as if its batches had been given to this one."""
@@ -136,6 +138,12 @@ class SegmentationMetrics:
         image = torch.arange(n, device=truth.device).view(-1, 1, 1)
         cells = (image * k + truth) * k + labels
         return torch.bincount(cells[valid], minlength=n * k * k).view(n, k, k).cpu()
+
+
+def mean_iou(confusion: Tensor) -> Tensor:
+    """mIoU (...) float64 of confusion matrices (..., K, K); NaN where there is no valid pixel."""
+    iou, _ = _overlaps(confusion)
+    return iou.nanmean(dim=-1)
 
 
 def _overlaps(confusion: Tensor) -> tuple[Tensor, Tensor]:

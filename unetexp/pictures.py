@@ -6,6 +6,7 @@ K classes, H W image size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unetexp.data import Dataset, Sample
+from unetexp.data import Dataset, Sample, Samples
 from unetexp.labels import VOID
 
 # Okabe and Ito's palette, told apart by the colour-blind; the background stays the image.
@@ -43,22 +44,85 @@ def fixed_images(count: int, wanted: int = 6) -> list[int]:
 
 
 def overlay_grid(
-    data: Dataset, predictions: Mapping[int, Tensor], split: str = "val"
+    data: Dataset,
+    predictions: Mapping[int, Tensor],
+    samples: Samples | None = None,
+    remarks: Mapping[int, str] | None = None,
 ) -> Image.Image:
-    """A row an image: the image, the truth, the prediction, and where they differ."""
+    """A row an image: the image, the truth, the prediction, and where they differ.
+
+    The rows are in the order of `predictions`, which are of `samples`, by default those of val;
+    `remarks` on an image stand above its errors.
+    """
+    samples = data["val"] if samples is None else samples
     row_px = _TILE_PX + _CAPTION_PX
     sheet = Image.new("RGB", (_TILE_PX * 4, row_px * len(predictions) + _CAPTION_PX), "white")
     draw = ImageDraw.Draw(sheet)
     _draw_legend(draw, data.class_names)
-    for row, (index, prediction) in enumerate(sorted(predictions.items())):
-        sample = data[split][index]
+    for row, (index, prediction) in enumerate(predictions.items()):
+        sample = samples[index]
         top = _CAPTION_PX + row * row_px
-        captions = (sample.name, "truth", "prediction", "errors")
+        captions = (sample.name, "truth", "prediction", (remarks or {}).get(index, "errors"))
         tiles = _tiles(sample, prediction, data.image_max)
         for column, (caption, tile) in enumerate(zip(captions, tiles, strict=True)):
             draw.text((column * _TILE_PX + 2, top + 2), caption[:_CAPTION_LETTERS], fill="black")
             sheet.paste(_fit(tile), (column * _TILE_PX, top + _CAPTION_PX))
     return sheet
+
+
+def worst_grid(
+    data: Dataset,
+    worst: Mapping[int, Tensor],
+    image_miou: Sequence[float] | Tensor,
+    samples: Samples | None = None,
+) -> Image.Image:
+    """The overlay grid of the images that came out worst, each with its own mIoU."""
+    remarks = {index: f"errors, mIoU {float(image_miou[index]):.3f}" for index in worst}
+    return overlay_grid(data, worst, samples, remarks)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One image's row of an overlay grid, cut out; the captions are strips of drawn text."""
+
+    caption: Image.Image
+    remark: Image.Image  # above the errors
+    image: Image.Image
+    truth: Image.Image
+    prediction: Image.Image
+    errors: Image.Image
+
+
+def cut_grid(sheet: Image.Image) -> list[SheetRow]:
+    """The rows of a sheet that `overlay_grid` made; none where it is no such sheet."""
+    row_px = _TILE_PX + _CAPTION_PX
+    rows, rest = divmod(sheet.height - _CAPTION_PX, row_px)
+    if sheet.width != _TILE_PX * 4 or rest or rows < 0:
+        return []
+    return [_cut_row(sheet.convert("RGB"), _CAPTION_PX + row * row_px) for row in range(rows)]
+
+
+def _cut_row(sheet: Image.Image, top: int) -> SheetRow:
+    def cut(column: int, width: int, height: int) -> Image.Image:
+        left, upper = column * _TILE_PX + 2, top + _CAPTION_PX + 2
+        return sheet.crop((left, upper, left + width, upper + height))
+
+    def caption(column: int) -> Image.Image:
+        left = column * _TILE_PX
+        return sheet.crop((left, top, left + _TILE_PX, top + _CAPTION_PX))
+
+    # The errors are drawn on a darkened image: what is white there is the sheet itself.
+    errors: Pixels = np.asarray(cut(3, _TILE_PX - 4, _TILE_PX - 4))
+    inside = errors.min(axis=2) < 255
+    height, width = int(inside.any(axis=1).sum()) or 1, int(inside.any(axis=0).sum()) or 1
+    return SheetRow(caption(0), caption(3), *(cut(column, width, height) for column in range(4)))
+
+
+def class_colours(class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """What the colours of an overlay mean: name and #rrggbb; class 0 is not painted."""
+    colours = [tuple(_PALETTE[i % len(_PALETTE)]) for i in range(len(class_names) - 1)]
+    named = [*zip(class_names[1:], colours, strict=True), ("wrong", _ERROR), ("void", _VOID)]
+    return [(name, "#" + "".join(f"{int(part):02x}" for part in colour)) for name, colour in named]
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:

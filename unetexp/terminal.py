@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from unetexp.errors import UnetexpError, UserError
+from unetexp.errors import GateError, UnetexpError, UserError
 
 DONE, FAILED, MISTAKE, GATE_RED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -22,6 +22,9 @@ def exit_codes() -> Iterator[None]:
     except UserError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(MISTAKE)
+    except GateError as error:
+        console.print(str(error), style="red", markup=False)
+        sys.exit(GATE_RED)
     except UnetexpError as error:
         console.print(f"failed: {error}", style="red", markup=False)
         sys.exit(FAILED)

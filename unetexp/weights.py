@@ -132,6 +132,13 @@ def input_normalization(encoder: Encoder, channels: int) -> Normalization:
     )
 
 
+def to_input(images: Tensor, normalization: Normalization) -> Tensor:
+    """Images (N, C, H, W) scaled to 0..1 -> what the encoder's weights expect."""
+    mean = images.new_tensor(normalization.mean).view(1, -1, 1, 1)
+    std = images.new_tensor(normalization.std).view(1, -1, 1, 1)
+    return (images - mean) / std
+
+
 def read_tensors(path: Path) -> object:
     """What a .safetensors, .pth or .pt file holds, tensors as a rule; no code in it is run.
 

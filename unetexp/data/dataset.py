@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,22 @@ class Sample:
     name: str
     image: Tensor  # (C, H, W) uint8 or uint16
     mask: Tensor  # (H, W) uint8, 255 void
+
+
+class Samples(Protocol):
+    """Images with masks, in an order: a split, or what is made of splits."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One a sample."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of each sample."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 class SplitTable(BaseModel):

@@ -12,9 +12,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_png
@@ -22,6 +22,9 @@ from torchvision.io import ImageReadMode, decode_png
 from unetexp.data.pairs import Labels, Pixels
 from unetexp.errors import DataError
 from unetexp.labels import VOID
+
+if TYPE_CHECKING:
+    import tifffile
 
 MAX_PIXELS = 2**26  # 8192 x 8192: above this, a broken header is likelier than an image
 
@@ -31,6 +34,7 @@ _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TAIL = 2**16  # bytes in which the end of a PNG is looked for: programs append notes of theirs
 _ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP, JPEG XL
+_INSTEAD = "Replace it, or leave it out (of a data set, together with its partner)."
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -50,7 +54,15 @@ def read_image(path: Path) -> Pixels:
 
     Raises DataError naming the file and what is wrong with it.
     """
-    raster = _read(path)
+    return _image(_read(path))
+
+
+def decode_image(name: str, data: bytes) -> Pixels:
+    """As `read_image`, from the bytes of a file that messages call `name`."""
+    return _image(_decode(Path(name), data))
+
+
+def _image(raster: _Raster) -> Pixels:
     pixels = raster.pixels
     if raster.palette is not None:
         pixels = raster.palette[pixels]
@@ -102,6 +114,13 @@ def _agreed(path: Path, labels: Pixels) -> Pixels:
 def _read(path: Path) -> _Raster:
     try:
         data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    return _decode(path, data)
+
+
+def _decode(path: Path, data: bytes) -> _Raster:
+    try:
         return _reader_of(path, data)(path, data)
     except DataError:
         raise
@@ -112,10 +131,7 @@ def _read(path: Path) -> _Raster:
 
 
 def _damaged(path: Path) -> DataError:
-    return DataError(
-        f"{path}: this file is truncated or damaged and cannot be decoded. Replace it, or remove "
-        "it together with its partner."
-    )
+    return DataError(f"{path}: this file is truncated or damaged and cannot be decoded. {_INSTEAD}")
 
 
 def _reader_of(path: Path, data: bytes) -> Callable[[Path, bytes], _Raster]:
@@ -124,9 +140,7 @@ def _reader_of(path: Path, data: bytes) -> Callable[[Path, bytes], _Raster]:
     if data.startswith((_PNG, _JPEG)):
         return _read_png_or_jpeg
     what = "is empty" if not data else "is no image: its content is not PNG, JPEG or TIFF"
-    raise DataError(
-        f"{path}: this file {what}. Replace it, or remove it together with its partner."
-    )
+    raise DataError(f"{path}: this file {what}. {_INSTEAD}")
 
 
 def _read_png_or_jpeg(path: Path, data: bytes) -> _Raster:
@@ -171,6 +185,8 @@ def _pillow_pixels(path: Path, image: Image.Image) -> Labels:
 
 
 def _read_tiff(path: Path, data: bytes) -> _Raster:
+    import tifffile
+
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         if len(file.pages) != 1:
             raise DataError(
@@ -193,13 +209,13 @@ def _read_tiff(path: Path, data: bytes) -> _Raster:
         bits=page.bitspersample,
         palette=_tiff_palette(page),
         lossy=page.compression in _LOSSY_TIFF,
-        inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+        inverted=page.photometric.name == "MINISWHITE",
     )
     return _upright(raster, tag.value if tag else 1)
 
 
 def _check_tiff_layout(path: Path, page: tifffile.TiffPage) -> None:
-    kinds = tifffile.PHOTOMETRIC
+    kinds = type(page.photometric)
     samples = page.samplesperpixel
     grey_or_palette = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.PALETTE)
     colour = page.photometric in (kinds.RGB, kinds.YCBCR)
@@ -217,7 +233,7 @@ def _check_tiff_layout(path: Path, page: tifffile.TiffPage) -> None:
 
 
 def _tiff_palette(page: tifffile.TiffPage) -> Labels | None:
-    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or page.colormap is None:
+    if page.photometric.name != "PALETTE" or page.colormap is None:
         return None
     colours = (page.colormap.T >> 8).astype(np.uint8)  # stored with 16 bits
     palette = np.zeros((max(256, len(colours)), 3), np.uint8)

@@ -1,0 +1,176 @@
+"""The faults, and when in a sweep each of them comes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.victims import Server, Sweep
+
+LONGEST_JUMP_S = 86_400.0
+CTRL_C_S = 20.0  # within which the driver has to be gone
+
+
+def draw(kinds: list[str], count: int, rng: random.Random) -> list[str]:
+    """So many faults, of each kind as many, in a random order."""
+    faults = (kinds * math.ceil(count / len(kinds)))[:count]
+    rng.shuffle(faults)
+    return faults
+
+
+def schedule(count: int, epochs: int, rng: random.Random) -> list[int]:
+    """After how many of the sweep's epochs each fault comes: once in each of equal stretches."""
+    assert count < epochs, f"{count} faults need a sweep of more epochs than {epochs}"
+    edges = [1 + (epochs - 1) * number // count for number in range(count + 1)]
+    return [rng.randrange(start, end) for start, end in itertools.pairwise(edges)]
+
+
+class Chaos:
+    """Brings the faults over a sweep; each returns with the driver running or gone.
+
+    A fault begins with the driver standing still after an epoch. `until` is where the driver,
+    once it is let go, stands still again: what takes time cannot miss the sweep.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        server: Server | None,
+        outage_s: tuple[float, float],
+        rungs: list[int],
+        rng: random.Random,
+    ) -> None:
+        """`rungs` are the epochs after which a trial may not go on."""
+        self.sweep, self.server, self.outage_s = sweep, server, outage_s
+        self.rungs, self.rng = rungs, rng
+        self.until: int | None = None
+        self.slow_exits = 0
+
+    def let_go(self) -> None:
+        """Let the driver train on, for a part of an epoch or so."""
+        self.sweep.pull(hold_at=self.until)
+        time.sleep(self.rng.uniform(0, 1))
+
+    def driver(self) -> None:
+        self.let_go()
+        self.sweep.driver.kill()
+        self.sweep.wait()
+
+    def node(self) -> None:
+        self.let_go()
+        for process in self.sweep.processes("raylet/raylet"):
+            process.kill()
+        self.sweep.wait()
+
+    def ctrl_c(self) -> None:
+        self.let_go()
+        self.sweep.driver.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        code = self.sweep.wait()
+        self.slow_exits += code != 130 or time.monotonic() - started > CTRL_C_S
+
+    def worker(self) -> None:
+        self.let_go()
+        for process in self.sweep.processes("ray::ImplicitFunc"):
+            process.kill()
+
+    def checkpoint(self) -> None:
+        """Cut the running trial's newest checkpoint short, and kill the driver before the next."""
+        while (newest := self._awaited_checkpoint()) is None:
+            aim = len(self.sweep.epochs()) + 1
+            self.sweep.pull(hold_at=aim)
+            assert self.sweep.reaches(aim), "the sweep ended before there was a checkpoint"
+        os.truncate(newest, newest.stat().st_size // 2)
+        self.sweep.driver.kill()
+        self.sweep.wait()
+
+    def disk(self) -> None:
+        filler = self.sweep.folder.parent / "filler"
+        fill(filler)
+        self.sweep.pull(hold_at=None)  # the next file it writes is its end
+        self.sweep.wait()
+        filler.unlink()
+
+    def server_(self) -> None:
+        assert self.server is not None
+        self.let_go()
+        before, started = len(self.sweep.epochs()), time.monotonic()
+        self.server.kill()
+        time.sleep(self.rng.uniform(*self.outage_s))
+        trained = len(self.sweep.epochs()) - before
+        self.server.start()
+        away_s = time.monotonic() - started
+        print(f"server away for {away_s:.0f} s, {trained} epochs meanwhile", file=sys.stderr)
+
+    def clock(self) -> None:
+        self.sweep.pull(clock_off_s=self.rng.uniform(-LONGEST_JUMP_S, LONGEST_JUMP_S))
+
+    def _awaited_checkpoint(self) -> Path | None:
+        """The newest of the trial at hand, if that goes on."""
+        last = self.sweep.epochs()[-1]
+        if last["epoch"] in self.rungs:
+            return None
+        folder = self.sweep.folder / "trials" / last["trial"]
+        return max(folder.glob("epoch-*/state.pt"), default=None)
+
+
+FAULTS = {
+    "driver": Chaos.driver,
+    "worker": Chaos.worker,
+    "node": Chaos.node,
+    "ctrl-c": Chaos.ctrl_c,
+    "disk": Chaos.disk,
+    "server": Chaos.server_,
+    "checkpoint": Chaos.checkpoint,
+    "clock": Chaos.clock,
+}
+
+
+def fill(filler: Path) -> None:
+    """Take all space that is left where `filler` lies."""
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**16))
+        except OSError:
+            return
+
+
+def disturb(chaos: Chaos, faults: list[str], epochs: int) -> tuple[Counter, int]:
+    """Bring the started sweep to its end under all of the faults.
+
+    It stands still after its first epoch and has at least so many `epochs`. Returns how many
+    faults of each kind there were, and how often the driver ended without one.
+    """
+    sweep, done, unasked, restarted = chaos.sweep, Counter(), 0, False
+    points = schedule(len(faults), epochs, chaos.rng)
+    for number, fault in enumerate(faults):
+        aim = max(points[number], len(sweep.epochs()) + restarted)  # that one has to train again
+        sweep.pull(hold_at=aim)
+        while not sweep.reaches(aim):
+            unasked += 1
+            assert sweep.exit_code != 0, f"the sweep was over before {fault}"
+            sweep.resume()
+        following = points[number + 1] if number + 1 < len(points) else epochs
+        chaos.until = min(max(following, aim + 1), epochs)
+        note = f"fault {number + 1}: {fault} after epoch {aim} of the sweep"
+        sweep.note(f"--- {note}")
+        print(note, file=sys.stderr, flush=True)
+        FAULTS[fault](chaos)
+        done[fault] += 1
+        sweep.pull(hold_at=chaos.until)
+        if restarted := sweep.exit_code is not None:
+            sweep.resume()
+    sweep.pull(hold_at=None)
+    while sweep.wait(1200) != 0:
+        unasked += 1
+        assert unasked < len(faults), f"the sweep does not end: see {sweep.log.name}"
+        sweep.resume()
+    return done, unasked

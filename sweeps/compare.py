@@ -1,0 +1,13 @@
+"""Compare trials: `python sweeps/compare.py`. `--help` shows the options."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
+
+from sweeps.compare_command import app  # noqa: E402
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,171 @@
+"""What a sweep found, in sentences with numbers, and only what the numbers carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sweeps.report.effects import FEWEST, Effect
+from sweeps.report.evidence import Evidence
+from sweeps.report.searched import text
+from sweeps.store import BEST, BEST_EPOCH
+from sweeps.tally import COMPLETED, INTERRUPTED, STOPPED
+from sweeps.tracking import COST
+from sweeps.words import count, reason_words
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence, and whether it claims a difference (`clear`), none, or states a fact."""
+
+    sentence: str
+    kind: str  # fact, clear, open
+
+
+def findings(evidence: Evidence, effects: Sequence[Effect]) -> list[Finding]:
+    """Facts first, then what differs clearly, then what cannot be told."""
+    facts = [Finding(sentence, "fact") for sentence in _facts(evidence)]
+    clear = sorted((e for e in effects if e.clear), key=lambda e: -abs(e.difference.value))
+    told = {effect.setting for effect in clear}
+    silent = [s.path for s in evidence.settings if s.path not in told]
+    return [
+        *facts,
+        *(Finding(_clear(effect), "clear") for effect in clear),
+        *(Finding(_open(path, effects), "open") for path in silent),
+    ]
+
+
+def caveats(evidence: Evidence, effects: Sequence[Effect]) -> list[str]:
+    """What a reader has to know before trusting the comparisons."""
+    if not effects:
+        return []
+    tested = sum(effect.enough for effect in effects)
+    compared = len(evidence.comparable)
+    sentences = [
+        f"Equal budget means: val/miou after epoch {evidence.equal_epoch} of {evidence.budget}, "
+        f"the last that all completed and stopped trials reached; {compared} of "
+        f"{count(len(evidence.trials), 'trial')} are compared.",
+        f"{count(tested, 'comparison')} had the {FEWEST} trials on each side that are needed. A "
+        "difference is called one only if its 95 % interval leaves out 0 and a permutation test "
+        "holds at 5 % after Holm's correction for that many comparisons.",
+        "The trials are no random sample: the search (TPE) chose later settings by earlier "
+        "results, so good settings were tried together and more often. The differences say what "
+        "went with better scores in this sweep, not what causes them.",
+    ]
+    if evidence.equal_epoch < evidence.budget:
+        sentences.append(
+            "Early epochs favour settings that learn fast; what leads after "
+            f"{count(evidence.equal_epoch, 'epoch')} need not lead after {evidence.budget}."
+        )
+    return sentences
+
+
+def _facts(evidence: Evidence) -> list[str]:
+    trials = evidence.trials
+    if trials.empty:
+        return ["The sweep has no trials: there is nothing to report."]
+    return [*_best(evidence), *_stopping(evidence), *_failures(trials)]
+
+
+def _best(evidence: Evidence) -> list[str]:
+    full = evidence.scored[evidence.scored["full_budget"]]
+    if full.empty:
+        some = evidence.scored
+        if some.empty:
+            return ["No trial has a score: nothing can be said about any setting."]
+        best = some.iloc[0]
+        return [
+            f"No trial had the full budget. The best partial score is {best[BEST]:.1%} mIoU, trial "
+            f"{best['trial']} in epoch {best[BEST_EPOCH]:.0f}, stopped after "
+            f"{count(int(best['epochs']), 'epoch')}."
+        ]
+    best = full.iloc[0]
+    used = [f"{s.path} = {text(best[s.path])}" for s in evidence.settings if _set(best, s.path)]
+    sentences = [
+        f"Trial {best['trial']} is the best of {count(len(full), 'full-budget trial')}: "
+        f"{best[BEST]:.1%} mIoU in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
+        + (f", with {', '.join(used)}." if used else ".")
+    ]
+    if len(full) > 1:
+        lead = 100 * (best[BEST] - full.iloc[1][BEST])
+        sentences.append(
+            f"The runner-up, trial {full.iloc[1]['trial']}, is {lead:.1f} points behind. One run "
+            "each cannot tell such a lead from the luck of the seed: promote.py tests it on images "
+            "and, with --confirm, on new seeds."
+        )
+    return sentences
+
+
+def _stopping(evidence: Evidence) -> list[str]:
+    trials = evidence.trials
+    stopped = int((trials["stop_reason"] == STOPPED).sum())
+    spent, saved = trials[COST].sum() / 3600, float(pd.Series(evidence.saved_s).sum()) / 3600
+    if not spent:
+        return []
+    sentence = f"The sweep spent {hours(spent)} of device time"
+    if not stopped:
+        return [f"{sentence}; no trial was stopped early."]
+    return [
+        f"{sentence}. Stopping {count(stopped, 'trial')} early saved about {hours(saved)}, at each "
+        "trial's own pace."
+    ]
+
+
+def _failures(trials: pd.DataFrame) -> list[str]:
+    well = (COMPLETED, STOPPED, INTERRUPTED, "running")
+    failed = trials.loc[~trials["stop_reason"].isin(well), "stop_reason"].value_counts()
+    if failed.empty:
+        return []
+    causes = ", ".join(f"{number} {reason_words(reason)}" for reason, number in failed.items())
+    return [f"{int(failed.sum())} of {count(len(trials), 'trial')} failed: {causes}."]
+
+
+def _clear(effect: Effect) -> str:
+    low, high = sorted(abs(100 * bound) for bound in _bounds(effect))
+    verb = "gained" if effect.difference.value > 0 else "cost"
+    return (
+        f"{effect.group} {verb} {abs(100 * effect.difference.value):.1f} points of mIoU at equal "
+        f"budget, 95 % interval {low:.1f} to {high:.1f}, {effect.trials} against "
+        f"{effect.others} trials ({effect.against})."
+    )
+
+
+def _open(path: str, effects: Sequence[Effect]) -> str:
+    own = [effect for effect in effects if effect.setting == path]
+    enough = [effect for effect in own if effect.enough]
+    if not own:
+        return f"{path}: nothing can be told, the compared trials all had the same value."
+    if not enough:
+        most = max(own, key=lambda effect: min(effect.trials, effect.others))
+        return (
+            f"{path}: nothing can be told, there are too few trials ({most.trials} against "
+            f"{most.others} at most; {FEWEST} on each side are needed)."
+        )
+    largest = max(enough, key=lambda effect: abs(effect.difference.value))
+    low, high = (100 * bound for bound in _bounds(largest))
+    return (
+        f"{path}: nothing can be told. The largest difference, {largest.group}, is "
+        f"{signed(100 * largest.difference.value)} points, 95 % interval {signed(low)} to "
+        f"{signed(high)}, {largest.trials} against {largest.others} trials: it may be chance, "
+        f"given {count(sum(e.enough for e in effects), 'comparison')}."
+    )
+
+
+def _bounds(effect: Effect) -> tuple[float, float]:
+    return effect.difference.low, effect.difference.high
+
+
+def _set(row: pd.Series, path: str) -> bool:
+    return not pd.isna(row[path])
+
+
+def signed(points: float) -> str:
+    """+1.2 or −0.8, with a minus sign that does not wrap."""
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def hours(number: float) -> str:
+    """Hours for people: 12 min, 3.4 h."""
+    return f"{number:.1f} h" if number >= 2 else f"{60 * number:.0f} min"

@@ -1,0 +1,88 @@
+"""The pictures of the best trials: the same validation images side by side, and the worst ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from PIL import Image
+
+from sweeps.report.evidence import Evidence
+from sweeps.store import BEST, Store
+from unetexp.pictures import SheetRow, class_colours, cut_grid
+
+_TRIALS, _JPEG = 4, 85
+_SHEETS = ("overlay.png", "worst.png")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One trial's pictures."""
+
+    label: str
+    score: float
+    full_budget: bool
+    fixed: list[SheetRow]
+    worst: list[SheetRow]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The trials that have pictures, the best first, and what the colours mean."""
+
+    columns: list[Column]
+    legend: list[tuple[str, str]]
+
+    @property
+    def common(self) -> list[SheetRow]:
+        """The fixed images, as the best trial's sheet holds them."""
+        return self.columns[0].fixed if self.columns else []
+
+
+def gallery(store: Store, evidence: Evidence) -> Gallery:
+    """Read the sheets of the best trials; a trial whose sheets are missing is left out."""
+    columns = []
+    for _, trial in evidence.scored.head(_TRIALS).iterrows():
+        fixed, worst = _sheets(store, trial["run_id"])
+        if fixed or worst:
+            columns.append(_column(trial, fixed, worst))
+    names = evidence.data.get("classes") or []
+    return Gallery(columns, class_colours(names) if names else [])
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as it stands inside a page."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _column(trial: pd.Series, fixed: Sequence[SheetRow], worst: Sequence[SheetRow]) -> Column:
+    score, full = float(trial[BEST]), bool(trial["full_budget"])
+    return Column(str(trial["trial"]), score, full, list(fixed), list(worst))
+
+
+def _sheets(store: Store, run_id: str) -> list[list[SheetRow]]:
+    held = {entry.path for entry in store.client.list_artifacts(run_id)}
+    found: list[list[SheetRow]] = []
+    with TemporaryDirectory() as scratch:
+        for name in _SHEETS:
+            rows: list[SheetRow] = []
+            if name in held:
+                path = Path(store.client.download_artifacts(run_id, name, scratch))
+                rows = _rows(path)
+            found.append(rows)
+    return found
+
+
+def _rows(path: Path) -> list[SheetRow]:
+    try:
+        with Image.open(path) as sheet:
+            return cut_grid(sheet)
+    except OSError:
+        return []  # a torn file

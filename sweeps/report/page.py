@@ -1,0 +1,131 @@
+"""One HTML page that needs nothing else: text, pictures, figures and plotly itself inside."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from sweeps.leaderboard import LATENCY, PARAMETERS, per_class_columns
+from sweeps.report.drawing import ABSENT, Chart
+from sweeps.report.evidence import EQUAL, Evidence
+from sweeps.report.findings import Finding
+from sweeps.report.gallery import Gallery, data_uri
+from sweeps.report.searched import text
+from sweeps.store import BEST, BEST_EPOCH
+from sweeps.tracking import COST
+from sweeps.words import reason_words
+
+_PRINTED_ROWS, _CLASSES_IN_TABLE = 60, 8
+_HERE = Path(__file__).parent
+
+
+def page(
+    evidence: Evidence,
+    findings: Sequence[Finding],
+    caveats: Sequence[str],
+    charts: Sequence[Chart],
+    pictures: Gallery,
+) -> str:
+    """The page's HTML. Names from outside are escaped by the template and by `embedded`."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["data_uri"] = data_uri
+    specs = {chart.key: {"data": chart.data, "layout": chart.layout} for chart in charts}
+    return templates.get_template("page.html").render(
+        name=evidence.name,
+        state=reason_words(evidence.tags.get("stop_reason", "still running")),
+        findings=findings,
+        caveats=caveats,
+        charts=charts,
+        gallery=pictures,
+        table=_table(evidence),
+        printed_rows=_PRINTED_ROWS,
+        facts=_facts(evidence),
+        budget=evidence.budget,
+        nonce=secrets.token_urlsafe(16),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        plotly=Markup(get_plotlyjs() if charts else ""),
+        specs=Markup(embedded(specs)),
+    )
+
+
+def embedded(value: Any) -> str:
+    """JSON that is harmless inside a script element, whatever the names in it are."""
+    harmless = json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        harmless = harmless.replace(letter, f"\\u{ord(letter):04x}")
+    return harmless
+
+
+def _plain(value: Any) -> Any:
+    """The same with Python's own numbers, and null for those that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _table(evidence: Evidence) -> dict[str, Any]:
+    """Headings and rows of all trials; a cell is a text."""
+    trials = evidence.trials
+    classes = per_class_columns(trials)
+    classes = classes if len(classes) <= _CLASSES_IN_TABLE else []
+    columns = {
+        "trial": trials["label"],
+        "ended": [reason_words(reason) for reason in trials["stop_reason"]],
+        "epochs": [f"{used} of {evidence.budget}" for used in trials["epochs"]],
+        "best mIoU": _format(trials[BEST], "{:.4f}"),
+        "in epoch": _format(trials[BEST_EPOCH], "{:.0f}"),
+        f"mIoU at epoch {evidence.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
+        **{s.path: _setting(trials, s.path, s.active(trials)) for s in evidence.settings},
+        **{f"IoU {c.removeprefix('val/iou/')}": _format(trials[c], "{:.3f}") for c in classes},
+        "M parameters": _format(trials[PARAMETERS] * 1e-6, "{:.1f}"),
+        "latency ms": _format(trials[LATENCY], "{:.1f}"),
+        "cost device s": _format(trials[COST], "{:.0f}"),
+    }
+    rows = list(zip(*columns.values(), strict=True))
+    full = trials["full_budget"].tolist()
+    return {"headings": list(columns), "rows": list(zip(full, rows, strict=True))}
+
+
+def _setting(trials: pd.DataFrame, path: str, active: Iterable[bool]) -> list[str]:
+    return [text(v) if here else ABSENT for v, here in zip(trials[path], active, strict=True)]
+
+
+def _format(values: pd.Series, pattern: str) -> list[str]:
+    return [ABSENT if pd.isna(value) else pattern.format(value) for value in values]
+
+
+def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was run, on what, with what: from the parent run."""
+    tags, params, data = evidence.tags, evidence.params, evidence.data
+    facts = [(name, str(params[name])) for name in ("recipe", "seed", "epochs") if name in params]
+    facts += [(p.removeprefix("space."), v) for p, v in params.items() if p.startswith("space.")]
+    for split, held in (data.get("splits") or {}).items():
+        facts.append((f"{split} images", str(held.get("images", "?"))))
+    if data.get("classes"):
+        facts.append(("classes", ", ".join(map(str, data["classes"]))))
+    shown = ("data.", "sweep.", "git.", "version.", "encoder.", "hardware.", "notices")
+    hidden = ("sweep.pid", "sweep.name")
+    facts += [(k, v) for k, v in sorted(tags.items()) if k.startswith(shown) and k not in hidden]
+    return facts

@@ -1,0 +1,173 @@
+"""How far figures can be trusted: bootstrap over the images of a split.
+
+A resample draws as many images as there are, with replacement, and computes the figures of their
+common confusion matrix, as `metrics` does. Intervals are the middle 95 % of the resamples (the
+percentile method of Efron and Tibshirani 1993, doi:10.1201/9780429246593). They speak of other
+images of the same kind, not of other seeds of training.
+
+I images, K classes, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetexp.errors import DataError
+
+Floats = NDArray[np.float64]
+Matrices = NDArray[np.integer]  # (I, K, K), rows are the target
+
+_OUTSIDE = (2.5, 97.5)  # percent
+_DRAWS_AT_ONCE = 2**21
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % interval; the bounds are NaN where there is a single image."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """By how much one model beats another on the same images."""
+
+    difference: Interval
+    probability: float  # share of the resamples in which the first is better, ties counted half
+
+    @property
+    def tie(self) -> bool:
+        """Whether the interval leaves open which of the two is better."""
+        return not (self.difference.low > 0 or self.difference.high < 0)
+
+
+@dataclass(frozen=True)
+class _Tallies:
+    """What the figures are made of; exact whole numbers as float64."""
+
+    hits: Floats  # (..., K) the diagonal
+    target: Floats  # (..., K) pixels of the class
+    predicted: Floats  # (..., K) pixels taken for it
+
+    def figures(self) -> dict[str, Floats]:
+        """miou, dice, pixel_accuracy and iou/<index>, (...) each; NaN where undefined."""
+        sizes = self.target + self.predicted
+        with np.errstate(invalid="ignore", divide="ignore"):
+            iou = self.hits / (sizes - self.hits)
+            dice = 2 * self.hits / sizes
+            accuracy = self.hits.sum(axis=-1) / self.target.sum(axis=-1)
+        return {
+            "miou": _mean_of_present(iou),
+            "dice": _mean_of_present(dice),
+            "pixel_accuracy": accuracy,
+            **{f"iou/{k}": iou[..., k] for k in range(iou.shape[-1])},
+        }
+
+
+def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> dict[str, Interval]:
+    """Intervals of a model's figures from one confusion matrix (K, K) an image.
+
+    The names are miou, dice, pixel_accuracy and iou/<index>. Resamples in which a
+    figure is undefined are left out of its interval. Raises DataError if there is no image.
+    """
+    tallies = _tallies(matrices)
+    resampled = [drawn.figures() for (drawn,) in _resamples([tallies], repeats, seed)]
+    return {
+        name: _interval(float(value), np.concatenate([part[name] for part in resampled]))
+        for name, value in _whole(tallies).figures().items()
+    }
+
+
+def compare_paired(
+    a: Matrices, b: Matrices, repeats: int = 2000, seed: int = 0
+) -> PairedComparison:
+    """mIoU of `a` minus that of `b`, which saw the same images in the same order.
+
+    Both are resampled alike, so what makes an image hard for both drops out. Raises DataError
+    if the images or classes differ in number.
+    """
+    if a.shape != b.shape:
+        raise DataError(
+            f"confusion matrices {a.shape} and {b.shape} cannot be compared: both models must "
+            "have been evaluated on the same images and classes."
+        )
+    pair = [_tallies(a), _tallies(b)]
+    first, second = (_miou(_whole(tallies)) for tallies in pair)
+    differences = np.concatenate(
+        [_miou(drawn_a) - _miou(drawn_b) for drawn_a, drawn_b in _resamples(pair, repeats, seed)]
+    )
+    known = differences[~np.isnan(differences)]
+    better = (np.count_nonzero(known > 0) + np.count_nonzero(known == 0) / 2) / max(len(known), 1)
+    return PairedComparison(
+        difference=_interval(float(first - second), differences),
+        probability=float(better) if len(known) else math.nan,
+    )
+
+
+def _tallies(matrices: Matrices) -> _Tallies:
+    """(I, K) of confusion matrices (I, K, K)."""
+    if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or not matrices.size:
+        raise DataError(
+            f"confusion matrices: expected one (K, K) an image and at least one image, got an "
+            f"array {matrices.shape}."
+        )
+    return _Tallies(
+        hits=np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64),
+        target=matrices.sum(axis=2).astype(np.float64),
+        predicted=matrices.sum(axis=1).astype(np.float64),
+    )
+
+
+def _whole(tallies: _Tallies) -> _Tallies:
+    """(I, K) -> (K): all images once."""
+    return _Tallies(*(part.sum(axis=0) for part in _parts(tallies)))
+
+
+def _resamples(models: list[_Tallies], repeats: int, seed: int) -> Iterator[list[_Tallies]]:
+    """Each model's tallies (R, K) in the same resamples, some resamples at a time.
+
+    A resample is how often it holds each image: the sums are one matrix product.
+    """
+    images = len(models[0].hits)
+    if images < 2:
+        repeats = 0  # every resample would be the same: nothing can be said
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // images)
+    for start in range(0, max(repeats, 1), at_once):
+        rows = min(at_once, repeats - start)
+        drawn = generator.integers(images, size=(rows, images))
+        drawn += np.arange(rows)[:, np.newaxis] * images
+        times = np.bincount(drawn.reshape(-1), minlength=rows * images).reshape(rows, images)
+        counts = times.astype(np.float64)
+        yield [_Tallies(*(counts @ part for part in _parts(tallies))) for tallies in models]
+
+
+def _parts(tallies: _Tallies) -> tuple[Floats, Floats, Floats]:
+    return tallies.hits, tallies.target, tallies.predicted
+
+
+def _miou(tallies: _Tallies) -> Floats:
+    return tallies.figures()["miou"]
+
+
+def _mean_of_present(values: Floats) -> Floats:
+    """Mean over the last axis without NaN; NaN where all are."""
+    present = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(present, values, 0).sum(axis=-1) / present.sum(axis=-1)
+    return mean
+
+
+def _interval(value: float, resampled: Floats) -> Interval:
+    known = resampled[~np.isnan(resampled)]
+    if not len(known):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.percentile(known, _OUTSIDE)
+    return Interval(value, float(low), float(high))
