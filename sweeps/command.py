@@ -14,12 +14,13 @@ from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_ta
 from sweeps.follow_up import next_commands
 from sweeps.plan import Options, Plan, describe, plan_sweep
 from sweeps.preflight import preflight, require_store_and_room
+from sweeps.preparation import Prepared, prepare
 from sweeps.progress import SweepView
 from sweeps.record import Record
 from sweeps.resume import plan_resume
 from sweeps.signals import second_signal_kills
 from sweeps.store import open_existing
-from sweeps.sweep import Prepared, Sweep, prepare
+from sweeps.sweep import Sweep
 from sweeps.tally import COMPLETED
 from unetexp.config import parse_assignments, parse_yaml
 from unetexp.errors import ConfigError

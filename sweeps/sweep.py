@@ -1,77 +1,38 @@
-"""A sweep from its plan to its last line: data, weights, records, trials, results."""
+"""A prepared sweep, new or resumed, to its last line: records, trials, results."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 from filelock import FileLock, Timeout
 
-from sweeps.cluster import joined
 from sweeps.conductor import Conductor
-from sweeps.hardware import hardware_summary
 from sweeps.ledger import FILE, Event, Ledger
 from sweeps.notes import sweep_note
-from sweeps.places import require_places
-from sweeps.plan import DEFAULT_RECIPE, Plan
+from sweeps.origin import parameters, record_of, tags_of
+from sweeps.plan import Plan
+from sweeps.preparation import Prepared
 from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
-from sweeps.recipe import Recipe, available_recipes
 from sweeps.record import Record
 from sweeps.resume import find_control, refuse_other_data
 from sweeps.runner import private_folder, ray_up, run_trials
 from sweeps.storage import is_full_disk
-from sweeps.store import PROJECT_ROOT, open_store
+from sweeps.store import open_store
 from sweeps.tally import Tally
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialPlan
 from sweeps.warm_start import known_trials
-from unetexp.data import Dataset, open_dataset
 from unetexp.errors import UnetexpError, UserError
 from unetexp.server import public_uri
-from unetexp.weights import resolve_weights
 
-_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
 _LOCK = "driver.lock"
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A planned sweep with its data at hand and its weights settled."""
-
-    plan: Plan
-    recipe_asked: Recipe  # before its weights were settled
-    data: Dataset
-    notices: tuple[str, ...]  # to be said aloud and recorded
-
-
-def prepare(plan: Plan, on_progress: Callable[[str, int, int], None] | None = None) -> Prepared:
-    """Open the data and settle the weights, once for all trials; nothing of the sweep is made.
-
-    Raises DataError and WeightsUnavailableError.
-    """
-    data = open_dataset(plan.recipe.base.data, on_progress=on_progress)
-    weights = resolve_weights(plan.recipe.base.encoder)
-    notices = [*data.notes, *filter(None, [weights.notice])]
-    if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
-        notices.append(
-            "encoder.freeze is searched while the encoder starts from random weights: a frozen "
-            "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
-        )
-    base = plan.recipe.base.model_copy(update={"encoder": weights.encoder})
-    recipe = plan.recipe.model_copy(update={"base": base})
-    if plan.options.address is not None:
-        with joined(plan.options.address):
-            require_places(plan.storage, data, base)
-    return Prepared(replace(plan, recipe=recipe), plan.recipe, data, tuple(notices))
 
 
 class Sweep:
@@ -110,12 +71,12 @@ class Sweep:
         plan.storage.require_writable()
         private_folder(plan.control)
         lock = _locked(plan)
-        _record(prepared).write(plan.control)
+        record_of(prepared).write(plan.control)
         tracker.start_sweep(
             plan.name,
             storage=plan.storage.root,
-            tags=_tags(prepared),
-            params=_params(plan),
+            tags=tags_of(prepared),
+            params=parameters(plan),
             artifacts={
                 "recipe.yaml": yaml.safe_dump(plan.recipe.tree(), sort_keys=False),
                 "data.json": json.dumps(data.summary(), indent=2),
@@ -264,64 +225,3 @@ def resume_command(plan: Plan) -> str:
     uri = plan.options.tracking_uri
     extra = f" --tracking-uri {public_uri(uri)}" if uri else ""
     return f"python sweeps/run.py --resume {plan.name}{extra}"
-
-
-def _record(prepared: Prepared) -> Record:
-    plan, options = prepared.plan, prepared.plan.options
-    recipe = options.recipe or DEFAULT_RECIPE
-    shipped = recipe in available_recipes()
-    return Record(
-        name=plan.name,
-        recipe_asked=recipe if shipped else str(Path(recipe).absolute()),
-        changes=dict(options.changes),
-        data_asked=None if options.data is None else str(Path(options.data).absolute()),
-        gpus=options.gpus,
-        simulate_gpus=options.simulate_gpus,
-        recipe=prepared.recipe_asked.tree(),
-        weights=plan.recipe.base.encoder.weights,
-        data_fingerprint=prepared.data.fingerprint,
-        data=prepared.data.summary(),
-        storage=plan.storage.root,
-    )
-
-
-def _params(plan: Plan) -> dict[str, object]:
-    """What of a sweep never changes; the number of trials may grow and is a tag."""
-    recipe: Recipe = plan.recipe
-    return {
-        "recipe": recipe.name,
-        "seed": plan.seed,
-        "epochs": recipe.base.epochs,
-        "searched": ", ".join(recipe.space),
-        **{f"space.{path}": dimension.words() for path, dimension in recipe.space.items()},
-    }
-
-
-def _tags(prepared: Prepared) -> dict[str, object]:
-    plan, data = prepared.plan, prepared.data
-    tags: dict[str, object] = {
-        "sweep.trials": plan.recipe.budget.trials,
-        "sweep.placement": plan.placement.words(),
-        "sweep.simulated": plan.placement.simulated,
-        "data.fingerprint": data.fingerprint,
-        "encoder.weights": plan.recipe.base.encoder.weights,
-        **hardware_summary(),
-        **_git_state(),
-        **{f"version.{package}": version(package) for package in _PACKAGES},
-    }
-    if prepared.notices:
-        tags["notices"] = "\n".join(prepared.notices)
-    return tags
-
-
-def _git_state() -> dict[str, object]:
-    """Commit and whether the tree was dirty; empty outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PROJECT_ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"git.commit": git("rev-parse", "HEAD"), "git.dirty": bool(git("status", "-s"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"git.commit": "not a git checkout"}

@@ -206,9 +206,10 @@ def test_the_chart_link_shows_curves_settings_and_pictures(tracker, ui, page):
     curve.locator(".js-line").nth(2).wait_for(state="attached")
     headers.nth(1).scroll_into_view_if_needed()
     page.get_by_text("Parallel Coordinates").wait_for()
-    for series in (BEST_OVERLAY, OVERLAY_SERIES):
+    for series, header, edge in ((BEST_OVERLAY, 2, "start"), (OVERLAY_SERIES, 3, "end")):
+        headers.nth(header).evaluate("(header, block) => header.scrollIntoView({block})", edge)
         card = cards.filter(has_text=series).first
-        card.scroll_into_view_if_needed()
+        card.wait_for()
         page.wait_for_function(
             "card => [...card.querySelectorAll('.rc-image img')]"
             ".filter(image => image.complete && image.naturalWidth > 1).length == 4",

@@ -142,6 +142,8 @@ def test_a_child_has_its_pictures_and_the_best_three_their_weights(sweep, place,
     for child in children:
         files = {item.path for item in place.client.list_artifacts(child.info.run_id)}
         assert {"config.yaml", "overlay.png", "confusion_matrix.png", "per_class.csv"} <= files
+        assert "worst.png" in files
+        assert child.data.tags["machine.device"] == "cpu"
         if "checkpoint" in files:
             holders.append(child)
     assert len(holders) == 3

@@ -23,12 +23,13 @@ def write_report(store: Store, sweep: str, path: Path) -> Path:
     evidence = gather(store, sweep)
     compared = evidence.comparable
     found = effects(compared, evidence.settings)
-    charts = figures(evidence, importances(compared, evidence.settings))
+    important = importances(compared, evidence.settings)
+    charts = figures(evidence, important) if len(evidence.trials) else []
     html = page(
         evidence,
         findings(evidence, found),
         caveats(evidence, found),
-        charts if len(evidence.trials) else [],
+        charts,
         gallery(store, evidence),
     )
     path = Path(path)

@@ -99,12 +99,10 @@ def axis_key(letter: str, index: int) -> str:
 
 def plain(name: str) -> str:
     """A name that plotly shows as it is: it would read tags and entities."""
-    quoted = {"<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"}
-    quoted |= {
-        ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}",
-        "&": "\N{FULLWIDTH AMPERSAND}",
-    }
-    return name.translate(str.maketrans(quoted))
+    left = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
+    right = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
+    without_tags = name.replace("<", left).replace(">", right)
+    return without_tags.replace("&", "\N{FULLWIDTH AMPERSAND}")
 
 
 def gaps(series: Sequence[Sequence[Any]]) -> list[Any]:

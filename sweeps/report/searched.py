@@ -104,7 +104,7 @@ def _space(recipe: str | None) -> dict[str, Any]:
 def _searchable(values: pd.Series) -> bool:
     """Whether values that differ look like a dimension: numbers, or a few choices."""
     numeric = pd.api.types.is_numeric_dtype(values)
-    return values.nunique() > 1 and (numeric or values.nunique() <= _MOST_CHOICES)
+    return bool(values.nunique() > 1 and (numeric or values.nunique() <= _MOST_CHOICES))
 
 
 def _of_dimension(path: str, dimension: Any) -> Setting:

@@ -1,0 +1,44 @@
+"""From a plan to a sweep that can start: its data at hand, its weights settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sweeps.cluster import joined
+from sweeps.places import require_places
+from sweeps.plan import Plan
+from sweeps.recipe import Recipe
+from unetexp.data import Dataset, open_dataset
+from unetexp.weights import resolve_weights
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A planned sweep with its data at hand and its weights settled."""
+
+    plan: Plan
+    recipe_asked: Recipe  # before its weights were settled
+    data: Dataset
+    notices: tuple[str, ...]  # to be said aloud and recorded
+
+
+def prepare(plan: Plan, on_progress: Callable[[str, int, int], None] | None = None) -> Prepared:
+    """Open the data and settle the weights, once for all trials; nothing of the sweep is made.
+
+    Raises DataError and WeightsUnavailableError.
+    """
+    data = open_dataset(plan.recipe.base.data, on_progress=on_progress)
+    weights = resolve_weights(plan.recipe.base.encoder)
+    notices = [*data.notes, *filter(None, [weights.notice])]
+    if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
+        notices.append(
+            "encoder.freeze is searched while the encoder starts from random weights: a frozen "
+            "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
+        )
+    base = plan.recipe.base.model_copy(update={"encoder": weights.encoder})
+    recipe = plan.recipe.model_copy(update={"base": base})
+    if plan.options.address is not None:
+        with joined(plan.options.address):
+            require_places(plan.storage, data, base)
+    return Prepared(replace(plan, recipe=recipe), plan.recipe, data, tuple(notices))
