@@ -16,6 +16,7 @@ from sweeps.leaderboard import sweep_runs, trials_frame
 from sweeps.links import trials_url, ui_command
 from sweeps.ranking import Leaderboard, rank
 from sweeps.runs import RunWriter
+from sweeps.shell import program
 from sweeps.store import Store, open_existing
 from sweeps.tables import blocks
 from sweeps.words import count
@@ -218,7 +219,7 @@ def _print_next(
         ]
     if board.rows["full_budget"].any():
         best = board.rows.loc[board.rows["full_budget"], "sweep"].iloc[0]
-        lines.append(("promote the best", f"python sweeps/promote.py {best}{where}"))
+        lines.append(("promote the best", f"{program('python')} sweeps/promote.py {best}{where}"))
     width = max(len(what) for what, _ in lines)
     say("")
     for what, command in lines:

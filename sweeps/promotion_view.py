@@ -11,6 +11,7 @@ from rich.text import Text
 from sweeps.case import Case
 from sweeps.confirm import Confirmation
 from sweeps.registry import CHAMPION, MODEL, PREVIOUS, Champion
+from sweeps.shell import program
 from unetexp.server import public_uri
 
 _COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
@@ -65,13 +66,13 @@ def show_next(console: Console, tracking_uri: str | None, *, back: bool) -> None
     """The commands that are wanted next; `back`: whether there is a champion to go back to."""
     address = f"models:/{MODEL}@{CHAMPION}"
     flag = f" --tracking-uri {public_uri(tracking_uri)}" if tracking_uri else ""
-    variable = f"MLFLOW_TRACKING_URI={public_uri(tracking_uri)} " if tracking_uri else ""
+    place = f" TRACKING_URI={public_uri(tracking_uri)}" if tracking_uri else ""
     commands = [
-        ("predict", f"unetexp predict {address} IMAGES --out predictions{flag}"),
-        ("serve", f"{variable}mlflow models serve -m {address} --env-manager local --port 5001"),
+        ("predict", f"{program('unetexp')} predict {address} IMAGES --out predictions{flag}"),
+        ("serve", f"make serve{place}"),
     ]
     if back:
-        commands.append(("take it back", f"python sweeps/promote.py --rollback{flag}"))
+        commands.append(("take it back", f"{program('python')} sweeps/promote.py --rollback{flag}"))
     console.print()
     for what, command in commands:
         console.print(f"{what:<12}  {command}", soft_wrap=True)

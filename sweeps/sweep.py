@@ -20,6 +20,7 @@ from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
 from sweeps.record import Record
 from sweeps.resume import find_control, refuse_other_data
 from sweeps.runner import private_folder, ray_up, run_trials
+from sweeps.shell import program
 from sweeps.storage import is_full_disk
 from sweeps.store import open_store
 from sweeps.tally import Tally
@@ -224,4 +225,4 @@ def resume_command(plan: Plan) -> str:
     """What brings a stopped sweep back."""
     uri = plan.options.tracking_uri
     extra = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    return f"python sweeps/run.py --resume {plan.name}{extra}"
+    return f"{program('python')} sweeps/run.py --resume {plan.name}{extra}"

@@ -133,7 +133,7 @@ class TestTheFirst:
             "champion: none -> unetexp version 1, trial 0001 of sweep good",
             "used 1 time by promotions",
             "unetexp predict models:/unetexp@champion",
-            "mlflow models serve -m models:/unetexp@champion",
+            "make serve",
         ):
             assert part in said
         assert "trial 0002" not in said  # stopped early

@@ -32,7 +32,7 @@ TEXT_COLOUR = """() => [...document.querySelectorAll('.plot .xtick text')].map(
 def report(tmp_path_factory, sheets):  # noqa: F811
     place = tmp_path_factory.mktemp("seen")
     store = open_store(f"sqlite:///{place}/mlflow.db")
-    trials = planted(24)
+    trials = planted(18)
     trials[0]["params"]["decoder.upsampling"] = "<img src=x onerror=alert(1)>"
     write_sweep(store, "seen", trials, recipe="", picture=sheets, classes=("<b>cell</b>",))
     return write_report(store, "seen", place / "report.html")
