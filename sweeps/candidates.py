@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.recipe import Recipe
-from sweeps.store import BEST, BEST_EPOCH, Store
+from sweeps.store import BEST, BEST_EPOCH, CONFIRMS, Store
 from sweeps.tally import COMPLETED
 from unetexp.component import decode
 from unetexp.config import TrainConfig, read_tree
@@ -26,7 +26,6 @@ from unetexp.locate import CHECKPOINT
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _NAMED_AT_MOST = 10
 
 

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from sweeps.catalogue import check_deletable, delete_sweep, sweep_rows, sweep_table
 from sweeps.follow_up import next_commands
-from sweeps.plan import Options, Plan, describe, plan_sweep
+from sweeps.plan import DEFAULT_RECIPE, Options, Plan, describe, plan_sweep
 from sweeps.preflight import preflight, require_store_and_room
 from sweeps.preparation import Prepared, prepare
 from sweeps.progress import SweepView
@@ -32,7 +32,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def run(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe's name, or a YAML file. [default: quickstart]")
+        str | None,
+        typer.Argument(help="A recipe's name, or a YAML file.", show_default=DEFAULT_RECIPE),
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
     gpus_per_trial: Annotated[

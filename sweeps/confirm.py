@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sweeps.candidates import CONFIRMS, Candidate, Origin, config_of
+from sweeps.candidates import Candidate, Origin, config_of
 from sweeps.plan import Options, Plan, placement_at, storage_root
 from sweeps.preparation import prepare
 from sweeps.progress import SweepView
 from sweeps.recipe import Recipe, check
 from sweeps.space import Choice, holds, search_order
 from sweeps.storage import Storage
-from sweeps.store import Store, check_tracking
+from sweeps.store import CONFIRMS, Store, check_tracking
 from sweeps.sweep import Sweep, resume_command
 from sweeps.tally import COMPLETED, INTERRUPTED
 from unetexp.component import flatten

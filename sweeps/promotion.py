@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 from sweeps.candidates import (
-    CONFIRMS,
     Candidate,
     candidates,
     full_budget_trials,
@@ -32,7 +31,7 @@ from sweeps.promotion_lock import promotion_lock
 from sweeps.registry import MODEL, Champion, champion, crown, register, withdraw
 from sweeps.runs import RunWriter, now_ms
 from sweeps.signals import held_back
-from sweeps.store import Store
+from sweeps.store import CONFIRMS, Store
 from unetexp.archive import read_description, read_spec
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError, DataError, GateError, UserError

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from test_report import planted, sheets, write_sweep  # noqa: F401  a fixture
+from test_report import RECIPE, planted, sheets, write_sweep  # noqa: F401  a fixture
 
 from sweeps.report import write_report
 from sweeps.store import open_store
@@ -33,8 +33,11 @@ def report(tmp_path_factory, sheets):  # noqa: F811
     place = tmp_path_factory.mktemp("seen")
     store = open_store(f"sqlite:///{place}/mlflow.db")
     trials = planted(18)
-    trials[0]["params"]["decoder.upsampling"] = "<img src=x onerror=alert(1)>"
-    write_sweep(store, "seen", trials, recipe="", picture=sheets, classes=("<b>cell</b>",))
+    hostile = "<img src=x onerror=alert(1)>"
+    trials[0]["params"]["decoder.upsampling"] = hostile
+    recipe = RECIPE.replace("[bilinear", f'["{hostile}", bilinear')
+    recipe = recipe.replace("[dice,", "[lovasz, dice,")  # a choice that was never tried
+    write_sweep(store, "seen", trials, recipe=recipe, picture=sheets, classes=("<b>cell</b>",))
     return write_report(store, "seen", place / "report.html")
 
 
@@ -82,6 +85,8 @@ def test_it_runs_in_a_sandboxed_frame_as_mlflow_shows_it(browser, report, tmp_pa
     inside = page.frames[1]
     inside.wait_for_function(DRAWN)
     assert not [key for key, count in inside.evaluate(MARKS).items() if not count]
+    inside.get_by_role("link", name="Learning curves").click()
+    inside.wait_for_function("() => scrollY > 0 && document.activeElement.id === 'curves'")
     assert complaints == []
     page.context.close()
 

@@ -61,7 +61,7 @@ def parallel(evidence: Evidence) -> Chart:
         "rangefont": {"color": "rgba(0,0,0,0)"},
         "unselected": {"line": {"opacity": 0.06}},
     }
-    margin = {"l": 80, "r": 40, "t": 80, "b": 30}
+    margin = {"l": 110, "r": 40, "t": 80, "b": 30}
     return Chart(
         "parallel",
         "Parallel coordinates",
@@ -161,7 +161,9 @@ def slices(evidence: Evidence) -> Chart:
         zip(shown, grid_places(len(shown), columns, gap) if shown else [], strict=True)
     ):
         data += _slice(evidence.comparable, setting, index)
-        kind: dict[str, Any] = {"type": "log", "nticks": 4} if setting.log else {}
+        kind: dict[str, Any] = (
+            {"type": "log", "nticks": 4, "tickformat": "~g"} if setting.log else {}
+        )
         if setting.choices:
             ticks = list(range(len(setting.choices)))
             names = [plain(text(choice)) for choice in setting.choices]

@@ -36,8 +36,11 @@ def heat_map(evidence: Evidence) -> Chart:
     own = TIMES.join(words[path] for path in _HEAT)
     if across is None or up is None:
         few = "Fewer than two settings with choices were searched: there is nothing to cross."
-        return Chart("heat", own, few, few, [], layout(120, annotations=[note(few)]))
-    options = list(panels.choices) if panels else [None]
+        return Chart("heat", own, few, few, [], layout(120))
+    options = _tried(evidence.comparable, panels) if panels else [None]
+    if not options:
+        few = "No trial can be compared: there is nothing to show."
+        return Chart("heat", own, few, few, [], layout(120))
     tables = [_table(evidence.comparable, across, up, panels, option) for option in options]
     means = [m for table, _ in tables for m in itertools.chain(*table) if m is not None]
     ends = (min(means), max(means)) if means else (0.0, 1.0)
@@ -63,12 +66,16 @@ def heat_map(evidence: Evidence) -> Chart:
         "heat",
         own if {across.path, up.path, panels.path if panels else ""} == set(_HEAT) else title,
         f"Mean val mIoU after epoch {evidence.equal_epoch} of the trials with each combination, "
-        "and how many there were. An empty cell was never tried; a cell of one or two trials "
-        "carries little.",
+        "and how many there were. An empty cell was never tried, nor was a choice without a "
+        "panel; a cell of one or two trials carries little.",
         f"{count(len(options), 'panel')} of {title}.",
         data,
         layout(60 + rows * side + 60, coloraxis=scale, annotations=titles, **axes),
     )
+
+
+def _tried(trials: pd.DataFrame, setting: Setting) -> list[Any]:
+    return [choice for choice in setting.choices if (trials[setting.path] == choice).any()]
 
 
 def _heat_settings(

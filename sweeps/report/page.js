@@ -35,6 +35,16 @@
   };
   drawAll(plots);
 
+  // The frame in which MLflow shows the page may not follow links, not even into itself.
+  document.addEventListener("click", (event) => {
+    const target = document.getElementById(event.target.closest('a[href^="#"]')?.hash.slice(1));
+    if (!target) return;
+    event.preventDefault();
+    target.tabIndex = -1;
+    target.focus({ preventScroll: true });
+    target.scrollIntoView();
+  });
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach((plot) => draw(plot)));
   addEventListener("beforeprint", () => {
     root.classList.add("on-paper");
