@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -83,28 +84,42 @@ def evaluate(
     With 95 % intervals over the images, a row a class, and the images that come out worst.
     """
     with exit_codes():
-        aside = Console(stderr=True, highlight=False, soft_wrap=True)
-        chosen = pick_device(device)
-        folder = locate(model, tracking_uri)
-        spec, train = read_spec(folder), train_config(folder)
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
-        dataset = open_aloud(source_of(data, train.data), aside)
-        known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
-        part = split.value if split else _default_split(dataset, known)
-        samples = samples_of(dataset, part, spec)
-        for note in _remarks(dataset, part, known, samples.notes):
-            aside.print(f"note: {note}", style="yellow", markup=False)
-        with aside.status(f"{len(samples)} images"):
-            found = assess(load(folder), spec, dataset, part, chosen, train=train, worst=worst)
-        results = results_of(found, model, dataset, known)
-        _write(results, place)
-        if found.worst:
-            seen = as_the_model_takes_it(dataset, spec)
-            worst_grid(seen, found.worst, found.image_miou.tolist(), samples).save(place / PICTURE)
+        chosen = pick_device(device)
+        results = _evaluated(model, locate(model, tracking_uri), data, split, place, worst, chosen)
         if format_ is Format.json:
             typer.echo(json.dumps(results, indent=2))
         else:
             _print(results, place)
+
+
+def _evaluated(
+    model: str,
+    folder: Path,
+    data: str,
+    split: SplitName | None,
+    place: Path,
+    worst: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The results of the model in `folder`, which are written into `place`."""
+    aside = Console(stderr=True, highlight=False, soft_wrap=True)
+    spec, train = read_spec(folder), train_config(folder)
+    dataset = open_aloud(source_of(data, train.data), aside)
+    known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
+    part = split.value if split else _default_split(dataset, known)
+    samples = samples_of(dataset, part, spec)
+    for note in _remarks(part, known, samples.notes):
+        aside.print(f"note: {note}", style="yellow", markup=False)
+    with aside.status(f"{len(samples)} images"):
+        found = assess(load(folder), spec, dataset, part, device, train=train, worst=worst)
+    results = results_of(found, model, dataset, known)
+    _write(results, place)
+    if found.worst:
+        seen = as_the_model_takes_it(dataset, spec)
+        picture = worst_grid(seen, found.worst, found.image_miou.tolist(), samples)
+        picture.save(place / PICTURE)
+    return results
 
 
 def results_of(found: Assessment, model: str, data: Dataset, known: bool) -> dict[str, Any]:
@@ -149,7 +164,7 @@ def _default_split(data: Dataset, known: bool) -> str:
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
 
 
-def _remarks(data: Dataset, split: str, known: bool, notes: tuple[str, ...]) -> list[str]:
+def _remarks(split: str, known: bool, notes: tuple[str, ...]) -> list[str]:
     remarks = [f"The first image {note}." for note in notes]
     if not known:
         remarks.append(

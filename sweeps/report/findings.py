@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -139,18 +140,21 @@ def _open(path: str, effects: Sequence[Effect]) -> str:
         return f"{path}: nothing can be told, the compared trials all had the same value."
     if not enough:
         most = max(own, key=lambda effect: min(effect.trials, effect.others))
-        return (
-            f"{path}: nothing can be told, there are too few trials ({most.trials} against "
-            f"{most.others} at most; {FEWEST} on each side are needed)."
-        )
+        sentence = f"{path}: nothing can be told, there are too few trials: {FEWEST} on each side "
+        seen = "" if math.isnan(most.difference.low) else f"{_seen(most)}, "
+        return f"{sentence}are needed. Seen: {seen}{most.trials} against {most.others} trials."
     largest = max(enough, key=lambda effect: abs(effect.difference.value))
-    low, high = (100 * bound for bound in _bounds(largest))
     return (
-        f"{path}: nothing can be told. The largest difference, {largest.group}, is "
-        f"{signed(100 * largest.difference.value)} points, 95 % interval {signed(low)} to "
-        f"{signed(high)}, {largest.trials} against {largest.others} trials: it may be chance, "
+        f"{path}: nothing can be told. The largest difference, {_seen(largest)}, "
+        f"{largest.trials} against {largest.others} trials: it may be chance, "
         f"given {count(sum(e.enough for e in effects), 'comparison')}."
     )
+
+
+def _seen(effect: Effect) -> str:
+    low, high = (signed(100 * bound) for bound in _bounds(effect))
+    difference = signed(100 * effect.difference.value)
+    return f"{effect.group}: {difference} points, 95 % interval {low} to {high}"
 
 
 def _bounds(effect: Effect) -> tuple[float, float]:
