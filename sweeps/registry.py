@@ -38,6 +38,7 @@ _LONGEST = 5000  # letters that a database server takes as a description or a ta
 _CLAIM = "promotion.claim"  # seconds since 1970, on a version that is being made the champion
 _CLAIM_HOLDS_S = 60.0  # an older one was left by a promotion that was killed
 _PATIENCE_S, _LOOK_S = 15.0, 0.2
+_TRIES = 3
 
 
 class LostRaceError(UnetexpError):
@@ -140,8 +141,8 @@ def crown(
     try:
         _require_champion(store, base, version)
         if base:
-            client.set_registered_model_alias(MODEL, PREVIOUS, base)
-        client.set_registered_model_alias(MODEL, CHAMPION, version)
+            _point(store, PREVIOUS, base)
+        _point(store, CHAMPION, version)
     finally:
         client.delete_model_version_tag(MODEL, version, _CLAIM)
     _wait_for_claims(store)
@@ -170,10 +171,24 @@ def rollback(store: Store) -> tuple[str, str]:
             f"version {before} is the only champion that the registered model {MODEL!r} has had: "
             "there is no previous one to go back to."
         )
-    store.client.set_registered_model_alias(MODEL, CHAMPION, now)
-    store.client.set_registered_model_alias(MODEL, PREVIOUS, before)
+    _point(store, CHAMPION, now)
+    _point(store, PREVIOUS, before)
     _require_champion(store, now, now)
     return now, before
+
+
+def _point(store: Store, alias: str, version: str) -> None:
+    """Let `alias` name the version; two that set a new alias at once collide in the database."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(_TRIES):
+        try:
+            store.client.set_registered_model_alias(MODEL, alias, version)
+            return
+        except MlflowException:
+            if attempt + 1 == _TRIES:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _wait_for_claims(store: Store) -> None:
