@@ -41,6 +41,7 @@ _ENVIRONMENT = {
     "TUNE_RESULT_BUFFER_LENGTH": "1",
 }
 MAX_CRASHES = 3
+_A_FEW = 8
 
 
 def run_trials(
@@ -81,11 +82,12 @@ def run_trials(
 
 
 def starting_at_once(placement: Placement) -> int:
-    """Workers that may be starting side by side: more than there are cores only delay each other.
+    """Workers that may be starting side by side: many more than cores only delay each other.
 
-    Ray would start all: 64 on 2 cores had not ended one instant trial after five minutes.
+    Ray would start all: 64 on 2 cores had not ended one instant trial after five minutes. A few
+    may, so that short trials too run at once from the beginning.
     """
-    return max(1, min(placement.max_concurrent, int(placement.cpus)))
+    return max(1, min(placement.max_concurrent, max(int(placement.cpus), _A_FEW)))
 
 
 @contextmanager
