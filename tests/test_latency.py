@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
 import torch
 
 from unetexp.latency import latency_ms
@@ -24,7 +23,7 @@ class Sleeper(torch.nn.Module):
 
 def test_it_is_the_time_of_one_image_in_eval_mode():
     model = Sleeper(0.02).train()
-    assert latency_ms(model, 3, 5, 7) == pytest.approx(20, rel=0.5)
+    assert 20 <= latency_ms(model, 3, 5, 7) < 200
     assert set(model.calls) == {((1, 3, 5, 7), False)}
     assert model.training
 
