@@ -118,7 +118,7 @@ def test_a_miniature_is_small_and_keeps_labels_and_class_counts(data):
 
 class TestProbe:
     def test_measures_the_base(self, recipe, data):
-        found = probe(recipe().base, data, CPU, 4, 120)
+        found = probe(recipe().base, data, CPU, 4, 20)
         assert found.micro_batch == 4
         assert not found.extrapolated
         assert 0 < found.step_s < 20
