@@ -15,7 +15,6 @@ from sweeps.follow_up import next_commands
 from sweeps.plan import DEFAULT_RECIPE, Options, Plan, describe, plan_sweep
 from sweeps.preflight import preflight, require_store_and_room
 from sweeps.preparation import Prepared, prepare
-from sweeps.progress import SweepView
 from sweeps.record import Record
 from sweeps.resume import plan_resume
 from sweeps.signals import second_signal_kills
@@ -141,15 +140,7 @@ def _run(plan: Plan, record: Record | None) -> int:
             prepared = _checked(prepared, record, console)
         plan = prepared.plan
     sweep = Sweep.resume(prepared, record) if record else Sweep.start(prepared)
-    placement = plan.placement
-    view = SweepView(
-        plan.name,
-        sweep.tally,
-        device="GPU" if placement.gpus else "CPU",
-        devices_per_trial=placement.gpus_per_trial or placement.cpus_per_trial,
-        trials_url=sweep.tracker.trials_url(),
-        simulated=placement.simulated,
-    )
+    view = sweep.view()
     with view:
         reason = sweep.run(view)
     view.finish(reason, next_commands(sweep))

@@ -16,7 +16,6 @@ from rich.console import Console
 from sweeps.candidates import Candidate, Origin, config_of
 from sweeps.plan import Options, Plan, placement_at, storage_root
 from sweeps.preparation import prepare
-from sweeps.progress import SweepView
 from sweeps.recipe import Recipe, check
 from sweeps.space import Choice, holds, search_order
 from sweeps.storage import Storage
@@ -122,15 +121,7 @@ def confirm(
     sweep = Sweep.start(prepared)
     parent = store.sweep_run(plan.name).info.run_id
     store.client.set_tag(parent, CONFIRMS, origin.name)
-    placement = plan.placement
-    view = SweepView(
-        plan.name,
-        sweep.tally,
-        device="GPU" if placement.gpus else "CPU",
-        devices_per_trial=placement.gpus_per_trial or placement.cpus_per_trial,
-        trials_url=sweep.tracker.trials_url(),
-        console=console,
-    )
+    view = sweep.view(console)
     with view:
         reason = sweep.run(view)
     if reason == INTERRUPTED:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from sweeps.conductor import Conductor
 from sweeps.ledger import FILE, Event, Ledger
@@ -16,6 +17,7 @@ from sweeps.notes import sweep_note
 from sweeps.origin import parameters, record_of, tags_of
 from sweeps.plan import Plan
 from sweeps.preparation import Prepared
+from sweeps.progress import SweepView
 from sweeps.publishing import KEPT_CHECKPOINTS, Publisher
 from sweeps.record import Record
 from sweeps.resume import find_control, refuse_other_data
@@ -107,6 +109,19 @@ class Sweep:
         )
         record.write(plan.control)
         return cls(prepared, tracker, lock)
+
+    def view(self, console: Console | None = None) -> SweepView:
+        """What the terminal shows while it runs."""
+        placement = self.plan.placement
+        return SweepView(
+            self.plan.name,
+            self.tally,
+            device="GPU" if placement.gpus else "CPU",
+            devices_per_trial=placement.gpus_per_trial or placement.cpus_per_trial,
+            trials_url=self.tracker.trials_url(),
+            simulated=placement.simulated,
+            console=console,
+        )
 
     def run(self, view: Callable[[Event], None]) -> str:
         """Run all trials; returns how it ended: completed, time_budget, interrupted or error.

@@ -15,7 +15,7 @@ PACKAGES = ("unetexp", "unetexp.data", "sweeps", "sweeps.report")
 # inside it has its own floors.
 FLOORS = {
     "unetexp": (
-        "batch_norm errors folders latency network tiles version",
+        "batch_norm errors folders latency lazy network tiles version",
         "component intervals labels parallel server state_dicts terminal",
         "augment data decoders encoders metrics optim pixels tracking_uri",
         "inputs losses opening pictures pretrained scores unet",

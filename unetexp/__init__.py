@@ -6,8 +6,7 @@ served model, which needs a few of them, does without the libraries of the other
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unetexp.errors import (
     CheckpointError,
@@ -18,6 +17,7 @@ from unetexp.errors import (
     UserError,
     WeightsUnavailableError,
 )
+from unetexp.lazy import lazy_names
 from unetexp.version import __version__
 
 if TYPE_CHECKING:
@@ -77,14 +77,4 @@ _HOMES = {
     "resolve_weights": "weights",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 from sweeps.report.drawing import (
     ABSENT,
     BLUE,
-    FULL,
     HATCH,
     INK,
     MUTED,
-    PARTIAL,
     SCALE,
     Chart,
     axis,
     axis_key,
     grid_places,
     layout,
-    mark,
     note,
     numbered,
     percent,
     plain,
+    trial_points,
 )
 from sweeps.report.evidence import EQUAL, Evidence
 from sweeps.report.importance import Importance, trials_needed
@@ -198,23 +196,12 @@ def _slice(trials: pd.DataFrame, setting: Setting, index: int) -> list[dict[str,
     else:
         x = _numbers(trials, setting)
     found = []
-    for full, name in ((True, FULL), (False, PARTIAL)):
+    for full in (True, False):
         rows = active & (trials["full_budget"] == full).to_numpy(bool)
         found.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "legendgroup": name,
-                "showlegend": index == 0,
-                "x": x[rows].round(8).tolist(),
-                "y": trials.loc[rows, EQUAL].round(4).tolist(),
-                "text": trials.loc[rows, "label"].tolist(),
+            trial_points(trials[rows], full, index, x[rows].round(8), EQUAL)
+            | {
                 "customdata": [plain(text(v)) for v in trials.loc[rows, setting.path]],
-                "marker": mark(full, size=7),
-                "opacity": 0.8,
-                "xaxis": numbered("x", index),
-                "yaxis": numbered("y", index),
                 "hovertemplate": "trial %{text}<br>%{customdata}: %{y:.1%}<extra></extra>",
             }
         )

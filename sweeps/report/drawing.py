@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 INK, MUTED, GRID, PAPER = "var(--ink)", "var(--muted)", "var(--grid)", "var(--paper)"
 BLUE, ORANGE, GREEN = "var(--blue)", "var(--orange)", "var(--green)"
 PINK, RED = "var(--pink)", "var(--red)"
@@ -69,6 +71,27 @@ def mark(full: bool, colour: str = BLUE, size: int = 8) -> dict[str, Any]:
         return {"symbol": "circle", "color": colour, "size": size}
     line = {"width": 1.5, "color": MUTED}
     return {"symbol": "diamond-open", "color": MUTED, "size": size, "line": line}
+
+
+def trial_points(
+    trials: pd.DataFrame, full: bool, index: int, x: Any, score: str
+) -> dict[str, Any]:
+    """Trials as points of panel `index`, `x` against column `score`; all full-budget or none."""
+    name = FULL if full else PARTIAL
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "legendgroup": name,
+        "showlegend": index == 0,
+        "x": x.tolist(),
+        "y": trials[score].round(4).tolist(),
+        "text": trials["label"].tolist(),
+        "marker": mark(full, size=7),
+        "opacity": 0.8,
+        "xaxis": numbered("x", index),
+        "yaxis": numbered("y", index),
+    }
 
 
 def grid_places(

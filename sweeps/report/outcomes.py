@@ -9,21 +9,19 @@ import pandas as pd
 
 from sweeps.leaderboard import LATENCY, PARAMETERS, per_class_columns
 from sweeps.report.drawing import (
-    FULL,
     LINES,
     MARKS,
     MUTED,
     ORANGE,
-    PARTIAL,
     Chart,
     axis,
     axis_key,
     grid_places,
     layout,
-    mark,
     numbered,
     percent,
     plain,
+    trial_points,
 )
 from sweeps.report.evidence import Evidence
 from sweeps.store import BEST
@@ -140,24 +138,11 @@ def _price_panel(trials: pd.DataFrame, column: str, index: int) -> list[dict[str
     place = {"xaxis": numbered("x", index), "yaxis": numbered("y", index)}
     price = trials[column] * _SCALES[column]
     found = []
-    for full, name in ((True, FULL), (False, PARTIAL)):
+    for full in (True, False):
         rows = trials["full_budget"] == full
-        found.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "legendgroup": name,
-                "showlegend": index == 0,
-                "x": price[rows].round(4).tolist(),
-                "y": trials.loc[rows, BEST].round(4).tolist(),
-                "text": trials.loc[rows, "label"].tolist(),
-                "marker": mark(full, size=7),
-                "opacity": 0.8,
-                "hovertemplate": "trial %{text}<br>%{x:.3~g}: %{y:.1%}<extra></extra>",
-                **place,
-            }
-        )
+        points = trial_points(trials[rows], full, index, price[rows].round(4), BEST)
+        hover = "trial %{text}<br>%{x:.3~g}: %{y:.1%}<extra></extra>"
+        found.append(points | {"hovertemplate": hover})
     full_price = price[trials["full_budget"]].tolist()
     full_score = trials.loc[trials["full_budget"], BEST].tolist()
     front = pareto(full_price, full_score)

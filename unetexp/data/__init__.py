@@ -5,8 +5,9 @@ The names are imported when they are first used: reading one image needs none of
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unetexp.lazy import lazy_names
 
 if TYPE_CHECKING:
     from unetexp.data.dataset import Dataset, Sample, Samples, Split
@@ -39,14 +40,4 @@ _HOMES = {
     "open_dataset": "sources",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

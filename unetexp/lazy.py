@@ -1,0 +1,23 @@
+"""Public names of a package that are imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The package's `__getattr__` and `__dir__` (PEP 562); `homes` tells each name's module."""
+    names = vars(sys.modules[package])
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        names[name] = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return names[name]
+
+    return get, lambda: sorted({*names, *homes})
