@@ -88,11 +88,7 @@ def the_recipe(trials: int, epochs: int) -> Recipe:
 
 
 def the_machine(gpus: int) -> Placement:
-    """So many pretend GPUs, with a pretend core each: Ray keeps as many workers as it has cores.
-
-    No more workers start at once than there are real cores.
-    """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(available_cores())
+    """So many pretend GPUs, with a pretend core each: Ray keeps as many workers as it has cores."""
     return Placement(gpus, gpus, 1, 1, gpus, simulated=True)
 
 
@@ -123,7 +119,7 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
         conductor = Conductor(recipe, recipe.base.seed, ledger, [publisher, view, watch])
         with ray_up(placement), view:
             measured.begin()
-            run_trials(conductor, epochs, placement, pretend_trial)
+            run_trials(conductor, epochs, placement, pretend_trial, starting=available_cores())
             publisher(ledger.append("closed", reason="completed"))
             assert publisher.close(3600)
 
@@ -131,6 +127,8 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
 def run_plain(trials: int, gpus: int, epochs: int, folder: Path, measured: Measured) -> None:
     """The same trials through Ray Tune alone."""
     placement = the_machine(gpus)
+    # No more workers start at once than there are cores, as in ours: 64 would never come up.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(available_cores())
 
     class Watch(tune.Callback):
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:

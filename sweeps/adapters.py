@@ -1,7 +1,7 @@
 """Ray Tune's three extension points, each handing on to the conductor.
 
 All of a sweep's decisions and records are the conductor's: Ray places trials on devices, runs
-them and restarts them when a worker dies.
+them and restarts them when a worker dies. The staging decides which worker a trial gets.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from ray.tune.search import Searcher
 
 from sweeps.conductor import Conductor
 from sweeps.deaths import Coroner
+from sweeps.staging import Staging
 from sweeps.trial import FAILURE, FULL_DISK, SAID
 
 
 class _Adapter:
     """Holds the conductor; Ray's snapshots of its parts leave it out and are never read."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, staging: Staging) -> None:
         super().__init__()
-        self.conductor = conductor
+        self.conductor, self.staging = conductor, staging
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "conductor"}
@@ -34,9 +35,12 @@ class Proposals(_Adapter, Searcher):
     """Where Ray gets its trials from."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.staging.full:
+            return None
         proposal = self.conductor.propose()
         if proposal is None:
             return Searcher.FINISHED
+        self.staging.proposed(proposal.id)
         config = self.conductor.recipe.config(proposal.values)
         return {"trial": proposal.id, "config": config.tree()}
 
@@ -54,9 +58,21 @@ class Proposals(_Adapter, Searcher):
 
 
 class Referee(_Adapter, FIFOScheduler):
-    """Where Ray learns whether a trial goes on."""
+    """Where Ray learns whether a trial goes on, and which one comes next."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The newest trial if a worker is free for it; None leaves the others to Ray."""
+        trials: list[Trial] = tune_controller.get_trials()
+        waits = bool(trials) and trials[-1].status == Trial.PENDING
+        return trials[-1] if waits and self.staging.takes_over(trials[-1].config["trial"]) else None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        verdict = self._judge(trial, result)
+        if verdict == FIFOScheduler.STOP:
+            self.staging.left()
+        return verdict
+
+    def _judge(self, trial: Trial, result: dict[str, Any]) -> str:
         trial_id = trial.config["trial"]
         if SAID in result:
             self.conductor.say(f"trial {trial_id}: {result[SAID]}")
@@ -81,16 +97,18 @@ class Referee(_Adapter, FIFOScheduler):
 class Witness(_Adapter, tune.Callback):
     """Where Ray tells how trials start, die and end."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        super().__init__(conductor)
+    def __init__(self, conductor: Conductor, staging: Staging) -> None:
+        super().__init__(conductor, staging)
         self.coroner = Coroner()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self.staging.settled(trial.config["trial"])
         self.conductor.trial_started(trial.config["trial"])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
+        self.staging.settled(trial.config["trial"])
         self.conductor.trial_ended(trial.config["trial"], "interrupted")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -99,6 +117,7 @@ class Witness(_Adapter, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         cause, words = self.coroner.examine(trial)
+        self.staging.settled(trial.config["trial"])
         self.conductor.trial_ended(trial.config["trial"], cause, words)
 
 

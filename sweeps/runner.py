@@ -27,6 +27,7 @@ from sweeps.security import (
     token_file,
     use_tokens,
 )
+from sweeps.staging import Staging
 from sweeps.storage import Storage
 from sweeps.store import PROJECT_ROOT
 from sweeps.trial import run_trial
@@ -39,6 +40,7 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the ledger is the record; Ray's own is not read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the staging holds back what would start too early
 }
 MAX_CRASHES = 3
 _A_FEW = 8
@@ -50,31 +52,33 @@ def run_trials(
     placement: Placement,
     trial: Callable[..., None] | None = None,
     shared: Storage | None = None,
+    starting: int | None = None,
 ) -> None:
     """Run trials until the conductor has no more to propose; Ray must be up.
 
     `trial(config, plan=plan)` stands in for the real one, whose plan is a `TrialPlan`. `shared` is
-    a storage that all nodes see; without it Ray's files stay on this machine.
+    a storage that all nodes see; without it Ray's files stay on this machine. `starting` workers
+    may be starting side by side, by default `starting_at_once`.
     """
     trial = trial or (run_parallel_trial if placement.ranks > 1 else run_trial)
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(starting_at_once(placement)))
+    staging = Staging(starting or starting_at_once(placement))
     trainable = tune.with_resources(tune.with_parameters(trial, plan=plan), placement.resources())
     with _scratch(shared) as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 num_samples=conductor.recipe.budget.trials,
-                search_alg=Proposals(conductor),
-                scheduler=Referee(conductor),
+                search_alg=Proposals(conductor, staging),
+                scheduler=Referee(conductor, staging),
                 max_concurrent_trials=placement.max_concurrent,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=scratch,
-                stop=Halt(conductor),
+                stop=Halt(conductor, staging),
                 failure_config=tune.FailureConfig(max_failures=MAX_CRASHES),
-                callbacks=[Witness(conductor)],
+                callbacks=[Witness(conductor, staging)],
                 verbose=0,
             ),
         )

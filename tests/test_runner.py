@@ -1,11 +1,21 @@
-"""How many workers start side by side."""
+"""How workers start, and that none is started in vain."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import ray
+
+from benchmarks.pretend import pretend_trial
+from sweeps.conductor import Conductor
 from sweeps.hardware import Placement
-from sweeps.runner import starting_at_once
+from sweeps.ledger import Ledger
+from sweeps.recipe import load_recipe
+from sweeps.runner import ray_up, run_trials, starting_at_once
+from sweeps.staging import Staging
+
+TRIALS, AT_ONCE = 150, 16
 
 
 @pytest.mark.parametrize(
@@ -14,3 +24,50 @@ from sweeps.runner import starting_at_once
 def test_a_few_start_at_once_and_never_more_than_run(cpus, max_concurrent, expected):
     placement = Placement(max_concurrent, cpus, 1, 1, max_concurrent, simulated=True)
     assert starting_at_once(placement) == expected
+
+
+def workers_started() -> int:
+    """Processes that this Ray has started for trials, whether or not they came to run one."""
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    return len(list(logs.glob("worker-*.err")))
+
+
+def test_short_trials_run_in_the_workers_that_there_are(tmp_path):
+    recipe = load_recipe("quickstart", {"budget.trials": TRIALS, "epochs": 1})
+    conductor = Conductor(recipe, 0, Ledger(tmp_path / "ledger.jsonl"), [])
+    placement = Placement(AT_ONCE, AT_ONCE, 1, 1, AT_ONCE, simulated=True)
+    with ray_up(placement):
+        run_trials(conductor, 1, placement, pretend_trial, starting=2)
+        started = workers_started()
+    assert [trial.stop_reason for trial in conductor.trials.values()] == ["completed"] * TRIALS
+    assert started <= AT_ONCE
+
+
+class TestStaging:
+    def test_no_more_wait_for_a_start_than_may_start_at_once(self):
+        staging = Staging(2)
+        staging.proposed("0")
+        assert not staging.full
+        staging.proposed("1")
+        assert staging.full
+        staging.settled("0")
+        assert not staging.full
+
+    def test_a_free_worker_is_for_one_more_trial_however_many_start(self):
+        staging = Staging(1)
+        staging.proposed("starting")
+        staging.left()
+        assert not staging.full
+        staging.proposed("next")
+        assert staging.full
+        assert staging.takes_over("next")
+        assert staging.full  # the other one still starts
+        staging.proposed("third")
+        assert not staging.takes_over("third")  # there is no other free worker
+
+    def test_a_trial_that_has_a_worker_takes_no_other(self):
+        staging = Staging(1)
+        staging.proposed("0")
+        staging.settled("0")
+        staging.left()
+        assert not staging.takes_over("0")
