@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from sweeps.budget import parse_duration
 from sweeps.ledger import Event, Ledger, now_s
+from sweeps.memory import Memory
 from sweeps.recipe import Recipe
 from sweeps.rungs import Rungs
 from sweeps.space import suggest
@@ -58,13 +59,16 @@ class Conductor:
     ) -> None:
         self.recipe, self.seed, self.ledger, self.listeners = recipe, seed, ledger, listeners
         self.trials: dict[str, TrialRecord] = {}
+        self.ended: list[TrialRecord] = []
         self.epochs = recipe.base.epochs
         budget = recipe.budget.time
         self.deadline = None if budget is None else now_s() + parse_duration(budget)
         self.rungs = Rungs(recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        self.study = optuna.create_study(
+            storage=Memory(), direction="maximize", sampler=self._sampler(0)
+        )
         for point in recipe.points:
             self.study.enqueue_trial(point)
         for event in ledger.events:
@@ -166,6 +170,7 @@ class Conductor:
 
     def _end(self, trial: TrialRecord, reason: str, error: str) -> None:
         trial.stop_reason, trial.error = reason, error
+        self.ended.append(trial)
         if reason != "interrupted":
             self._tell(trial, reason)
 
@@ -186,12 +191,11 @@ class Conductor:
 
     def _halt_if_hopeless(self) -> None:
         """End the sweep when each of the first trials failed, and with the same error."""
-        ended = [trial for trial in self.trials.values() if trial.stop_reason is not None]
-        errors = {_last_line(trial.error) for trial in ended}
-        if len(ended) == HOPELESS and len(errors) == 1 and all(trial.failed for trial in ended):
-            self.halt(
-                f"the first {HOPELESS} trials all failed with the same error:\n{ended[0].error}"
-            )
+        if len(self.ended) != HOPELESS or not all(trial.failed for trial in self.ended):
+            return
+        if len({_last_line(trial.error) for trial in self.ended}) == 1:
+            text = self.ended[0].error
+            self.halt(f"the first {HOPELESS} trials all failed with the same error:\n{text}")
 
     def _tell(self, trial: TrialRecord, reason: str) -> None:
         """Optuna learns full-budget scores as such, stopped trials as pruned, others as failed.

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from sweeps.command import app
 from sweeps.conductor import Conductor
 from sweeps.ledger import Ledger
+from sweeps.memory import Memory
 from sweeps.recipe import load_recipe
 
 FEW = [
@@ -183,6 +184,12 @@ class TestReplay:
         assert again.rungs.scores == whole.rungs.scores
         states = [[(t.state, t.params, t.value) for t in c.study.trials] for c in (again, whole)]
         assert states[0] == states[1]
+
+    @pytest.mark.parametrize("cut", [9, 30, 45, 60])
+    def test_it_has_forgotten_the_same_trials(self, recipe, tmp_path, monkeypatch, cut):
+        monkeypatch.setattr("sweeps.conductor.Memory", lambda: Memory(latest=4, best=2))
+        self.test_replayed_from_any_point_it_ends_the_same(recipe, tmp_path, cut)
+        assert len(self.conductor(recipe, tmp_path / "cut.jsonl").study.trials) == 6
 
     def test_an_interrupted_trial_goes_on(self, recipe, tmp_path):
         first = self.conductor(recipe, tmp_path / "l.jsonl")
