@@ -157,6 +157,7 @@ def disturb(chaos: Chaos, faults: list[str], epochs: int) -> tuple[Counter, int]
         while not sweep.reaches(aim):
             unasked += 1
             assert sweep.exit_code != 0, f"the sweep was over before {fault}"
+            assert sweep.exit_code != 2, f"the sweep cannot go on: see {sweep.log.name}"
             sweep.resume()
         following = points[number + 1] if number + 1 < len(points) else epochs
         chaos.until = min(max(following, aim + 1), epochs)

@@ -16,7 +16,7 @@ from sweeps.plan import DEFAULT_RECIPE, Options, Plan, describe, plan_sweep
 from sweeps.preflight import preflight, require_store_and_room
 from sweeps.preparation import Prepared, prepare
 from sweeps.record import Record
-from sweeps.resume import plan_resume
+from sweeps.resume import ended_trials, plan_resume
 from sweeps.signals import second_signal_kills
 from sweeps.store import open_existing
 from sweeps.sweep import Sweep
@@ -154,7 +154,7 @@ def _run(plan: Plan, record: Record | None) -> int:
 def _checked(prepared: Prepared, record: Record | None, console: Console) -> Prepared:
     """The sweep after its preflight; one that was started before has only its places checked."""
     if record is not None:
-        require_store_and_room(prepared.plan, prepared.data)
+        require_store_and_room(prepared.plan, prepared.data, ended_trials(prepared.plan))
         return prepared
     plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
     return replace(prepared, plan=plan)

@@ -79,8 +79,11 @@ def preflight(plan: Plan, data: Dataset, say: Say) -> Plan:
     return plan
 
 
-def require_store_and_room(plan: Plan, data: Dataset) -> None:
-    """The tracking store answers, and the disks hold what the sweep will write; else UserError."""
+def require_store_and_room(plan: Plan, data: Dataset, ended: int = 0) -> None:
+    """The tracking store answers, and the disks hold what the sweep will write; else UserError.
+
+    So many of its trials have `ended` under an earlier driver.
+    """
     check_tracking(plan.tracking_uri)
     wanted = needs(
         largest_sizes(rehearsals(plan.recipe).values(), data),
@@ -90,6 +93,7 @@ def require_store_and_room(plan: Plan, data: Dataset) -> None:
         at_once=plan.placement.max_concurrent,
         epochs=plan.recipe.base.epochs,
         kept=KEPT_CHECKPOINTS,
+        ended=ended,
     )
     require_room(wanted)
 

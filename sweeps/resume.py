@@ -10,6 +10,7 @@ from sweeps.recipe import Recipe, differences, find_recipe, load_recipe
 from sweeps.record import Record, read_record
 from sweeps.storage import Storage
 from sweeps.store import check_tracking, open_existing
+from sweeps.tally import INTERRUPTED
 from unetexp.component import Tree, decode, override
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, DataError, UserError
@@ -51,6 +52,12 @@ def find_control(name: str, options: Options) -> Path:
         raise UserError(f"there is no sweep named {name!r}: no sweep has been started yet.")
     storage = store.sweep_run(name).data.tags["sweep.storage"]
     return control_folder(Storage(storage), name)
+
+
+def ended_trials(plan: Plan) -> int:
+    """How many trials of the planned sweep ended for good under an earlier driver."""
+    ledger = Ledger(plan.control / FILE, write=False)
+    return sum(event["reason"] != INTERRUPTED for event in ledger.of("end"))
 
 
 def refuse_other_data(record: Record, data: Dataset) -> None:

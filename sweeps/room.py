@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from sweeps.disk import folder_bytes
 from sweeps.storage import Storage
 from unetexp.archive import parameter_count
 from unetexp.config import TrainConfig
@@ -67,17 +68,23 @@ def needs(
     at_once: int,
     epochs: int,
     kept: int,
+    ended: int = 0,
 ) -> list[Need]:
-    """What `trials` trials write on this machine; `artifacts` None: a server has them."""
+    """What `trials` trials, of which some have `ended` before, are still to write on this machine.
+
+    `artifacts` None: a server has them.
+    """
     running = at_once * sizes.running_bytes
     if storage.is_remote:
         found = [Need("running trials", Path(tempfile.gettempdir()), running)]
     else:
-        kept_models = trials * (sizes.model_bytes + _PICTURES_BYTES)
-        found = [Need("checkpoints", Path(storage.root), kept_models + running)]
+        folder = Path(storage.root)
+        whole = trials * (sizes.model_bytes + _PICTURES_BYTES) + running
+        found = [Need("checkpoints", folder, max(0, whole - folder_bytes(folder)))]
     if artifacts is not None:
-        points = trials * epochs * _FIGURES * _POINT_BYTES
-        models = kept * sizes.model_bytes + trials * _PICTURES_BYTES
+        to_come = trials - ended
+        points = to_come * epochs * _FIGURES * _POINT_BYTES
+        models = kept * sizes.model_bytes + to_come * _PICTURES_BYTES
         found.append(Need("tracking and artifacts", artifacts, models + points))
     return found
 

@@ -41,9 +41,9 @@ FLOORS = {
     "sweeps": (
         "__init__ budget gates installed ledger line memory packaging record rungs runs security "
         "shell signals space staging storage words",
-        "cluster conditions deaths disk recipe room store trial",
-        "hardware links parallel_trial places points promotion_lock registry rehearsal tally "
-        "trial_run views warm_start",
+        "cluster conditions deaths disk recipe store trial",
+        "hardware links parallel_trial places points promotion_lock registry rehearsal room "
+        "tally trial_run views warm_start",
         "conductor notes probe progress tracking",
         "adapters candidates catalogue forecast leaderboard plan publishing",
         "preparation ranking report resume runner",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import namedtuple
 
@@ -227,6 +228,19 @@ class TestRoom:
         asked = {"trials": 100, "at_once": 2, "epochs": 9, "kept": 3}
         (scratch,) = needs(sizes, Storage("s3://bucket/x"), None, **asked)
         assert scratch.bytes == 2 * sizes.running_bytes
+
+    def test_what_an_earlier_driver_wrote_is_not_needed_again(self, recipe, data, tmp_path):
+        sizes = largest_sizes([recipe().base], data)
+        storage, artifacts = Storage(str(tmp_path / "runs")), tmp_path / "artifacts"
+        asked = {"trials": 10, "at_once": 2, "epochs": 9, "kept": 3}
+        fresh, fresh_artifacts = needs(sizes, storage, artifacts, **asked)
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "model.safetensors").write_bytes(bytes(1000))
+        left, left_artifacts = needs(sizes, storage, artifacts, **asked, ended=9)
+        assert left.bytes == fresh.bytes - 1000
+        assert sizes.model_bytes * 3 < left_artifacts.bytes < fresh_artifacts.bytes
+        os.truncate(tmp_path / "runs" / "model.safetensors", fresh.bytes + 1)  # sparse
+        assert needs(sizes, storage, None, **asked)[0].bytes == 0
 
 
 class TestWhole:
