@@ -6,6 +6,7 @@ them and restarts them when a worker dies. The staging decides which worker a tr
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class Proposals(_Adapter, Searcher):
         if self.staging.full:
             return None
         proposal = self.conductor.propose()
-        if proposal is None:
-            return Searcher.FINISHED
+        if proposal is None:  # a trial that has not ended may be put back
+            over = self.conductor.halted or not self.conductor.running
+            return Searcher.FINISHED if over else None
         self.staging.proposed(proposal.id)
         config = self.conductor.recipe.config(proposal.values)
         return {"trial": proposal.id, "config": config.tree()}
@@ -100,10 +102,14 @@ class Witness(_Adapter, tune.Callback):
     def __init__(self, conductor: Conductor, staging: Staging) -> None:
         super().__init__(conductor, staging)
         self.coroner = Coroner()
+        self.restarting: set[str] = set()
+        self.put_back: Counter[str] = Counter()  # how often a trial was
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self.staging.settled(trial.config["trial"])
-        self.conductor.trial_started(trial.config["trial"])
+        trial_id = trial.config["trial"]
+        self.staging.settled(trial_id)
+        self.restarting.discard(trial_id)
+        self.conductor.trial_started(trial_id)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
@@ -113,12 +119,28 @@ class Witness(_Adapter, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         cause, _words = self.coroner.examine(trial)
+        self.restarting.add(trial.config["trial"])
         self.conductor.trial_restarted(trial.config["trial"], cause)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        trial_id = trial.config["trial"]
+        self.staging.settled(trial_id)
+        if self._is_echo(trial):
+            self.put_back[trial_id] += 1
+            self.conductor.trial_put_back(trial_id)
+            return
         cause, words = self.coroner.examine(trial)
-        self.staging.settled(trial.config["trial"])
-        self.conductor.trial_ended(trial.config["trial"], cause, words)
+        self.conductor.trial_ended(trial_id, cause, words)
+
+    def _is_echo(self, trial: Trial) -> bool:
+        """Whether Ray gives a trial up over the death for which it restarts it.
+
+        The death of a free worker that the trial was just given is reported twice: as the worker's
+        and as that of what it was asked to do.
+        """
+        trial_id = trial.config["trial"]
+        again = self.put_back[trial_id] < trial.max_failures
+        return trial_id in self.restarting and trial.should_recover() and again
 
 
 class Halt(_Adapter, tune.Stopper):

@@ -135,6 +135,10 @@ class Conductor:
         words = cause.replace("_", " ")
         self.say(f"trial {trial_id} starts again from its last checkpoint: {words}")
 
+    def trial_put_back(self, trial_id: str) -> None:
+        """A trial that was to start again is to be proposed once more."""
+        self.to_continue.append(self.trials[trial_id])
+
     def trial_ended(self, trial_id: str, reason: str, error: str = "") -> None:
         """Close a trial: completed, asha, nan, oom, error, crash, interrupted, ..."""
         trial = self.trials[trial_id]

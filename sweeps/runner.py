@@ -67,7 +67,7 @@ def run_trials(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=conductor.recipe.budget.trials,
+                num_samples=-1,  # the conductor says when there are no more
                 search_alg=Proposals(conductor, staging),
                 scheduler=Referee(conductor, staging),
                 max_concurrent_trials=placement.max_concurrent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -41,6 +42,27 @@ def test_short_trials_run_in_the_workers_that_there_are(tmp_path):
         started = workers_started()
     assert [trial.stop_reason for trial in conductor.trials.values()] == ["completed"] * TRIALS
     assert started <= AT_ONCE
+
+
+def test_a_trial_whose_worker_dies_before_it_has_begun_is_started_again(tmp_path):
+    recipe = load_recipe("quickstart", {"budget.trials": 3, "epochs": 1})
+    killed = []
+
+    def kill_the_free_worker(event):
+        if event["event"] == "trial" and event["trial"] == "0001":
+            for process in psutil.Process().children(recursive=True):
+                if process.name().startswith("ray::ImplicitFun"):
+                    process.kill()
+                    killed.append(process.pid)
+
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    conductor = Conductor(recipe, 0, ledger, [kill_the_free_worker])
+    placement = Placement(1, 1, 1, 1, 1, simulated=True)
+    with ray_up(placement):
+        run_trials(conductor, 1, placement, pretend_trial)
+    assert len(killed) == 1
+    assert [trial.stop_reason for trial in conductor.trials.values()] == ["completed"] * 3
+    assert [(e["trial"], e["cause"]) for e in ledger.of("restart")] == [("0001", "crash")]
 
 
 class TestStaging:
