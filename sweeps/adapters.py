@@ -130,7 +130,11 @@ class Witness(_Adapter, tune.Callback):
             self.conductor.trial_put_back(trial_id)
             return
         cause, words = self.coroner.examine(trial)
-        self.conductor.trial_ended(trial_id, cause, words)
+        if cause == "preempted":  # after as many crashes as Ray allows, it counts this as one too
+            self.conductor.trial_restarted(trial_id, cause)
+            self.conductor.trial_put_back(trial_id)
+        else:
+            self.conductor.trial_ended(trial_id, cause, words)
 
     def _is_echo(self, trial: Trial) -> bool:
         """Whether Ray gives a trial up over the death for which it restarts it.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import ray
 
 from benchmarks.pretend import pretend_trial
+from sweeps.adapters import Witness
 from sweeps.conductor import Conductor
 from sweeps.hardware import Placement
 from sweeps.ledger import Ledger
@@ -63,6 +65,27 @@ def test_a_trial_whose_worker_dies_before_it_has_begun_is_started_again(tmp_path
     assert len(killed) == 1
     assert [trial.stop_reason for trial in conductor.trials.values()] == ["completed"] * 3
     assert [(e["trial"], e["cause"]) for e in ledger.of("restart")] == [("0001", "crash")]
+
+
+@pytest.mark.parametrize(("cause", "ends"), [("preempted", False), ("crash", True)])
+def test_a_preemption_ends_no_trial_however_often_it_crashed(tmp_path, monkeypatch, cause, ends):
+    class Coroner:
+        def examine(self, trial):
+            return cause, "the worker died"
+
+    monkeypatch.setattr("sweeps.adapters.Coroner", Coroner)
+    recipe = load_recipe("quickstart", {"budget.trials": 1})
+    conductor = Conductor(recipe, 0, Ledger(tmp_path / "ledger.jsonl"), [])
+    witness = Witness(conductor, Staging(1))
+    proposed = conductor.propose()
+    given_up = SimpleNamespace(
+        config={"trial": proposed.id}, max_failures=3, should_recover=lambda: False
+    )
+    witness.on_trial_start(0, [], given_up)
+    witness.on_trial_error(1, [], given_up)
+    assert conductor.propose() is (None if ends else proposed)
+    assert proposed.stop_reason == ("crash" if ends else None)
+    assert [e["cause"] for e in conductor.ledger.of("restart")] == ([] if ends else ["preempted"])
 
 
 class TestStaging:
