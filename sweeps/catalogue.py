@@ -28,6 +28,7 @@ _STATES = {
     "KILLED": "interrupted",
     "FAILED": "failed",
 }
+_LONG_NAME = 40  # characters; a shorter name stays on its line, so that it can be copied
 _SAME_PROCESS_S = 3600.0  # a process born later after the sweep's start has only its number
 
 
@@ -54,11 +55,12 @@ def sweep_rows(store: Store) -> list[SweepRow]:
 def sweep_table(rows: Sequence[SweepRow]) -> Table:
     """The rows as a table for the terminal."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("name", overflow="fold")
+    whole = max((len(row.name) for row in rows), default=0) <= _LONG_NAME
+    table.add_column("name", overflow="fold", no_wrap=whole)
     table.add_column("state")
     for heading in ("trials", f"best {OBJECTIVE}", "disk"):
         table.add_column(heading, justify="right")
-    table.add_column("started", no_wrap=True)
+    table.add_column("started")
     for row in rows:
         table.add_row(
             row.name,

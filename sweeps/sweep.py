@@ -29,6 +29,7 @@ from sweeps.tally import Tally
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialPlan
 from sweeps.warm_start import known_trials
+from sweeps.words import count
 from unetexp.errors import UnetexpError, UserError
 from unetexp.server import public_uri
 
@@ -178,11 +179,11 @@ class Sweep:
         for trial in self.conductor.to_continue:
             epoch = self.plan.storage.checkpoint_epoch(trial.id)
             how = f"goes on after epoch {epoch}" if epoch else "starts again"
-            say(f"trial {trial.id} {how} ({trial.epoch} epochs are on record)")
+            say(f"trial {trial.id} {how} ({count(trial.epoch, 'epoch')} on record)")
         for line in self.conductor.rungs.words():
             say(line)
         closed = len(self.tracker.settled_trials())
-        say(f"{closed} MLflow runs are closed, {len(trials) - closed} are opened again")
+        say(f"MLflow runs: {closed} closed, {len(trials) - closed} opened again")
 
     def _close(self, reason: str) -> bool:
         """End the record and the runs; False if not everything reached the tracking store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
@@ -131,8 +132,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(self.length))
         self.end_headers()
-        self.wfile.write(self.body)
-        self.wfile.flush()
+        with contextlib.suppress(ConnectionError):  # the client may have given up
+            self.wfile.write(self.body)
+            self.wfile.flush()
         if self.length > len(self.body):
             self.released.wait(20)
 
