@@ -1,4 +1,4 @@
-"""Ray Tune's three extension points, each handing on to the conductor.
+"""Ray Tune's extension points, each handing on to the conductor.
 
 All of a sweep's decisions and records are the conductor's: Ray places trials on devices, runs
 them and restarts them when a worker dies. The staging decides which worker a trial gets.
@@ -22,14 +22,14 @@ from sweeps.trial import FAILURE, FULL_DISK, SAID
 
 
 class _Adapter:
-    """Holds the conductor; Ray's snapshots of its parts leave it out and are never read."""
+    """Holds the conductor and the staging; Ray's snapshots leave them out and are never read."""
 
     def __init__(self, conductor: Conductor, staging: Staging) -> None:
         super().__init__()
         self.conductor, self.staging = conductor, staging
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "conductor"}
+        return {n: v for n, v in vars(self).items() if n not in ("conductor", "staging")}
 
 
 class Proposals(_Adapter, Searcher):

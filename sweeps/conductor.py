@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 
 from sweeps.budget import parse_duration
 from sweeps.ledger import Event, Ledger, now_s
-from sweeps.memory import Memory
 from sweeps.recipe import Recipe
 from sweeps.rungs import Rungs
+from sweeps.search_memory import SearchMemory
 from sweeps.space import suggest
 from sweeps.warm_start import known_trial
 
@@ -67,7 +67,7 @@ class Conductor:
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
-            storage=Memory(), direction="maximize", sampler=self._sampler(0)
+            storage=SearchMemory(), direction="maximize", sampler=self._sampler(0)
         )
         for point in recipe.points:
             self.study.enqueue_trial(point)

@@ -39,8 +39,8 @@ FLOORS = {
         "__init__",
     ),
     "sweeps": (
-        "__init__ budget gates installed ledger line memory packaging record rungs runs security "
-        "shell signals space staging storage words",
+        "__init__ budget gates installed ledger line packaging record rungs runs search_memory "
+        "security shell signals space staging storage words",
         "cluster conditions deaths disk recipe store trial",
         "hardware links parallel_trial places points promotion_lock registry rehearsal room "
         "tally trial_run views warm_start",

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from sweeps.command import app
 from sweeps.conductor import Conductor
 from sweeps.ledger import Ledger
-from sweeps.memory import Memory
 from sweeps.recipe import load_recipe
+from sweeps.search_memory import SearchMemory
 
 FEW = [
     *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
@@ -187,7 +187,7 @@ class TestReplay:
 
     @pytest.mark.parametrize("cut", [9, 30, 45, 60])
     def test_it_has_forgotten_the_same_trials(self, recipe, tmp_path, monkeypatch, cut):
-        monkeypatch.setattr("sweeps.conductor.Memory", lambda: Memory(latest=4, best=2))
+        monkeypatch.setattr("sweeps.conductor.SearchMemory", lambda: SearchMemory(latest=4, best=2))
         self.test_replayed_from_any_point_it_ends_the_same(recipe, tmp_path, cut)
         assert len(self.conductor(recipe, tmp_path / "cut.jsonl").study.trials) == 6
 

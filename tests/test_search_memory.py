@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from sweeps.memory import BEST, LATEST, Memory
+from sweeps.search_memory import BEST, LATEST, SearchMemory
 
 X = {"x": FloatDistribution(0.0, 1.0)}
 
@@ -25,7 +25,7 @@ def stopped(epoch: int, score: float) -> optuna.trial.FrozenTrial:
     )
 
 
-def study_of(memory: Memory, trials) -> optuna.Study:
+def study_of(memory: SearchMemory, trials) -> optuna.Study:
     study = optuna.create_study(storage=memory, direction="maximize")
     study.add_trials(trials)
     return study
@@ -37,19 +37,19 @@ def numbers(study: optuna.Study, *states: TrialState) -> list[int]:
 
 def test_the_latest_and_the_best_before_them_are_seen():
     scores = [0.9, 0.1, 0.8, 0.2, 0.3, 0.4, 0.5]
-    study = study_of(Memory(latest=3, best=2), map(ended, scores))
+    study = study_of(SearchMemory(latest=3, best=2), map(ended, scores))
     assert numbers(study) == [0, 2, 4, 5, 6]
     assert numbers(study, TrialState.COMPLETE) == [0, 2, 4, 5, 6]
 
 
 def test_full_trials_are_worth_more_than_stopped_ones_and_those_more_the_longer_they_ran():
     past = [stopped(2, 0.9), stopped(3, 0.1), ended(0.2), stopped(3, 0.2), stopped(1, 0.9)]
-    study = study_of(Memory(latest=1, best=3), [*past, ended(0.1)])
+    study = study_of(SearchMemory(latest=1, best=3), [*past, ended(0.1)])
     assert numbers(study) == [1, 2, 3, 5]
 
 
 def test_trials_that_have_not_ended_are_always_seen():
-    study = study_of(Memory(latest=1, best=1), [ended(0.5)])
+    study = study_of(SearchMemory(latest=1, best=1), [ended(0.5)])
     study.enqueue_trial({"x": 0.25})
     running = study.ask(X)
     study.enqueue_trial({"x": 0.75})
@@ -64,19 +64,19 @@ def test_trials_that_have_not_ended_are_always_seen():
 
 @pytest.mark.parametrize("trials", [1, LATEST + BEST])
 def test_no_trial_of_a_shorter_sweep_is_forgotten(trials):
-    study = study_of(Memory(), [ended(number / 1000) for number in range(trials)])
+    study = study_of(SearchMemory(), [ended(number / 1000) for number in range(trials)])
     assert len(numbers(study)) == trials
 
 
 def test_what_is_seen_of_a_longer_one_does_not_grow():
-    study = study_of(Memory(), [ended(number % 97 / 100) for number in range(1000)])
+    study = study_of(SearchMemory(), [ended(number % 97 / 100) for number in range(1000)])
     assert len(numbers(study)) == LATEST + BEST
     assert study.best_value == 0.96
 
 
 def test_proposals_are_those_of_optuna_alone_while_nothing_is_forgotten():
     values = []
-    for storage in (Memory(latest=20, best=5), optuna.storages.InMemoryStorage()):
+    for storage in (SearchMemory(latest=20, best=5), optuna.storages.InMemoryStorage()):
         sampler = optuna.samplers.TPESampler(seed=0)
         study = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
         study.optimize(lambda trial: -((trial.suggest_float("x", 0, 1) - 0.3) ** 2), n_trials=25)

@@ -1,6 +1,6 @@
 """Whether the search loses by what it forgets: long pretend sweeps with and without memory's limit.
 
-    python benchmarks/memory.py                      20 seeds of 1,000 trials, ~6 minutes
+    python benchmarks/search_memory.py                      20 seeds of 1,000 trials, ~6 minutes
 
 Trials run one at a time on a pretend score over the space of the `folder` recipe: settings that
 depend on each other, and noise as between two seeds of a real trial.
@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 from sweeps.conductor import Conductor  # noqa: E402
 from sweeps.ledger import Ledger  # noqa: E402
-from sweeps.memory import Memory  # noqa: E402
 from sweeps.recipe import load_recipe  # noqa: E402
+from sweeps.search_memory import SearchMemory  # noqa: E402
 
 NOISE = 0.01  # standard deviation of the score of one config
-ARMS = {"all trials": optuna.storages.InMemoryStorage, "limited": Memory}
+ARMS = {"all trials": optuna.storages.InMemoryStorage, "limited": SearchMemory}
 
 
 def quality(values: dict) -> float:
@@ -46,6 +46,7 @@ def search(arm: str, seed: int, trials: int, folder: Path) -> tuple[float, float
     """Quality of the trial that scored best, mean quality of the last hundred, and seconds."""
     recipe = load_recipe("folder", {"data.root": "unused", "budget.trials": trials, "epochs": 1})
     conductor = Conductor(recipe, seed, Ledger(folder / f"{arm}-{seed}.jsonl"), [])
+    # The points that the recipe wants first go with the study; they would help both arms.
     conductor.study = optuna.create_study(storage=ARMS[arm](), direction="maximize")
     noise = np.random.default_rng(seed)
     found = []

@@ -19,12 +19,12 @@ LATEST = 275
 BEST = 25
 
 
-class Memory(InMemoryStorage):
+class SearchMemory(InMemoryStorage):
     """Optuna's storage for one study that maximises; old trials that are not good are not seen."""
 
     def __init__(self, latest: int = LATEST, best: int = BEST) -> None:
         super().__init__()
-        self._most, self._best_of = latest, best
+        self._keep_latest, self._keep_best = latest, best
         self._latest: deque[FrozenTrial] = deque()
         self._best: list[tuple[tuple[bool, int, float], int]] = []  # a heap: the worst comes first
         self._forgotten: set[int] = set()  # trial numbers
@@ -56,10 +56,10 @@ class Memory(InMemoryStorage):
         if not trial.state.is_finished():
             return
         self._latest.append(trial)
-        if len(self._latest) > self._most:
+        if len(self._latest) > self._keep_latest:
             old = self._latest.popleft()
             heapq.heappush(self._best, (_worth(old), old.number))
-        if len(self._best) > self._best_of:
+        if len(self._best) > self._keep_best:
             self._forgotten.add(heapq.heappop(self._best)[1])
 
 
