@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.recipe import Recipe
+from sweeps.shell import program
 from sweeps.store import BEST, BEST_EPOCH, CONFIRMS, Store
 from sweeps.tally import COMPLETED
 from unetexp.component import decode
@@ -84,8 +85,9 @@ def sweep_to_promote(store: Store, name: str | None) -> Origin:
         if run.info.status == "FINISHED" and CONFIRMS not in run.data.tags:
             return _origin(store, run)
     raise UserError(
-        "there is no finished sweep to promote from. Run one: python sweeps/run.py; or name one "
-        "that was interrupted: python sweeps/promote.py SWEEP"
+        "there is no finished sweep to promote from. Run one: "
+        f"{program('python')} sweeps/run.py; or name one that was interrupted: "
+        f"{program('python')} sweeps/promote.py SWEEP"
     )
 
 
@@ -98,14 +100,14 @@ def sweep_of_run(store: Store, run_id: str) -> Origin:
     except MlflowException:
         raise UserError(
             f"--run {run_id}: there is no such run in the tracking store. A run's id is the last "
-            "part of its address in the MLflow UI; python sweeps/compare.py --format csv lists "
-            "them."
+            "part of its address in the MLflow UI; "
+            f"{program('python')} sweeps/compare.py --format csv lists them."
         ) from None
     parent = run.data.tags.get("mlflow.parentRunId")
     if parent is None:
         raise UserError(
             f"--run {run_id}: this run is not a trial of a sweep. For a sweep give its name: "
-            "python sweeps/promote.py SWEEP"
+            f"{program('python')} sweeps/promote.py SWEEP"
         )
     return _origin(store, store.client.get_run(parent))
 
@@ -128,7 +130,7 @@ def candidates(origin: Origin, trials: Sequence[Candidate], run_id: str | None) 
         raise UserError(
             f"no trial of sweep {origin.name!r} had the full budget and kept its weights, so none "
             "can be promoted. Weights are kept of the best three when a sweep ends; go on with "
-            f"it: python sweeps/run.py --resume {origin.name}"
+            f"it: {program('python')} sweeps/run.py --resume {origin.name}"
         )
     if run_id is None:
         return able

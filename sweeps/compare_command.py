@@ -105,7 +105,7 @@ def compare(
             raise ConfigError("--format parquet is not text: give a file with --out.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError("there are no sweeps yet. Run one: python sweeps/run.py")
+            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
         runs = sweep_runs(store, sweeps or [])
         names = [run.data.tags["sweep.name"] for run in runs]
         if report and len(runs) > 1:

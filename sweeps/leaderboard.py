@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sweeps.points import histories, values_at
+from sweeps.shell import program
 from sweeps.store import BEST, BEST_EPOCH, CONFIRMS, Store
 from sweeps.tally import COMPLETED
 from sweeps.tracking import COST
@@ -37,7 +38,7 @@ def sweep_runs(store: Store, names: Sequence[str]) -> list[Run]:
     """
     runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
     if not runs:
-        raise UserError("there are no sweeps yet. Run one: python sweeps/run.py")
+        raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
     newest_first = list(reversed(runs))
     for name in names:
         if name not in runs:

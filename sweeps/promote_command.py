@@ -19,6 +19,7 @@ from sweeps.promotion_view import (
     show_rollback,
 )
 from sweeps.registry import rollback as swap
+from sweeps.shell import program
 from sweeps.signals import second_signal_kills
 from sweeps.store import Store, open_existing
 from unetexp.config import parse_assignments
@@ -92,7 +93,7 @@ def promote(
             raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError("there are no sweeps yet. Run one: python sweeps/run.py")
+            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
         if rollback:
             _roll_back(store, tracking_uri, console)
             return

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from numpy.typing import NDArray
 
 from sweeps.packaging import CARD, package
+from sweeps.shell import program
 from sweeps.store import Store
 from unetexp.errors import UnetexpError, UserError
 
@@ -164,7 +165,7 @@ def rollback(store: Store) -> tuple[str, str]:
     if before is None:
         raise UserError(
             f"the registered model {MODEL!r} has no champion, so there is nothing to take back. "
-            "Promote one first: python sweeps/promote.py SWEEP"
+            f"Promote one first: {program('python')} sweeps/promote.py SWEEP"
         )
     if now is None or now == before:
         raise UserError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from sweeps.shell import program
 from unetexp.errors import UserError, did_you_mean
 from unetexp.locate import BEST_SCORE, DATABASE_ANSWER_S, open_client
 from unetexp.locate import local_path as local_path
@@ -80,7 +81,8 @@ class Store:
         if name not in runs:
             raise UserError(
                 f"there is no sweep named {name!r} at {public_uri(self.uri)}."
-                f"{did_you_mean(name, runs)} List them: python sweeps/run.py --list"
+                f"{did_you_mean(name, runs)} List them: "
+                f"{program('python')} sweeps/run.py --list"
             )
         return runs[name]
 

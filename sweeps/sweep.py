@@ -25,7 +25,7 @@ from sweeps.runner import private_folder, ray_up, run_trials
 from sweeps.shell import program
 from sweeps.storage import is_full_disk
 from sweeps.store import open_store
-from sweeps.tally import Tally
+from sweeps.tally import INTERRUPTED, Tally
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialPlan
 from sweeps.warm_start import known_trials
@@ -182,7 +182,7 @@ class Sweep:
             say(f"trial {trial.id} {how} ({count(trial.epoch, 'epoch')} on record)")
         for line in self.conductor.rungs.words():
             say(line)
-        closed = len(self.tracker.settled_trials())
+        closed = sum(why != INTERRUPTED for why in self.tracker.settled_trials().values())
         say(f"MLflow runs: {closed} closed, {len(trials) - closed} opened again")
 
     def _close(self, reason: str) -> bool:
@@ -203,7 +203,7 @@ class Sweep:
             self.tracker.log_sweep_artifacts({REPORT: path})
             self.report = path
         except Exception as error:
-            again = f"python sweeps/compare.py {self.plan.name} --report"
+            again = f"{program('python')} sweeps/compare.py {self.plan.name} --report"
             say(f"the report could not be made ({error}); try again: {again}")
 
 

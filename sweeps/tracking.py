@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.links import trials_url
 from sweeps.runs import RunWriter, now_ms
+from sweeps.shell import program
 from sweeps.store import BEST, BEST_EPOCH, OBJECTIVE, Store, open_store
 from sweeps.trial_run import TrialRun
 from sweeps.views import DIMENSIONS, save_view
@@ -54,7 +55,7 @@ class Tracker:
         if self.store.sweep_runs(name):
             raise UserError(
                 f"a sweep named {name!r} exists already. Choose another with --name, or remove "
-                f"it: python sweeps/run.py --delete {name}"
+                f"it: {program('python')} sweeps/run.py --delete {name}"
             )
 
     def start_sweep(

@@ -105,6 +105,7 @@ def test_a_disturbed_sweep_that_is_resumed_equals_its_twin(place, twin, how):
 
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "1 of 2 trials are finished" in resumed.stdout
+    assert "MLflow runs: 1 closed, 1 opened again" in resumed.stdout
     assert "trial 0001" in resumed.stdout
     assert figures(place, name) == twin
     (parent,), children = place.runs(name)
