@@ -42,7 +42,7 @@ from benchmarks.shaken import Strings  # noqa: E402
 from benchmarks.victims import Server, Sweep  # noqa: E402
 
 if TYPE_CHECKING:
-    from sweeps.recipe import Recipe
+    from sweeps.config.recipe import Recipe
 
 RECIPE = """
 base:
@@ -124,8 +124,8 @@ def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, in
 
 def what_to_expect(options: argparse.Namespace, place: Path) -> tuple[Recipe, list[int], int]:
     """The recipe, the epochs at which trials may end, and the fewest epochs of the sweep."""
-    from sweeps.recipe import load_recipe
-    from sweeps.rungs import milestones
+    from sweeps.config.recipe import load_recipe
+    from sweeps.search.asha import milestones
 
     changes = {"epochs": options.epochs, "budget.trials": options.trials}
     recipe = load_recipe(str(place / "small.yaml"), changes, str(place / "data"))
@@ -143,7 +143,7 @@ def compare(
     from mlflow import MlflowClient
 
     from benchmarks import verdict
-    from sweeps.ledger import FILE, Ledger
+    from sweeps.state.ledger import FILE, Ledger
     from unetexp.data import open_dataset
 
     ledger = Ledger(sweep.folder / FILE, write=False)

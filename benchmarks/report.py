@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sweeps.report import write_report
-from sweeps.store import open_store
-from sweeps.tracking import Tracker
+from sweeps.tracking.store import open_store
+from sweeps.tracking.tracker import Tracker
 
 EPOCHS, CLASSES = 20, 8
 

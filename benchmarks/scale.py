@@ -30,16 +30,16 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 from ray import tune  # noqa: E402
 
 from benchmarks.pretend import pretend_trial  # noqa: E402
-from sweeps.conductor import Conductor  # noqa: E402
-from sweeps.hardware import Placement, available_cores  # noqa: E402
-from sweeps.ledger import FILE, Ledger, now_s  # noqa: E402
-from sweeps.progress import SweepView  # noqa: E402
-from sweeps.publishing import Publisher  # noqa: E402
-from sweeps.recipe import Recipe, load_recipe  # noqa: E402
-from sweeps.runner import ray_up, run_trials  # noqa: E402
-from sweeps.storage import Storage  # noqa: E402
-from sweeps.tally import Tally  # noqa: E402
-from sweeps.tracking import open_tracking  # noqa: E402
+from sweeps.config.recipe import Recipe, load_recipe  # noqa: E402
+from sweeps.driver.live_view import LiveView  # noqa: E402
+from sweeps.execution.placement import Placement, available_cores  # noqa: E402
+from sweeps.execution.tune_run import ray_up, run_trials  # noqa: E402
+from sweeps.search.controller import SweepController  # noqa: E402
+from sweeps.state.ledger import FILE, Ledger, now_s  # noqa: E402
+from sweeps.state.progress import SweepProgress  # noqa: E402
+from sweeps.state.storage import Storage  # noqa: E402
+from sweeps.tracking.publisher import Publisher  # noqa: E402
+from sweeps.tracking.tracker import open_tracking  # noqa: E402
 
 NAME = "scale"
 
@@ -101,9 +101,9 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
     tracker.start_sweep(NAME, storage=storage.root)
     ledger = Ledger(folder / FILE)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        view = SweepView(
+        view = LiveView(
             NAME,
-            Tally(trials, epochs, placement.max_concurrent),
+            SweepProgress(trials, epochs, placement.max_concurrent),
             device="GPU",
             devices_per_trial=1,
             trials_url=tracker.trials_url(),
@@ -116,10 +116,10 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
 
         say = lambda text: view({"event": "said", "text": text})  # noqa: E731
         publisher = Publisher(StopwatchTracker(tracker, measured), storage, recipe, say)
-        conductor = Conductor(recipe, recipe.base.seed, ledger, [publisher, view, watch])
+        controller = SweepController(recipe, recipe.base.seed, ledger, [publisher, view, watch])
         with ray_up(placement), view:
             measured.begin()
-            run_trials(conductor, epochs, placement, pretend_trial, starting=available_cores())
+            run_trials(controller, epochs, placement, pretend_trial, starting=available_cores())
             publisher(ledger.append("closed", reason="completed"))
             assert publisher.close(3600)
 

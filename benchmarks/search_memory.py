@@ -22,13 +22,13 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from sweeps.conductor import Conductor  # noqa: E402
-from sweeps.ledger import Ledger  # noqa: E402
-from sweeps.recipe import load_recipe  # noqa: E402
-from sweeps.search_memory import SearchMemory  # noqa: E402
+from sweeps.config.recipe import load_recipe  # noqa: E402
+from sweeps.search.bounded_storage import BoundedStorage  # noqa: E402
+from sweeps.search.controller import SweepController  # noqa: E402
+from sweeps.state.ledger import Ledger  # noqa: E402
 
 NOISE = 0.01  # standard deviation of the score of one config
-ARMS = {"all trials": optuna.storages.InMemoryStorage, "limited": SearchMemory}
+ARMS = {"all trials": optuna.storages.InMemoryStorage, "limited": BoundedStorage}
 
 
 def quality(values: dict) -> float:
@@ -45,18 +45,18 @@ def quality(values: dict) -> float:
 def search(arm: str, seed: int, trials: int, folder: Path) -> tuple[float, float, float]:
     """Quality of the trial that scored best, mean quality of the last hundred, and seconds."""
     recipe = load_recipe("folder", {"data.root": "unused", "budget.trials": trials, "epochs": 1})
-    conductor = Conductor(recipe, seed, Ledger(folder / f"{arm}-{seed}.jsonl"), [])
+    controller = SweepController(recipe, seed, Ledger(folder / f"{arm}-{seed}.jsonl"), [])
     # The points that the recipe wants first go with the study; they would help both arms.
-    conductor.study = optuna.create_study(storage=ARMS[arm](), direction="maximize")
+    controller.study = optuna.create_study(storage=ARMS[arm](), direction="maximize")
     noise = np.random.default_rng(seed)
     found = []
     start = time.process_time()
-    while trial := conductor.propose():
+    while trial := controller.propose():
         true = quality(trial.values)
         score = true + noise.normal(0, NOISE)
         found.append((score, true))
-        conductor.epoch_finished(trial.id, {"epoch": 1, "val/miou": score})
-        conductor.trial_ended(trial.id, "completed")
+        controller.epoch_finished(trial.id, {"epoch": 1, "val/miou": score})
+        controller.trial_ended(trial.id, "completed")
     spent = time.process_time() - start
     return max(found)[1], float(np.mean([true for _, true in found[-100:]])), spent
 

@@ -44,7 +44,7 @@ def shift_clock(path: Path) -> None:
 
 def hold_driver(path: Path) -> None:
     """Have the driver stand still, an epoch on record and nothing else done about it."""
-    from sweeps.ledger import Event, Ledger
+    from sweeps.state.ledger import Event, Ledger
 
     append = Ledger.append
 
@@ -63,11 +63,13 @@ def main() -> None:
     path = Path(sys.argv.pop(1))
     shift_clock(path)
     hold_driver(path)
-    import sweeps.sweep
-    from sweeps.command import app
+    import sweeps.driver.sweep
+    from sweeps.cli.run import app
 
     every_s = Strings.read(path).checkpoint_every_s
-    sweeps.sweep.TrialPlan = functools.partial(sweeps.sweep.TrialPlan, checkpoint_every_s=every_s)
+    sweeps.driver.sweep.TrialContext = functools.partial(
+        sweeps.driver.sweep.TrialContext, checkpoint_every_s=every_s
+    )
     app()
 
 

@@ -13,13 +13,13 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sweeps.conductor import Conductor
-from sweeps.ledger import FILE, Ledger
-from sweeps.recipe import Recipe
-from sweeps.runs import legal_names
+from sweeps.config.recipe import Recipe
+from sweeps.search.controller import SweepController
+from sweeps.state.ledger import FILE, Ledger
+from sweeps.tracking.run_writer import legal_names
 from unetexp.component import flatten
 from unetexp.data import Dataset
-from unetexp.experiment import BEST, Experiment
+from unetexp.training.experiment import BEST, Experiment
 
 NOT_COMPARED = ("time/", "system/", "cost/")  # wall times and memory
 MODEL = "model.safetensors"
@@ -126,18 +126,18 @@ def replay(ledger: Ledger, recipe: Recipe) -> tuple[int, int]:
     otherwise than the ledger's last word on them.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        conductor = Conductor(recipe, recipe.base.seed, Ledger(Path(scratch) / FILE), [])
+        controller = SweepController(recipe, recipe.base.seed, Ledger(Path(scratch) / FILE), [])
         proposals = 0
         for event in ledger.events:
             if event["event"] == "trial":
-                proposal = conductor.propose()
+                proposal = controller.propose()
                 proposals += proposal is None or proposal.values != event["values"]
             elif event["event"] == "epoch":
-                conductor.epoch_finished(event["trial"], event["metrics"])
+                controller.epoch_finished(event["trial"], event["metrics"])
             elif event["event"] == "end" and event["reason"] != "interrupted":
-                conductor.trial_ended(event["trial"], event["reason"])
+                controller.trial_ended(event["trial"], event["reason"])
     ends = {event["trial"]: event["reason"] for event in ledger.of("end")}
-    expected = {trial.id: trial.decision for trial in conductor.trials.values()}
+    expected = {trial.id: trial.decision for trial in controller.trials.values()}
     return proposals, sum(ends.get(trial) != reason for trial, reason in expected.items())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.shaken import Strings
-from sweeps.ledger import FILE, Ledger
+from sweeps.state.ledger import FILE, Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 180.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
-from sweeps.compare_command import app  # noqa: E402
+from sweeps.cli.compare import app  # noqa: E402
 
 if __name__ == "__main__":
     app()

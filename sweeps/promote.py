@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
 try:
-    from sweeps.promote_command import app
+    from sweeps.cli.promote import app
 except KeyboardInterrupt:  # this takes seconds
     sys.exit(130)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unetexp._lazy import lazy_names
 from unetexp.errors import (
     CheckpointError,
     ConfigError,
@@ -17,21 +18,20 @@ from unetexp.errors import (
     UserError,
     WeightsUnavailableError,
 )
-from unetexp.lazy import lazy_names
 from unetexp.version import __version__
 
 if TYPE_CHECKING:
-    from unetexp.archive import load, read_spec
-    from unetexp.config import TrainConfig
-    from unetexp.create import create_segmentation_model
     from unetexp.data import open_dataset
-    from unetexp.loop import evaluate, fit
-    from unetexp.losses import create_loss
-    from unetexp.metrics import SegmentationMetrics
-    from unetexp.original import load_original_weights
-    from unetexp.state import TrainState
-    from unetexp.unet import UNet, freeze_encoder
-    from unetexp.weights import input_normalization, resolve_weights
+    from unetexp.metrics.segmentation import SegmentationMetrics
+    from unetexp.models.encoder_weights import input_normalization, resolve_weights
+    from unetexp.models.factory import create_segmentation_model
+    from unetexp.models.original_weights import load_original_weights
+    from unetexp.models.saved_model import load, read_spec
+    from unetexp.models.unet import UNet, freeze_encoder
+    from unetexp.training.config import TrainConfig, decode_config
+    from unetexp.training.loop import evaluate, fit
+    from unetexp.training.losses import create_loss
+    from unetexp.training.state import TrainState
 
 __all__ = [
     "CheckpointError",
@@ -48,6 +48,7 @@ __all__ = [
     "__version__",
     "create_loss",
     "create_segmentation_model",
+    "decode_config",
     "evaluate",
     "fit",
     "freeze_encoder",
@@ -60,21 +61,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SegmentationMetrics": "metrics",
-    "TrainConfig": "config",
-    "TrainState": "state",
-    "UNet": "unet",
-    "create_loss": "losses",
-    "create_segmentation_model": "create",
-    "evaluate": "loop",
-    "fit": "loop",
-    "freeze_encoder": "unet",
-    "input_normalization": "weights",
-    "load": "archive",
-    "load_original_weights": "original",
+    "SegmentationMetrics": "metrics.segmentation",
+    "TrainConfig": "training.config",
+    "TrainState": "training.state",
+    "UNet": "models.unet",
+    "create_loss": "training.losses",
+    "create_segmentation_model": "models.factory",
+    "decode_config": "training.config",
+    "evaluate": "training.loop",
+    "fit": "training.loop",
+    "freeze_encoder": "models.unet",
+    "input_normalization": "models.encoder_weights",
+    "load": "models.saved_model",
+    "load_original_weights": "models.original_weights",
     "open_dataset": "data",
-    "read_spec": "archive",
-    "resolve_weights": "weights",
+    "read_spec": "models.saved_model",
+    "resolve_weights": "models.encoder_weights",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,32 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.report.effects import effects
-from sweeps.report.evidence import gather
-from sweeps.report.figures import figures
 from sweeps.report.findings import caveats, findings
 from sweeps.report.gallery import gallery
 from sweeps.report.importance import importances
-from sweeps.report.page import page
-from sweeps.store import Store
+from sweeps.report.page import figures, page
+from sweeps.report.sweep_data import load_sweep_data
+from sweeps.tracking.store import TrackingStore
 
 
-def write_report(store: Store, sweep: str, path: Path) -> Path:
+def write_report(store: TrackingStore, sweep: str, path: Path) -> Path:
     """Write the report of a sweep to `path`, whole or not at all, and return it.
 
     All of it comes from the tracking store. Raises UserError if no sweep has that name, and
     OSError where `path` cannot be written.
     """
-    evidence = gather(store, sweep)
-    compared = evidence.comparable
-    found = effects(compared, evidence.settings)
-    important = importances(compared, evidence.settings)
-    charts = figures(evidence, important) if len(evidence.trials) else []
+    sweep_data = load_sweep_data(store, sweep)
+    compared = sweep_data.comparable
+    found = effects(compared, sweep_data.settings)
+    important = importances(compared, sweep_data.settings)
+    charts = figures(sweep_data, important) if len(sweep_data.trials) else []
     html = page(
-        evidence,
-        findings(evidence, found),
-        caveats(evidence, found),
+        sweep_data,
+        findings(sweep_data, found),
+        caveats(sweep_data, found),
         charts,
-        gallery(store, evidence),
+        gallery(store, sweep_data),
     )
     path = Path(path)
     scratch = path.with_name(f".{path.name}.part")

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from sweeps.report.evidence import EQUAL
-from sweeps.report.searched import Setting
-from unetexp.intervals import Interval
+from sweeps.report.searched_settings import Setting
+from sweeps.report.sweep_data import EQUAL
+from unetexp.metrics.bootstrap import Interval
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

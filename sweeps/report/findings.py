@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeps.report.effects import FEWEST, Effect
-from sweeps.report.evidence import Evidence
-from sweeps.report.searched import text
-from sweeps.store import BEST, BEST_EPOCH
-from sweeps.tally import COMPLETED, INTERRUPTED, STOPPED
-from sweeps.tracking import COST
-from sweeps.words import count, reason_words
+from sweeps.report.searched_settings import text
+from sweeps.report.sweep_data import SweepData
+from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED
+from sweeps.text import count, describe_reason
+from sweeps.tracking.store import BEST, BEST_EPOCH
+from sweeps.tracking.tracker import COST
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Finding:
     kind: str  # fact, clear, open
 
 
-def findings(evidence: Evidence, effects: Sequence[Effect]) -> list[Finding]:
+def findings(sweep_data: SweepData, effects: Sequence[Effect]) -> list[Finding]:
     """Facts first, then what differs clearly, then what cannot be told."""
-    facts = [Finding(sentence, "fact") for sentence in _facts(evidence)]
+    facts = [Finding(sentence, "fact") for sentence in _facts(sweep_data)]
     clear = sorted((e for e in effects if e.clear), key=lambda e: -abs(e.difference.value))
     told = {effect.setting for effect in clear}
-    silent = [s.path for s in evidence.settings if s.path not in told]
+    silent = [s.path for s in sweep_data.settings if s.path not in told]
     return [
         *facts,
         *(Finding(_clear(effect), "clear") for effect in clear),
@@ -38,16 +38,17 @@ def findings(evidence: Evidence, effects: Sequence[Effect]) -> list[Finding]:
     ]
 
 
-def caveats(evidence: Evidence, effects: Sequence[Effect]) -> list[str]:
+def caveats(sweep_data: SweepData, effects: Sequence[Effect]) -> list[str]:
     """What a reader has to know before trusting the comparisons."""
     if not effects:
         return []
     tested = sum(effect.enough for effect in effects)
-    compared = len(evidence.comparable)
+    compared = len(sweep_data.comparable)
     sentences = [
-        f"Equal budget means: val/miou after epoch {evidence.equal_epoch} of {evidence.budget}, "
+        f"Equal budget means: val/miou after epoch {sweep_data.equal_epoch} of "
+        f"{sweep_data.budget}, "
         f"the last that all completed and stopped trials reached; {compared} of "
-        f"{count(len(evidence.trials), 'trial')} are compared.",
+        f"{count(len(sweep_data.trials), 'trial')} are compared.",
         f"{count(tested, 'comparison')} had the {FEWEST} trials on each side that are needed. A "
         "difference is called one only if its 95 % interval leaves out 0 and a permutation test "
         "holds at 5 % after Holm's correction for that many comparisons.",
@@ -55,25 +56,25 @@ def caveats(evidence: Evidence, effects: Sequence[Effect]) -> list[str]:
         "results, so good settings were tried together and more often. The differences say what "
         "went with better scores in this sweep, not what causes them.",
     ]
-    if evidence.equal_epoch < evidence.budget:
+    if sweep_data.equal_epoch < sweep_data.budget:
         sentences.append(
             "Early epochs favour settings that learn fast; what leads after "
-            f"{count(evidence.equal_epoch, 'epoch')} need not lead after {evidence.budget}."
+            f"{count(sweep_data.equal_epoch, 'epoch')} need not lead after {sweep_data.budget}."
         )
     return sentences
 
 
-def _facts(evidence: Evidence) -> list[str]:
-    trials = evidence.trials
+def _facts(sweep_data: SweepData) -> list[str]:
+    trials = sweep_data.trials
     if trials.empty:
         return ["The sweep has no trials: there is nothing to report."]
-    return [*_best(evidence), *_stopping(evidence), *_failures(trials)]
+    return [*_best(sweep_data), *_stopping(sweep_data), *_failures(trials)]
 
 
-def _best(evidence: Evidence) -> list[str]:
-    full = evidence.scored[evidence.scored["full_budget"]]
+def _best(sweep_data: SweepData) -> list[str]:
+    full = sweep_data.scored[sweep_data.scored["full_budget"]]
     if full.empty:
-        some = evidence.scored
+        some = sweep_data.scored
         if some.empty:
             return ["No trial has a score: nothing can be said about any setting."]
         best = some.iloc[0]
@@ -83,7 +84,7 @@ def _best(evidence: Evidence) -> list[str]:
             f"{count(int(best['epochs']), 'epoch')}."
         ]
     best = full.iloc[0]
-    used = [f"{s.path} = {text(best[s.path])}" for s in evidence.settings if _set(best, s.path)]
+    used = [f"{s.path} = {text(best[s.path])}" for s in sweep_data.settings if _set(best, s.path)]
     sentences = [
         f"Trial {best['trial']} is the best of {count(len(full), 'full-budget trial')}: "
         f"{best[BEST]:.1%} mIoU in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
@@ -99,10 +100,10 @@ def _best(evidence: Evidence) -> list[str]:
     return sentences
 
 
-def _stopping(evidence: Evidence) -> list[str]:
-    trials = evidence.trials
+def _stopping(sweep_data: SweepData) -> list[str]:
+    trials = sweep_data.trials
     stopped = int((trials["stop_reason"] == STOPPED).sum())
-    spent, saved = trials[COST].sum() / 3600, float(pd.Series(evidence.saved_s).sum()) / 3600
+    spent, saved = trials[COST].sum() / 3600, float(pd.Series(sweep_data.saved_s).sum()) / 3600
     if not spent:
         return []
     sentence = f"The sweep spent {hours(spent)} of device time"
@@ -119,7 +120,7 @@ def _failures(trials: pd.DataFrame) -> list[str]:
     failed = trials.loc[~trials["stop_reason"].isin(well), "stop_reason"].value_counts()
     if failed.empty:
         return []
-    causes = ", ".join(f"{number} {reason_words(reason)}" for reason, number in failed.items())
+    causes = ", ".join(f"{number} {describe_reason(reason)}" for reason, number in failed.items())
     return [f"{int(failed.sum())} of {count(len(trials), 'trial')} failed: {causes}."]
 
 

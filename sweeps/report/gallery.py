@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from PIL import Image
 
-from sweeps.report.evidence import Evidence
-from sweeps.store import BEST, Store
-from unetexp.pictures import SheetRow, class_colours, cut_grid
+from sweeps.report.sweep_data import SweepData
+from sweeps.tracking.store import BEST, TrackingStore
+from unetexp.training.pictures import SheetRow, class_colours, cut_grid
 
 _TRIALS, _JPEG = 4, 85
 _SHEETS = ("overlay.png", "worst.png")
@@ -44,14 +44,14 @@ class Gallery:
         return self.columns[0].fixed if self.columns else []
 
 
-def gallery(store: Store, evidence: Evidence) -> Gallery:
+def gallery(store: TrackingStore, sweep_data: SweepData) -> Gallery:
     """Read the sheets of the best trials; a trial whose sheets are missing is left out."""
     columns = []
-    for _, trial in evidence.scored.head(_TRIALS).iterrows():
+    for _, trial in sweep_data.scored.head(_TRIALS).iterrows():
         fixed, worst = _sheets(store, trial["run_id"])
         if fixed or worst:
             columns.append(_column(trial, fixed, worst))
-    names = evidence.data.get("classes") or []
+    names = sweep_data.data.get("classes") or []
     return Gallery(columns, class_colours(names) if names else [])
 
 
@@ -67,7 +67,7 @@ def _column(trial: pd.Series, fixed: Sequence[SheetRow], worst: Sequence[SheetRo
     return Column(str(trial["trial"]), score, full, list(fixed), list(worst))
 
 
-def _sheets(store: Store, run_id: str) -> list[list[SheetRow]]:
+def _sheets(store: TrackingStore, run_id: str) -> list[list[SheetRow]]:
     held = {entry.path for entry in store.client.list_artifacts(run_id)}
     found: list[list[SheetRow]] = []
     with TemporaryDirectory() as scratch:

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeps.report.evidence import EQUAL
-from sweeps.report.searched import Setting
-from unetexp.intervals import Interval
+from sweeps.report.searched_settings import Setting
+from sweeps.report.sweep_data import EQUAL
+from unetexp.metrics.bootstrap import Interval
 
 Floats = NDArray[np.float64]
 

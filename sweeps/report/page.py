@@ -14,22 +14,27 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sweeps.leaderboard import LATENCY, PARAMETERS, per_class_columns
-from sweeps.report.drawing import ABSENT, Chart
-from sweeps.report.evidence import EQUAL, Evidence
+from sweeps.leaderboard.trials import LATENCY, PARAMETERS, per_class_columns
 from sweeps.report.findings import Finding
 from sweeps.report.gallery import Gallery, data_uri
-from sweeps.report.searched import text
-from sweeps.store import BEST, BEST_EPOCH
-from sweeps.tracking import COST
-from sweeps.words import reason_words
+from sweeps.report.importance import Importance
+from sweeps.report.plot_style import ABSENT, Chart
+from sweeps.report.plots_heatmap import heat_map
+from sweeps.report.plots_progress import device_time, endings, history, learning_curves
+from sweeps.report.plots_settings import importance, parallel, slices
+from sweeps.report.plots_tradeoffs import per_class, prices
+from sweeps.report.searched_settings import text
+from sweeps.report.sweep_data import EQUAL, SweepData
+from sweeps.text import describe_reason
+from sweeps.tracking.store import BEST, BEST_EPOCH
+from sweeps.tracking.tracker import COST
 
 _PRINTED_ROWS, _CLASSES_IN_TABLE = 60, 8
 _HERE = Path(__file__).parent
 
 
 def page(
-    evidence: Evidence,
+    sweep_data: SweepData,
     findings: Sequence[Finding],
     caveats: Sequence[str],
     charts: Sequence[Chart],
@@ -46,16 +51,16 @@ def page(
     templates.filters["data_uri"] = data_uri
     specs = {chart.key: {"data": chart.data, "layout": chart.layout} for chart in charts}
     return templates.get_template("page.html").render(
-        name=evidence.name,
-        state=reason_words(evidence.tags.get("stop_reason", "still running")),
+        name=sweep_data.name,
+        state=describe_reason(sweep_data.tags.get("stop_reason", "still running")),
         findings=findings,
         caveats=caveats,
         charts=charts,
         gallery=pictures,
-        table=_table(evidence),
+        table=_table(sweep_data),
         printed_rows=_PRINTED_ROWS,
-        facts=_facts(evidence),
-        budget=evidence.budget,
+        facts=_facts(sweep_data),
+        budget=sweep_data.budget,
         nonce=secrets.token_urlsafe(16),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -85,19 +90,19 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _table(evidence: Evidence) -> dict[str, Any]:
+def _table(sweep_data: SweepData) -> dict[str, Any]:
     """Headings and rows of all trials; a cell is a text."""
-    trials = evidence.trials
+    trials = sweep_data.trials
     classes = per_class_columns(trials)
     classes = classes if len(classes) <= _CLASSES_IN_TABLE else []
     columns = {
         "trial": trials["label"],
-        "ended": [reason_words(reason) for reason in trials["stop_reason"]],
-        "epochs": [f"{used} of {evidence.budget}" for used in trials["epochs"]],
+        "ended": [describe_reason(reason) for reason in trials["stop_reason"]],
+        "epochs": [f"{used} of {sweep_data.budget}" for used in trials["epochs"]],
         "best mIoU": _format(trials[BEST], "{:.4f}"),
         "in epoch": _format(trials[BEST_EPOCH], "{:.0f}"),
-        f"mIoU at epoch {evidence.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
-        **{s.path: _setting(trials, s.path, s.active(trials)) for s in evidence.settings},
+        f"mIoU at epoch {sweep_data.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
+        **{s.path: _setting(trials, s.path, s.active(trials)) for s in sweep_data.settings},
         **{f"IoU {c.removeprefix('val/iou/')}": _format(trials[c], "{:.3f}") for c in classes},
         "M parameters": _format(trials[PARAMETERS] * 1e-6, "{:.1f}"),
         "latency ms": _format(trials[LATENCY], "{:.1f}"),
@@ -116,9 +121,9 @@ def _format(values: pd.Series, pattern: str) -> list[str]:
     return [ABSENT if pd.isna(value) else pattern.format(value) for value in values]
 
 
-def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+def _facts(sweep_data: SweepData) -> list[tuple[str, str]]:
     """What was run, on what, with what: from the parent run."""
-    tags, params, data = evidence.tags, evidence.params, evidence.data
+    tags, params, data = sweep_data.tags, sweep_data.params, sweep_data.data
     facts = [(name, str(params[name])) for name in ("recipe", "seed", "epochs") if name in params]
     facts += [(p.removeprefix("space."), v) for p, v in params.items() if p.startswith("space.")]
     for split, held in (data.get("splits") or {}).items():
@@ -129,3 +134,19 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     hidden = ("sweep.pid", "sweep.name")
     facts += [(k, v) for k, v in sorted(tags.items()) if k.startswith(shown) and k not in hidden]
     return facts
+
+
+def figures(sweep_data: SweepData, importances: Sequence[Importance]) -> list[Chart]:
+    """The figures of a sweep with at least one trial."""
+    return [
+        importance(sweep_data, importances),
+        slices(sweep_data),
+        heat_map(sweep_data),
+        parallel(sweep_data),
+        history(sweep_data),
+        learning_curves(sweep_data),
+        per_class(sweep_data),
+        prices(sweep_data),
+        device_time(sweep_data),
+        endings(sweep_data),
+    ]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unetexp.lazy import lazy_names
+from unetexp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from unetexp.data.dataset import Dataset, Sample, Samples, Split
-    from unetexp.data.folder import Folder
-    from unetexp.data.mni152 import Mni152
-    from unetexp.data.oxford_pet import OxfordPet
     from unetexp.data.sources import DataSource, open_dataset
+    from unetexp.data.sources.folder import Folder
+    from unetexp.data.sources.mni152 import Mni152
+    from unetexp.data.sources.oxford_pet import OxfordPet
 
 __all__ = [
     "DataSource",
@@ -31,9 +31,9 @@ __all__ = [
 _HOMES = {
     "DataSource": "sources",
     "Dataset": "dataset",
-    "Folder": "folder",
-    "Mni152": "mni152",
-    "OxfordPet": "oxford_pet",
+    "Folder": "sources.folder",
+    "Mni152": "sources.mni152",
+    "OxfordPet": "sources.oxford_pet",
     "Sample": "dataset",
     "Samples": "dataset",
     "Split": "dataset",

@@ -21,9 +21,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from unetexp.data.pairs import Labels, Pixels
+from unetexp.data.collection import Labels, RawImage
+from unetexp.data.labels import VOID
 from unetexp.errors import DataError
-from unetexp.labels import VOID
 
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
 
@@ -136,7 +136,7 @@ class Split:
             raise IndexError(f"{self._name} has {len(self)} samples, there is no number {index}")
         return index % len(self)
 
-    def _stored(self, index: int) -> tuple[Pixels, Labels]:
+    def _stored(self, index: int) -> tuple[RawImage, Labels]:
         """The image (C, H, W) and mask (H, W) as views of the mapped files."""
         if self._image_bytes is None or self._mask_bytes is None:
             self._image_bytes = _mapped(self._folder / f"{self._name}.images")
@@ -144,7 +144,7 @@ class Split:
         height, width = self.shapes[index]
         image = self._image_bytes[self._image_starts[index] : self._image_starts[index + 1]]
         mask = self._mask_bytes[self._mask_starts[index] : self._mask_starts[index + 1]]
-        pixels: Pixels = image if self._table.bits[index] == 8 else image.view(np.uint16)
+        pixels: RawImage = image if self._table.bits[index] == 8 else image.view(np.uint16)
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
 

@@ -1,0 +1,227 @@
+"""`python sweeps/compare.py`: the options, and where the leaderboard goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from sweeps.leaderboard.export import TableFormat, encode, format_of
+from sweeps.leaderboard.ranking import Leaderboard, rank_trials
+from sweeps.leaderboard.text_table import blocks
+from sweeps.leaderboard.trials import select_sweeps, trials_frame
+from sweeps.text import count, program
+from sweeps.tracking.mlflow_ui import trials_url, ui_command
+from sweeps.tracking.run_writer import RunWriter
+from sweeps.tracking.store import TrackingStore, open_existing
+from unetexp.cli.exit_codes import exit_codes
+from unetexp.errors import ConfigError, UserError
+from unetexp.tracking.server import public_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_ROWS_IN_A_TABLE = 20
+_ITS_PLACE = ""  # what --report holds where no path was given
+
+
+class _PathMayBeMissing(TyperCommand):
+    """`--report` alone or with a path, which ends in .html; anything else after it is a sweep."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args, ""][1:]
+        return super().parse_args(
+            ctx,
+            [
+                f"--report={_ITS_PLACE}" if arg == "--report" and not _is_path(after) else arg
+                for arg, after in zip(args, following, strict=True)
+            ],
+        )
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(cls=_PathMayBeMissing, context_settings={"help_option_names": ["-h", "--help"]})
+def compare(
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SWEEP", help="Names of sweeps.", show_default="the newest"),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Better or smaller values first; -COLUMN: the other way round.",
+            show_default="full budget first, then best/val/miou",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION", help="Such as \"loss.kind == 'focal' and optimizer.lr < 1e-3\"."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials shown.", show_default=f"{_ROWS_IN_A_TABLE} in a table"),
+    ] = None,
+    format_: Annotated[
+        TableFormat | None,
+        typer.Option(
+            "--format",
+            help="What is printed or written.",
+            show_default="table, or by the ending of --out",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[PATH]",
+            help="Make the report of each sweep again: in its folder and in MLflow, or as the "
+            ".html file PATH.",
+        ),
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+) -> None:
+    """Compare the trials of one or several sweeps.
+
+    A leaderboard by best val/miou: parameters that differ, IoU of each class in
+    the best epoch, epochs used, stop reason, parameters of the model, latency,
+    and cost in seconds on a device.
+
+    Exit codes: 0 done, 2 a mistake, 130 interrupted.
+    """
+    with exit_codes():
+        chosen = format_of(format_, out)
+        if chosen is TableFormat.PARQUET and out is None and sys.stdout.isatty():
+            raise ConfigError("--format parquet is not text: give a file with --out.")
+        store = open_existing(tracking_uri)
+        if store is None:
+            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+        runs = select_sweeps(store, sweeps or [])
+        names = [run.data.tags["sweep.name"] for run in runs]
+        if report and len(runs) > 1:
+            raise ConfigError("--report PATH is one sweep's: name one, or leave PATH out.")
+        usual = _ROWS_IN_A_TABLE if chosen is TableFormat.TABLE else None
+        frame = trials_frame(store, names)
+        board = rank_trials(frame, sort=sort, where=where, top=top or usual)
+        say = _speaker(chosen, out)
+        if chosen is TableFormat.TABLE and out is None:
+            say(f"{', '.join(names)}: {count(len(frame), 'trial')}")
+            _print_table(board, say)
+        else:
+            _write(encode(board, chosen), out, say)
+        for note in _notes(board, runs, where, len(frame)):
+            say(note)
+        if top is None and len(board.rows) < board.of:
+            say(f"{len(board.rows)} of {board.of} trials: --top {board.of} shows all.")
+        if report is not None:
+            _report(store, runs, report, say)
+        if chosen is TableFormat.TABLE:
+            _print_next(store, runs, tracking_uri, board, say)
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(".html") and not text.startswith("-")
+
+
+def _speaker(chosen: TableFormat, out: Path | None) -> Callable[[str], None]:
+    """Prints a line; on standard error where standard output carries data."""
+    data = out is None and chosen is not TableFormat.TABLE
+    console = Console(stderr=data, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return lambda line: console.print(line)
+
+
+def _print_table(board: Leaderboard, say: Callable[[str], None]) -> None:
+    if board.rows.empty:
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    tables, notes = blocks(board, console.width)
+    for table in tables:
+        console.print()
+        console.print(table)
+    for note in notes:
+        say(note)
+
+
+def _write(data: bytes, out: Path | None, say: Callable[[str], None]) -> None:
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"--out {out}: it cannot be written ({error}).") from None
+    say(f"wrote {out}")
+
+
+def _notes(board: Leaderboard, runs: Sequence[Run], where: str | None, there_are: int) -> list[str]:
+    """What has to be said about the trials shown."""
+    notes = list(board.notes)
+    names = ", ".join(run.data.tags["sweep.name"] for run in runs)
+    if there_are == 0:
+        notes.append(f"There are no trials in {names} yet.")
+    elif board.rows.empty:
+        notes.append(f"None of the {there_are} trials in {names} meets --where {where!r}.")
+    if len({run.data.tags.get("data.fingerprint") for run in runs}) > 1:
+        notes.append("The sweeps were run on different data: their scores do not compare.")
+    return notes
+
+
+def _report(
+    store: TrackingStore, runs: Sequence[Run], path: str, say: Callable[[str], None]
+) -> None:
+    """Write each sweep's report to `path` or, if that is empty, to its own places."""
+    from sweeps.driver.plan import control_folder
+    from sweeps.driver.sweep import REPORT
+    from sweeps.report import write_report
+    from sweeps.state.storage import Storage
+
+    for run in runs:
+        name = run.data.tags["sweep.name"]
+        place = control_folder(Storage(run.data.tags["sweep.storage"]), name) / REPORT
+        target = Path(path).absolute() if path else place
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_report(store, name, target)
+        except OSError as error:
+            raise UserError(
+                f"the report of {name} cannot be written: {error}. Name another place: --report "
+                "PATH.html"
+            ) from None
+        if not path:
+            RunWriter(store.client, run.info.run_id).log_content(REPORT, target)
+        say(f"report of {name}: {target}")
+
+
+def _print_next(
+    store: TrackingStore,
+    runs: Sequence[Run],
+    uri: str | None,
+    board: Leaderboard,
+    say: Callable[[str], None],
+) -> None:
+    """The links to the MLflow UI, and the commands that are wanted next."""
+    where = f" --tracking-uri {public_uri(uri)}" if uri else ""
+    lines = [("see the trials", ui_command(uri))]
+    for run in runs:
+        name = f" {run.data.tags['sweep.name']}" if len(runs) > 1 else ""
+        lines += [
+            (f"  table{name}", trials_url(store, run.info.run_id)),
+            (f"  charts{name}", trials_url(store, run.info.run_id, charts=True)),
+        ]
+    if board.rows["full_budget"].any():
+        best = board.rows.loc[board.rows["full_budget"], "sweep"].iloc[0]
+        lines.append(("promote the best", f"{program('python')} sweeps/promote.py {best}{where}"))
+    width = max(len(what) for what, _ in lines)
+    say("")
+    for what, command in lines:
+        say(f"{what:<{width}}  {command}")

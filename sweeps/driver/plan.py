@@ -1,0 +1,162 @@
+"""A sweep that has been checked whole and not been started: what `--dry-run` prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.config.budget import Budget
+from sweeps.config.recipe import Recipe, load_recipe
+from sweeps.execution.cluster import survey
+from sweeps.execution.placement import Placement, place, place_on_cluster
+from sweeps.search.asha import milestones
+from sweeps.state.storage import Storage
+from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
+from sweeps.tracking.tracker import Tracker, check_name
+from unetexp.tracking.server import public_uri
+
+SWEEPS = PROJECT_ROOT / "sweep_runs"
+DEFAULT_RECIPE = "quickstart"
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What the command line asks for."""
+
+    recipe: str | None = None  # quickstart, or the resumed sweep's
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths of the recipe
+    data: str | None = None
+    name: str | None = None
+    gpus: int | None = None
+    simulate_gpus: int | None = None
+    tracking_uri: str | None = None
+    storage: str | None = None
+    address: str | None = None
+    warm_start: str | None = None
+    preflight: bool = True
+    pack: bool = False  # as many trials on a GPU as its memory holds
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything a sweep needs to start."""
+
+    name: str
+    recipe: Recipe
+    placement: Placement
+    tracking_uri: str
+    storage: Storage
+    options: SweepOptions = SweepOptions()
+
+    @property
+    def seed(self) -> int:
+        """Of proposals, weights, order and augmentation."""
+        return self.recipe.base.seed
+
+    @property
+    def control(self) -> Path:
+        """Where the driver keeps the ledger."""
+        return control_folder(self.storage, self.name)
+
+
+def plan_sweep(options: SweepOptions) -> SweepPlan:
+    """Check everything that can be checked without data, weights or Ray; nothing is made."""
+    recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.changes, options.data)
+    name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_name(name)
+    store = open_existing(options.tracking_uri)
+    if store is not None:
+        Tracker(store).require_free(name)
+    return SweepPlan(
+        name=name,
+        recipe=recipe,
+        placement=placement_at(options.address, recipe.budget, options.gpus, options.simulate_gpus),
+        tracking_uri=check_tracking(options.tracking_uri),
+        storage=Storage(storage_root(options.storage, name)),
+        options=options,
+    )
+
+
+def placement_at(
+    address: str | None, budget: Budget, gpus: int | None, simulate_gpus: int | None
+) -> Placement:
+    """The placement on the cluster at `address`, which is asked for its nodes, or here."""
+    if address is None:
+        return place(budget, gpus, simulate_gpus)
+    return place_on_cluster(budget, gpus, simulate_gpus, survey(address))
+
+
+def control_folder(storage: Storage, name: str) -> Path:
+    """Where a sweep's ledger is: with its trials, or on this machine if those are far away."""
+    return SWEEPS / name if storage.is_remote else Path(storage.root)
+
+
+def storage_root(place: str | None, name: str) -> str:
+    """The sweep's own place below `--storage`, absolute."""
+    if place is not None and "://" in place:
+        return f"{place.rstrip('/')}/{name}"
+    return str((Path(place).expanduser().absolute() if place else SWEEPS) / name)
+
+
+def describe(plan: SweepPlan) -> str:
+    """The whole plan in words."""
+    recipe, budget = plan.recipe, plan.recipe.budget
+    searched = [
+        f"  {path}: {dimension.describe()}{_condition(dimension.when)}"
+        for path, dimension in recipe.space.items()
+    ]
+    points = [f"  {', '.join(f'{p}={v}' for p, v in point.items())}" for point in recipe.points]
+    lines = [
+        f"Sweep {plan.name}" + (" (simulated)" if plan.placement.simulated else ""),
+        recipe.description,
+        "",
+        "Base configuration",
+        *("  " + line for line in yaml.safe_dump(recipe.base.tree(), sort_keys=False).splitlines()),
+        "",
+        "Search space",
+        *(searched or ["  nothing is searched"]),
+        *(["", "Tried first", *points] if points else []),
+        "",
+        "Budget",
+        f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
+        f"  {f'at most {budget.time}' if budget.time else 'no limit of time'}",
+        f"  {_stopping(recipe)}",
+        f"  {plan.placement.describe()}",
+        "",
+        "Gates of a promotion",
+        f"  {recipe.promotion.describe()}",
+        "",
+        "Places",
+        f"  tracking: {public_uri(plan.tracking_uri)}",
+        f"  storage:  {plan.storage.root}",
+    ]
+    return "\n".join(lines)
+
+
+def _condition(when: Mapping[str, Any]) -> str:
+    conditions = [
+        f"{path} is {' or '.join(map(str, wanted)) if isinstance(wanted, list) else wanted}"
+        for path, wanted in when.items()
+    ]
+    return f" (when {' and '.join(conditions)})" if conditions else ""
+
+
+def _stopping(recipe: Recipe) -> str:
+    if not recipe.asha.enabled:
+        return "no early stopping"
+    epochs = recipe.base.epochs
+    grace = recipe.grace_epochs
+    rungs = milestones(grace, epochs, recipe.asha.reduction_factor)
+    if not rungs:
+        return f"no early stopping: the grace of {grace} epochs is the whole run"
+    listed = ", ".join(map(str, rungs))
+    return (
+        f"early stopping (ASHA) after epoch {listed}: a trial goes on if it is among the best "
+        f"1/{recipe.asha.reduction_factor:g} so far"
+        + (f" of its {recipe.asha.bracket_by}" if recipe.asha.bracket_by else "")
+    )

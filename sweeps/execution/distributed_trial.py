@@ -1,0 +1,224 @@
+"""One trial on several GPUs: data-parallel ranks, started by Ray Train inside the trial.
+
+The trial itself computes nothing. It asks Ray Train for a process a GPU, hears of every epoch
+from the first rank, reports it as any trial does, and passes on whether to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from sweeps.execution.trial import (
+    SAID,
+    RanksLostError,
+    TrialContext,
+    data_on_this_node,
+    figures,
+    run_trial,
+)
+from unetexp.training.config import TrainConfig
+from unetexp.training.distributed import Group, Ranks
+from unetexp.training.experiment import Experiment, follow
+
+
+class _Exchange:
+    """An actor, because neither end can call the other: both are busy training or waiting."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[Any] = asyncio.Queue()
+        self.answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def ask(self, message: Any) -> bool:
+        await self.messages.put(message)
+        return await self.answers.get()
+
+    async def tell(self, message: Any) -> None:
+        await self.messages.put(message)
+
+    async def listen(self, timeout_s: float) -> list[Any]:
+        try:
+            return [await asyncio.wait_for(self.messages.get(), timeout_s)]
+        except TimeoutError:
+            return []
+
+    async def answer(self, go_on: bool) -> None:
+        await self.answers.put(go_on)
+
+
+class RankChannel:
+    """Travels to the ranks; all calls wait until the other end has the message."""
+
+    def __init__(self) -> None:
+        self._exchange: Any = ray.remote(num_cpus=0)(_Exchange).remote()
+
+    def ask(self, message: Any) -> bool:
+        """Send a message and wait for what the trial makes of it: whether to go on."""
+        return bool(ray.get(self._exchange.ask.remote(message)))
+
+    def tell(self, message: Any) -> None:
+        """Send a message that needs no answer."""
+        ray.get(self._exchange.tell.remote(message))
+
+    def listen(self, timeout_s: float) -> list[Any]:
+        """The next message, or none if it takes longer."""
+        return list(ray.get(self._exchange.listen.remote(timeout_s)))
+
+    def answer(self, go_on: bool) -> None:
+        """What the rank that asks, or the next to ask, gets to hear."""
+        ray.get(self._exchange.answer.remote(go_on))
+
+    def close(self) -> None:
+        """End the actor behind the line."""
+        ray.kill(self._exchange)
+
+
+_LISTEN_S = 1.0  # between two looks at whether the ranks are alive
+_GLOO = "gloo"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every rank of a trial is told."""
+
+    trial: str
+    config: TrainConfig
+    accumulation: int
+    plan: TrialContext
+    channel: RankChannel
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception of a rank, and its traceback there."""
+
+    error: Exception
+    text: str
+
+
+def run_parallel_trial(config: dict[str, Any], plan: TrialContext) -> None:
+    """As `run_trial`, on `plan.ranks` GPUs."""
+    run_trial(config, plan, _train_on_ranks)
+
+
+def _train_on_ranks(trial: str, config: TrainConfig, accumulation: int, plan: TrialContext) -> None:
+    task = _Task(trial, config, accumulation, plan, RankChannel())
+    ranks = threading.Thread(target=_run_ranks, args=[task], daemon=True)
+    ranks.start()
+    try:
+        for message in _messages(task.channel, ranks):
+            if isinstance(message, _Failure):
+                raise as_seen_here(message)
+            if message is None:  # the first rank is done
+                break
+            tune.report(message)
+            task.channel.answer(True)
+        else:
+            raise RanksLostError("a process of the trial died")
+    finally:
+        task.channel.answer(False)  # to a rank that asks while the trial is being stopped
+        ranks.join()
+        task.channel.close()
+
+
+def _messages(channel: RankChannel, ranks: threading.Thread) -> Iterator[Any]:
+    """What the ranks send, until they are gone and nothing is left to hear."""
+    while True:
+        alive = ranks.is_alive()
+        messages = channel.listen(_LISTEN_S if alive else 0.1)
+        yield from messages
+        if not alive and not messages:
+            return
+
+
+def _run_ranks(task: _Task) -> None:
+    """Have Ray Train run the ranks to their end; what went wrong is told through the line."""
+    plan = task.plan
+    cuda = plan.device == "cuda"
+    with tempfile.TemporaryDirectory(prefix="unetexp-train-") as scratch:
+        trainer = TorchTrainer(
+            _run_rank,
+            train_loop_config={"task": task},
+            torch_config=TorchConfig(backend="nccl" if cuda else _GLOO),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=plan.ranks,
+                use_gpu="GPU" in plan.rank_resources,
+                resources_per_worker=dict(plan.rank_resources),
+            ),
+            run_config=ray.train.RunConfig(storage_path=scratch, name=task.trial),
+        )
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError:
+            return  # the rank has said why, or it died and the line falls silent
+
+
+def _run_rank(setting: dict[str, _Task]) -> None:
+    """What each process runs."""
+    task = setting["task"]
+    torch.set_num_threads(task.plan.threads)
+    try:
+        _train_a_rank(task, Group())
+    except Exception as error:
+        task.channel.tell(failure_of(error))
+        raise
+
+
+def _train_a_rank(task: _Task, ranks: Ranks) -> None:
+    plan, config = task.plan, task.config
+    device = get_device() if plan.device == "cuda" else torch.device("cpu")
+    data = data_on_this_node(plan.data, config)
+    if ranks.rank > 0:
+        others = follow(
+            config,
+            data,
+            device,
+            ranks,
+            accumulation=task.accumulation,
+            workers=plan.loader_workers,
+        )
+        for _ in others:
+            if not ranks.from_first(True):
+                return
+        return
+    with plan.storage.trial_folder(task.trial) as folder:
+        experiment = Experiment(config, data, folder.path, device, task.accumulation, ranks)
+        for sentence in experiment.skipped_checkpoints:
+            task.channel.ask({SAID: sentence})
+        for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
+            folder.publish()
+            if not ranks.from_first(task.channel.ask(figures(report, experiment, plan))):
+                return
+    task.channel.tell(None)
+
+
+def failure_of(error: Exception) -> _Failure:
+    """The exception as it can travel."""
+    text = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return _Failure(RuntimeError(str(error)), text)
+    return _Failure(error, text)
+
+
+def as_seen_here(failure: _Failure) -> Exception:
+    """What to raise for a rank's exception; one that lost its peer is not the one at fault."""
+    error = failure.error
+    if isinstance(error, dist.DistError) or _GLOO in str(error).lower():
+        return RanksLostError(f"a process of the trial died: {error}")
+    error.add_note(failure.text)
+    return error

@@ -1,0 +1,1 @@
+"""Trials as a table: filtered, ranked, printed and exported."""

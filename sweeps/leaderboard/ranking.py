@@ -1,0 +1,78 @@
+"""Which trials a leaderboard shows, in which order and with which columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sweeps.leaderboard.filtering import column_named, filter_trials
+from sweeps.leaderboard.trials import LATENCY, PARAMETERS, parameter_columns, per_class_columns
+from sweeps.tracking.store import BEST, BEST_EPOCH
+from sweeps.tracking.tracker import COST
+
+_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST, BEST_EPOCH)
+_WHOLE_NUMBERS = (BEST_EPOCH, PARAMETERS)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The rows shown, in order, of which some columns are settings and some a class each."""
+
+    rows: pd.DataFrame
+    settings: tuple[str, ...]
+    classes: tuple[str, ...]
+    of: int  # trials there were to choose from
+    notes: tuple[str, ...]
+
+
+def rank_trials(
+    frame: pd.DataFrame, *, sort: str | None, where: str | None, top: int | None
+) -> Leaderboard:
+    """The leaderboard of a frame of trials, see `leaderboard.trials_frame`.
+
+    Without `sort`, trials that had the full budget come first, each group by best `val/miou`.
+    With a column to sort by, the better end comes first, or the smallest value where none is
+    better; `-COLUMN` turns that round. Raises ConfigError for what names no column.
+    """
+    rows = frame if where is None else filter_trials(frame, where)
+    column = None
+    if sort is not None:
+        column = column_named(frame, sort.removeprefix("-"), "--sort")
+        ascending = _best_is_largest(column) == sort.startswith("-")
+        rows = rows.sort_values(column, ascending=ascending, kind="stable")
+    of = len(rows)
+    rows = rows.head(top).reset_index(drop=True)
+    settings = _differing(rows if len(rows) > 1 else frame)
+    classes = per_class_columns(rows)
+    figures = (*_COURSE, *settings, PARAMETERS, LATENCY, COST, *classes)
+    extra = [column] if column not in (None, "sweep", "trial", "run_id", *figures) else []
+    shown = rows[["sweep", "trial", "run_id", *figures, *extra]]
+    whole = dict.fromkeys(_WHOLE_NUMBERS, "Int64")
+    return Leaderboard(shown.astype(whole), tuple(settings), tuple(classes), of, _notes(rows))
+
+
+def _best_is_largest(column: str) -> bool:
+    return column.startswith(("val/", "best/val/")) and column != "val/loss"
+
+
+def _differing(rows: pd.DataFrame) -> list[str]:
+    """The parameters that differ, those that every trial has first."""
+    names = [name for name in parameter_columns(rows) if rows[name].nunique(dropna=False) > 1]
+    return sorted(names, key=lambda name: (bool(rows[name].isna().any()), name))
+
+
+def _notes(rows: pd.DataFrame) -> tuple[str, ...]:
+    """What has to be said about trials that had less than the full budget."""
+    full = rows["full_budget"]
+    if full.all():
+        return ()
+    partial = "* had fewer epochs than the full budget"
+    if not full.any():
+        return (f"{partial}; none of these trials had it.",)
+    if (full & ~full.cummin()).any():
+        return (
+            f"{partial}. In this order some of them stand above trials that had it, but their "
+            "scores do not compare.",
+        )
+    return (f"{partial}: ranked after those that had it.",)

@@ -1,0 +1,157 @@
+"""The trials of one or several sweeps as a table: a row a trial, the best first."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sweeps.state.progress import COMPLETED
+from sweeps.text import program
+from sweeps.tracking.metric_history import histories, values_at
+from sweeps.tracking.store import BEST, BEST_EPOCH, CONFIRMS, TrackingStore
+from sweeps.tracking.tracker import COST
+from unetexp.errors import UserError, not_a_choice
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["histories", "parameter_columns", "per_class_columns", "select_sweeps", "trials_frame"]
+
+RUNNING = "running"  # the stop reason of a trial that has not ended
+LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
+_BUDGET = "epochs"  # the parameter that says how many epochs a full trial has
+_IDENTITY = ("sweep", "trial", "run_id")
+_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST, BEST_EPOCH)
+_PRICE = (LATENCY, PARAMETERS, COST)
+_OWN = (*_IDENTITY, *_COURSE, *_PRICE, "start_time")
+
+
+def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
+    """The parent runs of the sweeps called `names`; of the newest if there are none.
+
+    A sweep that only confirms another is not taken for the newest. Raises UserError for a name
+    that no sweep has.
+    """
+    runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
+    if not runs:
+        raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+    newest_first = list(reversed(runs))
+    for name in names:
+        if name not in runs:
+            raise UserError(not_a_choice("sweep", name, newest_first))
+    own = [name for name in newest_first if CONFIRMS not in runs[name].data.tags] or newest_first
+    return [runs[name] for name in dict.fromkeys(names or own[:1])]
+
+
+def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
+    """A row a trial of the named sweeps: trials that had the full budget first, each group best
+    first.
+
+    Columns: `sweep`, `trial` (its id), `run_id`; `stop_reason`, `full_budget`, `epochs` (used) and
+    `budget` (of a full trial); `best/val/miou` and `best/epoch`; every validation figure
+    (`val/...`) in that best epoch; `time/latency_ms`, `model/parameters`, `cost/device_s`;
+    `start_time` (UTC); and every parameter by its dotted path, as number, bool or text. What a
+    trial lacks is missing (NaN). Raises UserError for a name that no sweep has.
+    """
+    parents = select_sweeps(store, sweeps)
+    runs = [run for parent in parents for run in store.trial_runs(parent.info.run_id)]
+    figures = _best_epoch_figures(store, runs)
+    parameters = _typed([run.data.params for run in runs])
+    own = pd.DataFrame([_own_columns(run) for run in runs], columns=list(_OWN))
+    frame = pd.concat(
+        [
+            own[[*_IDENTITY, *_COURSE]],
+            pd.DataFrame(figures, columns=sorted({name for row in figures for name in row})),
+            own[[*_PRICE, "start_time"]],
+            parameters.drop(columns=[name for name in _OWN if name in parameters]),
+        ],
+        axis="columns",
+    )
+    order = ["full_budget", BEST, "start_time", "trial"]
+    ascending = [False, False, True, True]
+    return frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
+
+
+def parameter_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame of trials that are parameters: dotted paths, never with a slash."""
+    return [name for name in frame if name not in _OWN and "/" not in name]
+
+
+def per_class_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame of trials that hold the IoU of a class, in the best epoch."""
+    return [name for name in frame if name.startswith("val/iou/")]
+
+
+def _own_columns(run: Run) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    reason = tags.get("stop_reason", RUNNING)
+    return {
+        "sweep": tags["sweep.name"],
+        "trial": tags["tune.trial_id"],
+        "run_id": run.info.run_id,
+        "stop_reason": reason,
+        "full_budget": reason == COMPLETED,
+        "epochs": max(_last_epochs(run).values(), default=0),
+        "budget": int(run.data.params.get(_BUDGET, 0)),
+        **{name: metrics.get(name, math.nan) for name in (BEST, BEST_EPOCH, *_PRICE)},
+        "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+    }
+
+
+def _best_epoch_figures(store: TrackingStore, runs: Sequence[Run]) -> list[dict[str, float]]:
+    """The validation figures of each run in its best epoch.
+
+    MLflow hands out those of the last epoch; where that was not the best, points are looked up.
+    """
+    figures, missed = [], {}
+    for run in runs:
+        last = {name: run.data.metrics[name] for name in run.data.metrics if _is_val(name)}
+        best = run.data.metrics.get(BEST_EPOCH)
+        figures.append(last if best is not None else {})
+        if best is not None and any(step != best for step in _last_epochs(run, "val/").values()):
+            missed[run.info.run_id] = int(best)
+    names = {name for row in figures for name in row}
+    found = values_at(store, missed, names) if missed else {}
+    return [found.get(run.info.run_id, row) for run, row in zip(runs, figures, strict=True)]
+
+
+def _is_val(name: str) -> bool:
+    return name.startswith("val/")
+
+
+def _last_epochs(run: Run, prefix: str = "") -> dict[str, int]:
+    """By name, the step of each metric's last point."""
+    points = run.to_proto().data.metrics
+    return {point.key: point.step for point in points if point.key.startswith(prefix)}
+
+
+def _typed(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Parameters as what they were before MLflow made them text."""
+    texts = pd.DataFrame(rows)
+    return pd.DataFrame({name: _typed_column(texts[name]) for name in sorted(texts)})
+
+
+def _typed_column(texts: pd.Series) -> pd.Series:
+    """Numbers or bools if all values are, else texts; `None` is a missing value."""
+    values = [None if pd.isna(text) else _literal(text) for text in texts]
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean" if None in values else "bool")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64" if None in values else "int64")
+    if kinds and kinds <= {int, float}:
+        return pd.Series(values, dtype="float64")
+    return texts.where([value is not None for value in values], None).astype("str")
+
+
+def _literal(text: str) -> Any:
+    """The number, bool or None that a text stands for, else the text."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, bool | int | float) or value is None else text

@@ -1,0 +1,1 @@
+"""Tried and measured before the budget is spent."""

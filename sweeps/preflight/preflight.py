@@ -1,0 +1,221 @@
+"""The check before a sweep's budget is spent: everything once, small, and what it all will cost.
+
+On the CPU it runs in this process: a Ray worker would first start and import torch, which takes
+as long as the whole check of a small recipe. On GPUs it runs in a Ray task on one of them, because
+a CUDA context in the driver would take that GPU's memory from the trials for hours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import ray
+import torch
+
+from sweeps.config.recipe import Recipe
+from sweeps.config.space import Choice
+from sweeps.driver.plan import SweepPlan, placement_at
+from sweeps.execution.placement import available_cores
+from sweeps.execution.trial import data_on_this_node, is_out_of_memory
+from sweeps.execution.tune_run import ray_up
+from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
+from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
+from sweeps.preflight.smoke_test import smoke_configs, smoke_test
+from sweeps.preflight.step_cost import StepCost, measure_step_cost
+from sweeps.tracking.publisher import KEPT_CHECKPOINTS
+from sweeps.tracking.store import check_tracking, local_path, open_existing
+from unetexp.data import Dataset
+from unetexp.errors import ConfigError, UserError
+from unetexp.models.encoders import FreezeLevel
+from unetexp.training.config import TrainConfig
+
+_SMOKE_TEST_S = 60.0
+_STEP_COST_S = 20.0
+_TASK_S = 115.0  # for both in a worker, its start included
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DeviceChecks:
+    """What was found on the device."""
+
+    left_out: list[str]  # choices that there was no time for
+    step_cost: StepCost
+
+
+def preflight(plan: SweepPlan, data: Dataset, say: Say) -> SweepPlan:
+    """Check the planned sweep in under two minutes; returns it, its trials packed if so asked.
+
+    Raises UserError: a choice that cannot train, memory or disk that does not suffice, a tracking
+    store that does not answer.
+    """
+    require_store_and_disk_space(plan, data)
+    configs = smoke_configs(plan.recipe)
+    slowest = _slowest(plan.recipe)
+    devices = max(1, int(plan.placement.gpus_per_trial))
+    images = max(1, slowest.micro_batch_size // devices)
+    findings = _checked(plan, data, configs, slowest, images)
+    if findings.left_out:
+        say(f"preflight: no time was left to try {', '.join(findings.left_out)}")
+    if findings.step_cost.micro_batch < images:
+        micro = findings.step_cost.micro_batch * devices
+        say(
+            f"memory does not suffice for micro-batches of {images * devices} images; {micro} fit. "
+            "Every trial would find that out for itself: "
+            f"--set accumulation={slowest.batch_size // micro} says it now, with the same batch."
+        )
+    if plan.options.pack:
+        plan = _packed(plan, findings.step_cost, say)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, findings.step_cost)
+    for line in describe_estimate(cost, plan.recipe, plan.placement, findings.step_cost):
+        say(line)
+    return plan
+
+
+def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0) -> None:
+    """The tracking store answers, and the disks hold what the sweep will write; else UserError.
+
+    So many of its trials have `ended` under an earlier driver.
+    """
+    check_tracking(plan.tracking_uri)
+    wanted = needs(
+        largest_sizes(smoke_configs(plan.recipe).values(), data),
+        plan.storage,
+        _artifacts(plan.tracking_uri),
+        trials=plan.recipe.budget.trials,
+        at_once=plan.placement.max_concurrent,
+        epochs=plan.recipe.base.epochs,
+        kept=KEPT_CHECKPOINTS,
+        ended=ended,
+    )
+    require_disk_space(wanted)
+
+
+def check_on_device(
+    configs: Mapping[str, TrainConfig],
+    slowest: TrainConfig,
+    images: int,
+    data: Dataset,
+    device_name: str,
+    threads: int,
+    at_once: int,
+) -> DeviceChecks:
+    """The part that computes, on the device that trials will have."""
+    device = torch.device(device_name)
+    data = data_on_this_node(data, slowest)
+    with _computing(threads):
+        measured = _measured(slowest, data, device, images)
+        return DeviceChecks(smoke_test(configs, data, device, _SMOKE_TEST_S, at_once), measured)
+
+
+def _measured(config: TrainConfig, data: Dataset, device: torch.device, images: int) -> StepCost:
+    try:
+        return measure_step_cost(config, data, device, images, _STEP_COST_S)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise UserError(
+                f"the base configuration does not train at full size: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+        raise UserError(
+            f"memory does not suffice for a single crop of {config.augment.crop_px} px, nor for a "
+            "validation image. Lower augment.crop_px or batch_size, choose a smaller encoder or "
+            "decoder.kind=slim, or shrink the images."
+        ) from None
+
+
+def _checked(
+    plan: SweepPlan,
+    data: Dataset,
+    configs: Mapping[str, TrainConfig],
+    slowest: TrainConfig,
+    images: int,
+) -> DeviceChecks:
+    placement = plan.placement
+    arguments = (configs, slowest, images, data, placement.device, placement.threads)
+    if placement.device == "cpu":
+        return check_on_device(*arguments, at_once=min(placement.max_concurrent, available_cores()))
+    with ray_up(placement, plan.options.address):
+        return check_in_worker(*arguments, 1)
+
+
+def check_in_worker(*arguments: Any) -> DeviceChecks:
+    """`examine` in a Ray task with a whole GPU, however many trials will share it; Ray is up."""
+    task = ray.remote(check_on_device).options(num_cpus=1, num_gpus=1, max_retries=0)
+    try:
+        findings = ray.get(task.remote(*arguments), timeout=_TASK_S)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"the preflight found no end on a GPU within {_TASK_S:g} s, or its worker died "
+            f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
+            "(--skip-preflight starts without this check.)"
+        ) from None
+    assert isinstance(findings, DeviceChecks)
+    return findings
+
+
+def _packed(plan: SweepPlan, step_cost: StepCost, say: Say) -> SweepPlan:
+    """The plan with as many trials on a GPU as its memory holds."""
+    if step_cost.device_bytes is None:
+        say("--gpus-per-trial auto: trials run on the CPU here, so each gets one whole GPU's place")
+        return plan
+    count = trials_per_gpu(step_cost)
+    say(
+        f"--gpus-per-trial auto: a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
+        f"{step_cost.device_bytes / 2**30:.1f} GiB, so {count} "
+        f"share{'s' if count == 1 else ''} a GPU"
+    )
+    share = 1 / count
+    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
+    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
+    options = replace(plan.options, changes=changes)
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"budget": budget}),
+        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
+        options=options,
+    )
+
+
+def _slowest(recipe: Recipe) -> TrainConfig:
+    """The base with as little frozen as the sweep will freeze."""
+    dimension = recipe.space.get("encoder.freeze")
+    if not isinstance(dimension, Choice):
+        return recipe.base
+    level = min(dimension.values, key=get_args(FreezeLevel).index)
+    try:
+        return recipe.config({"encoder.freeze": level})
+    except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
+        return recipe.base
+
+
+def _artifacts(tracking_uri: str) -> Path | None:
+    """The folder of the artifacts if it is on this machine."""
+    store = open_existing(tracking_uri)
+    if store is not None:
+        location = store.client.get_experiment(store.experiment_id).artifact_location
+        return local_path(location)
+    return Path(tracking_uri.removeprefix("sqlite:///")).parent  # where it is going to be
+
+
+@contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    """As many threads as a trial has, and the memory given back at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        gc.collect()
+        with suppress(OSError, AttributeError):  # glibc alone keeps what was freed: 0.7 GiB
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,1 @@
+"""From a sweep's best trial to the registered champion."""

@@ -1,0 +1,188 @@
+"""Which trials can be promoted, and the data they are judged on.
+
+A candidate had the full budget and kept its weights. They stand in the order of the sweep's
+objective, the best `val/miou` first; a test split has no say in it.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.config.recipe import Recipe
+from sweeps.state.progress import COMPLETED
+from sweeps.text import program
+from sweeps.tracking.store import BEST, BEST_EPOCH, CONFIRMS, TrackingStore
+from unetexp.component import decode
+from unetexp.data import Dataset, open_dataset
+from unetexp.data.collection import Progress
+from unetexp.errors import DataError, UserError
+from unetexp.tracking.locate import CHECKPOINT
+from unetexp.training.config import TrainConfig, read_tree
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that had the full budget."""
+
+    run: Run
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
+
+    @property
+    def trial(self) -> str:
+        """Its id within the sweep."""
+        return str(self.run.data.tags["tune.trial_id"])
+
+    @property
+    def val_miou(self) -> float:
+        """The best of its epochs."""
+        return float(self.run.data.metrics[BEST])
+
+    @property
+    def epoch(self) -> int:
+        """Its best epoch, whose weights were kept."""
+        return int(self.run.data.metrics[BEST_EPOCH])
+
+    @property
+    def has_weights(self) -> bool:
+        return CHECKPOINT in self.run.data.tags
+
+
+@dataclass(frozen=True)
+class SourceSweep:
+    """A sweep, as its parent run recorded it."""
+
+    run: Run
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        return str(self.run.data.tags["sweep.name"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data that its trials learnt from."""
+        return str(self.run.data.tags["data.fingerprint"])
+
+
+def sweep_to_promote(store: TrackingStore, name: str | None) -> SourceSweep:
+    """The sweep called `name`, or the newest finished one; UserError where there is none."""
+    if name is not None:
+        return _origin(store, store.sweep_run(name))
+    for run in store.sweep_runs():
+        if run.info.status == "FINISHED" and CONFIRMS not in run.data.tags:
+            return _origin(store, run)
+    raise UserError(
+        "there is no finished sweep to promote from. Run one: "
+        f"{program('python')} sweeps/run.py; or name one that was interrupted: "
+        f"{program('python')} sweeps/promote.py SWEEP"
+    )
+
+
+def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
+    """The sweep that the run `run_id` is a trial of; UserError where it is none's."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException:
+        raise UserError(
+            f"--run {run_id}: there is no such run in the tracking store. A run's id is the last "
+            "part of its address in the MLflow UI; "
+            f"{program('python')} sweeps/compare.py --format csv lists them."
+        ) from None
+    parent = run.data.tags.get("mlflow.parentRunId")
+    if parent is None:
+        raise UserError(
+            f"--run {run_id}: this run is not a trial of a sweep. For a sweep give its name: "
+            f"{program('python')} sweeps/promote.py SWEEP"
+        )
+    return _origin(store, store.client.get_run(parent))
+
+
+def full_budget_trials(store: TrackingStore, origin: SourceSweep) -> list[Candidate]:
+    """The sweep's trials that had the full budget, the best `val/miou` first."""
+    runs = store.trial_runs(origin.run.info.run_id, f"tags.stop_reason = '{COMPLETED}'")
+    scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST, math.nan))]
+    return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
+
+
+def candidates(
+    origin: SourceSweep, trials: Sequence[Candidate], run_id: str | None
+) -> list[Candidate]:
+    """Those of the full-budget `trials` that kept their weights; the run `run_id` first, if given.
+
+    Raises UserError where there are none, or where the run is not among them, naming those that
+    are.
+    """
+    able = [trial for trial in trials if trial.has_weights]
+    if not able:
+        raise UserError(
+            f"no trial of sweep {origin.name!r} had the full budget and kept its weights, so none "
+            "can be promoted. Weights are kept of the best three when a sweep ends; go on with "
+            f"it: {program('python')} sweeps/run.py --resume {origin.name}"
+        )
+    if run_id is None:
+        return able
+    chosen = [trial for trial in able if trial.run_id == run_id]
+    if not chosen:
+        full = any(trial.run_id == run_id for trial in trials)
+        why = "its weights were not kept" if full else "it did not have the full budget of epochs"
+        named = "".join(
+            f"\n  {trial.run_id}  trial {trial.trial}, {BEST} {trial.val_miou:.4f}"
+            for trial in able[:_NAMED_AT_MOST]
+        )
+        raise UserError(
+            f"--run {run_id}: this trial cannot be promoted, because {why}. Those of sweep "
+            f"{origin.name!r} that can be:{named}"
+        )
+    return chosen + [trial for trial in able if trial.run_id != run_id]
+
+
+def open_data(origin: SourceSweep, on_progress: Progress | None = None) -> Dataset:
+    """The sweep's data set; DataError where it is no longer what its trials learnt from."""
+    data = open_dataset(origin.recipe.base.data, on_progress=on_progress)
+    if data.fingerprint != origin.fingerprint:
+        raise DataError(
+            f"the data of sweep {origin.name!r} has changed, so that images of the test split may "
+            "have been trained on and figures do not compare. Restore it, or run a new sweep on "
+            f"the data as it is.\n  fingerprint then  {origin.fingerprint}\n"
+            f"  fingerprint now   {data.fingerprint}"
+        )
+    return data
+
+
+def config_of(store: TrackingStore, trial: Candidate) -> TrainConfig:
+    """What a trial was trained with."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = store.client.download_artifacts(trial.run_id, "config.yaml", scratch)
+        config: TrainConfig = decode(TrainConfig, read_tree(Path(path)))
+    return config
+
+
+def _origin(store: TrackingStore, run: Run) -> SourceSweep:
+    from mlflow.exceptions import MlflowException
+
+    name = run.data.tags["sweep.name"]
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = store.client.download_artifacts(run.info.run_id, "recipe.yaml", scratch)
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"sweep {name!r}: its recipe, the artifact recipe.yaml of run {run.info.run_id}, "
+                f"cannot be read: {error}"
+            ) from None
+        recipe: Recipe = decode(Recipe, read_tree(Path(path)), f"sweep {name!r}, recipe.yaml")
+    return SourceSweep(run, recipe)

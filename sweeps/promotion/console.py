@@ -1,0 +1,122 @@
+"""What the terminal shows of a promotion."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.promotion.evaluation import PromotionDecision
+from sweeps.promotion.registry import CHAMPION, MODEL, PREVIOUS, RegisteredVersion
+from sweeps.promotion.seed_confirmation import Confirmation
+from sweeps.text import program
+from unetexp.tracking.server import public_uri
+
+_COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
+
+
+def show_case(console: Console, decision: PromotionDecision) -> None:
+    """The candidates, how they compare, and the gates."""
+    origin = decision.origin
+    console.print(
+        f"Sweep {origin.name}, data {decision.data.fingerprint[:12]}: {decision.split} split, "
+        f"{decision.images} images"
+    )
+    for notice in (*decision.notices, decision.describe_uses()):
+        console.print(f"note: {notice}", style="yellow")
+    console.print()
+    console.print(_models(decision))
+    how = (
+        "asked for" if decision.asked_for else f"chosen by val/miou ({decision.trial.val_miou:.4f})"
+    )
+    console.print(f"* {how}, never by the {decision.split} split, which only judges.")
+    console.print()
+    for paired in (decision.runner_up, decision.champion):
+        if paired is not None:
+            console.print(paired.describe(decision.chosen.title))
+    console.print()
+    console.print(_gates(decision))
+    console.print()
+
+
+def show_confirmation(console: Console, confirmation: Confirmation) -> None:
+    """What training again with new seeds has shown."""
+    console.print()
+    for line in confirmation.describe():
+        console.print(line)
+    console.print()
+
+
+def show_crowned(
+    console: Console, decision: PromotionDecision, version: str, before: RegisteredVersion | None
+) -> None:
+    """What has changed."""
+    forced = " (forced: its card says so)" if decision.forced else ""
+    name = f"{MODEL} version {version}, {decision.chosen.title} of sweep {decision.origin.name}"
+    console.print(f"{CHAMPION}: {_version(before)} -> {name}{forced}", style="green")
+    if before is not None:
+        console.print(f"{PREVIOUS}: {_version(before)}")
+
+
+def show_rollback(console: Console, now: str, before: str) -> None:
+    """What has changed."""
+    console.print(f"{CHAMPION}: version {before} -> version {now}", style="green")
+    console.print(f"{PREVIOUS}: version {before}")
+
+
+def show_next(console: Console, tracking_uri: str | None, *, back: bool) -> None:
+    """The commands that are wanted next; `back`: whether there is a champion to go back to."""
+    address = f"models:/{MODEL}@{CHAMPION}"
+    flag = f" --tracking-uri {public_uri(tracking_uri)}" if tracking_uri else ""
+    place = f" TRACKING_URI={public_uri(tracking_uri)}" if tracking_uri else ""
+    commands = [
+        ("predict", f"{program('unetexp')} predict {address} IMAGES --out predictions{flag}"),
+        ("serve", f"make serve{place}"),
+    ]
+    if back:
+        commands.append(("take it back", f"{program('python')} sweeps/promote.py --rollback{flag}"))
+    console.print()
+    for what, command in commands:
+        console.print(f"{what:<12}  {command}", soft_wrap=True)
+
+
+def _models(decision: PromotionDecision) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    for heading in ("val mIoU", f"{decision.split} mIoU (95 % interval)", "latency", "size"):
+        table.add_column(heading, justify="right")
+    rows = [
+        decision.chosen,
+        *decision.others,
+        *([decision.champion.other] if decision.champion else []),
+    ]
+    for model in rows:
+        mark = " *" if model is decision.chosen else ""
+        interval = model.intervals["miou"]
+        bounds = "" if math.isnan(interval.low) else f" ({interval.low:.4f} to {interval.high:.4f})"
+        table.add_row(
+            f"{model.title}{mark}",
+            "" if model.val_miou is None else f"{model.val_miou:.4f}",
+            f"{interval.value:.4f}{bounds}",
+            f"{model.measures.latency_ms:.1f} ms",
+            f"{model.measures.size_mb:.1f} MB",
+        )
+    return table
+
+
+def _gates(decision: PromotionDecision) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("gate", "allowed", "found", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for verdict in decision.verdicts:
+        light = Text(verdict.light, _COLOURS[verdict.light])
+        if verdict.red:
+            light.append(f" by {verdict.by}")
+        table.add_row(verdict.gate, verdict.limit, verdict.found, light)
+    return table
+
+
+def _version(version: RegisteredVersion | None) -> str:
+    return "none" if version is None else f"version {version.version}"

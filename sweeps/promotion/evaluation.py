@@ -1,0 +1,162 @@
+"""What a promotion rests on: the models on one split, how they compare, what the gates say."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweeps.config.gates import Measures, Verdict
+from sweeps.promotion.candidates import Candidate, SourceSweep
+from sweeps.promotion.seed_confirmation import Confirmation
+from sweeps.tracking.store import TrackingStore
+from unetexp.data import Dataset
+from unetexp.inference.evaluation import SplitEvaluation, assess, train_config
+from unetexp.metrics.bootstrap import Interval, PairedComparison, score_intervals
+from unetexp.metrics.latency import latency_ms
+from unetexp.models.saved_model import (
+    WEIGHTS,
+    ModelSpec,
+    load,
+    parameter_count,
+    read_description,
+    read_spec,
+)
+
+TEST, VAL = "test", "val"
+_USES = "test_split.uses."  # and the fingerprint: the experiment's tag with the number of uses
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """A model on the split that is judged by."""
+
+    title: str  # trial 0003; the champion, version 2
+    run_id: str
+    folder: Path
+    spec: ModelSpec
+    description: dict[str, Any]  # the config.json beside the weights
+    parameters: int
+    assessment: SplitEvaluation
+    intervals: Mapping[str, Interval]  # miou, dice, pixel_accuracy, iou/<class>
+    measures: Measures
+    val_miou: float | None = None  # in its sweep
+
+    @property
+    def miou(self) -> float:
+        return self.assessment.figures["miou"]
+
+
+def evaluate_model(
+    title: str,
+    run_id: str,
+    folder: Path,
+    data: Dataset,
+    split: str,
+    device: torch.device,
+    val_miou: float | None = None,
+) -> ModelEvaluation:
+    """Evaluate and time the model in `folder`. Raises CheckpointError for one that is torn."""
+    model, spec = load(folder).to(device), read_spec(folder)
+    assessment = assess(model, spec, data, split, device, train=train_config(folder))
+    height, width = statistics.mode(data[VAL].shapes)  # as in training
+    measures = Measures(
+        figures=assessment.figures,
+        latency_ms=latency_ms(model, spec.in_channels, height, width),
+        size_mb=(folder / WEIGHTS).stat().st_size / 1e6,
+    )
+    return ModelEvaluation(
+        title=title,
+        run_id=run_id,
+        folder=folder,
+        spec=spec,
+        description=read_description(folder),
+        parameters=parameter_count(model),
+        assessment=assessment,
+        intervals=_intervals(assessment),
+        measures=measures,
+        val_miou=val_miou,
+    )
+
+
+def _intervals(assessment: SplitEvaluation) -> dict[str, Interval]:
+    """The 95 % intervals, a class by its name and not its index."""
+    named = {f"iou/{index}": f"iou/{name}" for index, name in enumerate(assessment.class_names)}
+    found = score_intervals(assessment.matrices)
+    return {named.get(name, name): interval for name, interval in found.items()}
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """How far the chosen model is ahead of another one on the same images."""
+
+    other: ModelEvaluation
+    comparison: PairedComparison
+
+    def describe(self, chosen: str) -> str:
+        """The comparison in a sentence."""
+        difference, tie = self.comparison.difference, self.comparison.tie
+        text = f"{chosen} against {self.other.title}: mIoU {difference.value:+.4f}"
+        if math.isnan(difference.low):
+            return f"{text} on a single image, which tells no interval"
+        text += (
+            f" (95 % interval {difference.low:+.4f} to {difference.high:+.4f}), better with "
+            f"probability {self.comparison.probability:.3f}"
+        )
+        return f"{text}: a tie" if tie else text
+
+
+@dataclass(frozen=True)
+class PromotionDecision:
+    """A model proposed as the champion, with all that speaks for and against it."""
+
+    origin: SourceSweep
+    data: Dataset
+    split: str
+    uses: int  # of the test split by promotions, this one included; 0 where it was not touched
+    trial: Candidate  # the chosen one
+    asked_for: bool  # chosen by its run's id, not as the sweep's best
+    chosen: ModelEvaluation
+    others: tuple[ModelEvaluation, ...]  # the sweep's next best
+    runner_up: PairedResult | None
+    champion: PairedResult | None
+    verdicts: tuple[Verdict, ...]
+    confirmation: Confirmation | None
+    notices: tuple[str, ...]  # what has to be said beside the figures
+    forced: bool
+
+    @property
+    def red(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.red]
+
+    @property
+    def images(self) -> int:
+        """In the split."""
+        return len(self.data[self.split])
+
+    def describe_uses(self) -> str:
+        """How often the split has been looked at."""
+        if self.split != TEST:
+            return (
+                "Judged on the validation split, by which the sweep chose: these figures flatter."
+            )
+        times = "1 time" if self.uses == 1 else f"{self.uses} times"
+        return f"This test split has been used {times} by promotions, this one included."
+
+
+def uses_of_test_split(store: TrackingStore, fingerprint: str) -> int:
+    """How often promotions have looked at the test split of the data with this fingerprint."""
+    tags = store.client.get_experiment(store.experiment_id).tags
+    return int(tags.get(f"{_USES}{fingerprint}", 0))
+
+
+def count_use(store: TrackingStore, fingerprint: str) -> int:
+    """Add a use of the test split; returns how many there are now."""
+    uses = uses_of_test_split(store, fingerprint) + 1
+    store.client.set_experiment_tag(store.experiment_id, f"{_USES}{fingerprint}", str(uses))
+    return uses

@@ -1,0 +1,291 @@
+"""The model card of a promoted model, in Markdown.
+
+After Mitchell et al., Model Cards for Model Reporting (arXiv:1810.03993): what the model is, what
+it learnt from, how well it does and how sure that is, and what it was not shown to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
+from unetexp.metrics.bootstrap import Interval
+from unetexp.models.saved_model import CONFIG, WEIGHTS
+from unetexp.version import __version__
+
+_WORST = 3
+_RARE = 0.01  # share of the training pixels
+
+
+def card(decision: PromotionDecision) -> str:
+    """The card of the chosen model."""
+    sections = (_head, _use, _figures, _comparison, _gates, _data, _training, _origin, _limits)
+    return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
+
+
+def _head(decision: PromotionDecision) -> Iterator[str]:
+    spec, trial = decision.chosen.spec, decision.trial
+    yield f"# unetexp: trial {trial.trial} of sweep {decision.origin.name}"
+    yield ""
+    yield (
+        f"A U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
+        f"({spec.decoder.upsampling} upsampling, {decision.chosen.parameters / 1e6:.1f} million "
+        f"parameters) that gives each pixel of an image one of {len(spec.class_names)} classes: "
+        f"{', '.join(spec.class_names)}."
+    )
+    yield ""
+    miou = _with_interval(decision.chosen.intervals["miou"])
+    yield (
+        f"Mean IoU {miou} on the {decision.split} split, {_images(decision.images)}. "
+        f"{decision.describe_uses()}"
+    )
+    if decision.forced:
+        yield ""
+        yield f"> **Promoted with `--force`.** {_what_was_forced(decision)}"
+    for notice in decision.notices:
+        yield ""
+        yield f"> {notice}"
+
+
+def _what_was_forced(decision: PromotionDecision) -> str:
+    reasons = [f"Red gate: {verdict.describe()}." for verdict in decision.red]
+    if decision.split != TEST:
+        reasons.append("It was not judged by a test split.")
+    skipped = [verdict for verdict in decision.verdicts[:1] if verdict.green is None]
+    reasons += [f"It was not compared with the champion: {v.limit}." for v in skipped]
+    return " ".join(reasons) or "All gates were green all the same."
+
+
+def _use(decision: PromotionDecision) -> Iterator[str]:
+    spec = decision.chosen.spec
+    kind = {1: "grey images (one channel)", 3: "RGB images"}
+    images = kind.get(spec.in_channels, f"images of {spec.in_channels} channels")
+    yield "## Use"
+    yield ""
+    yield f"Takes {images} of any size, whose pixel value {spec.image_max} is full brightness."
+    yield ""
+    yield "```python"
+    yield "import mlflow"
+    yield ""
+    yield 'model = mlflow.pyfunc.load_model("models:/unetexp@champion")'
+    yield "labels = model.predict(image)  # uint8 (H, W, C) in, label map (H, W) out"
+    yield "```"
+    yield ""
+    yield "```sh"
+    yield "unetexp predict models:/unetexp@champion IMAGES --out predictions"
+    yield "```"
+    yield ""
+    yield f"Or from its files, `{WEIGHTS}` and `{CONFIG}`: `unetexp.load(FOLDER)`."
+
+
+def _figures(decision: PromotionDecision) -> Iterator[str]:
+    intervals, figures = decision.chosen.intervals, decision.chosen.assessment.figures
+    yield f"## Figures on the {decision.split} split"
+    yield ""
+    yield (
+        f"{_images(decision.images).capitalize()}, at their own size. Intervals are 95 %, by a "
+        "bootstrap over images."
+    )
+    yield ""
+    rows = [("mean IoU", "miou"), ("mean Dice", "dice"), ("pixel accuracy", "pixel_accuracy")]
+    cells = [(title, _with_interval(intervals[name])) for title, name in rows]
+    yield from _table(("figure", "value (95 % interval)"), cells)
+    yield ""
+    ranked = sorted(
+        decision.chosen.spec.class_names, key=lambda name: _last_nan(figures[f"iou/{name}"])
+    )
+    by_class = [
+        (name, _with_interval(intervals[f"iou/{name}"]), _number(figures[f"dice/{name}"]))
+        for name in ranked
+    ]
+    yield from _table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
+    yield ""
+    scored = [name for name in ranked if not math.isnan(figures[f"iou/{name}"])]
+    worst = ", ".join(f"{name} ({figures[f'iou/{name}']:.4f})" for name in scored[:_WORST])
+    yield f"Worst classes: {worst}. Worst images: {_worst_images(decision)}."
+
+
+def _worst_images(decision: PromotionDecision) -> str:
+    assessed = decision.chosen.assessment
+    scores = zip(map(float, assessed.image_miou), assessed.image_names, strict=True)
+    ranked = sorted((score, name) for score, name in scores if not math.isnan(score))
+    return ", ".join(f"{name} ({score:.4f})" for score, name in ranked[:_WORST])
+
+
+def _comparison(decision: PromotionDecision) -> Iterator[str]:
+    trial = decision.trial
+    yield "## Choice and comparison"
+    yield ""
+    how = (
+        "It was asked for by its run's id"
+        if decision.asked_for
+        else "It was chosen by the sweep's objective, its best val/miou"
+    )
+    yield (
+        f"{how} ({trial.val_miou:.4f}, in epoch {trial.epoch}), and not by the figures above: a "
+        "split that chooses is part of the search, and its figures then flatter."
+    )
+    for paired in (decision.runner_up, decision.champion):
+        if paired is not None:
+            yield ""
+            yield f"{_sentence(decision, paired)}"
+    if decision.runner_up is None:
+        yield ""
+        yield "It was not compared with another trial of its sweep."
+    if decision.confirmation:
+        yield ""
+        head, *lines, verdict = decision.confirmation.describe()
+        yield head
+        yield ""
+        yield from (f"- {line}" for line in lines)
+        yield ""
+        yield verdict
+
+
+def _sentence(decision: PromotionDecision, paired: PairedResult) -> str:
+    role = "Champion before it" if paired is decision.champion else "Runner-up"
+    return f"{role}: {paired.describe(decision.chosen.title)}."
+
+
+def _gates(decision: PromotionDecision) -> Iterator[str]:
+    yield "## Gates"
+    yield ""
+    rows = [(v.gate, v.limit, v.found or "-", v.light) for v in decision.verdicts]
+    yield from _table(("gate", "allowed", "found", "verdict"), rows)
+    yield ""
+    measures = decision.chosen.measures
+    yield (
+        f"One image takes {measures.latency_ms:.1f} ms on the machine that promoted it; the "
+        f"weights have {measures.size_mb:.1f} MB."
+    )
+
+
+def _data(decision: PromotionDecision) -> Iterator[str]:
+    summary = decision.data.summary()
+    source = decision.chosen.description["train"]["data"]
+    yield "## Data"
+    yield ""
+    settings = ", ".join(f"{key} {value}" for key, value in source.items() if key != "kind")
+    yield f"Source `{source['kind']}`: {settings}."
+    yield f"Fingerprint `{decision.data.fingerprint}` (contents, splits and settings)."
+    yield ""
+    rows = [
+        (name, str(some["images"]), _range(some["width_px"]), _range(some["height_px"]))
+        for name, some in summary["splits"].items()
+    ]
+    yield from _table(("split", "images", "width, px", "height, px"), rows)
+    yield ""
+    shares = summary["splits"]["train"]["class_fractions"]
+    listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    yield f"Share of the training pixels: {listed}."
+    for note in summary["notes"]:
+        yield ""
+        yield f"{note}"
+
+
+def _training(decision: PromotionDecision) -> Iterator[str]:
+    train = decision.chosen.description["train"]
+    confirmed = decision.confirmation.seeds if decision.confirmation else ()
+    also = f"; trained again with {', '.join(map(str, confirmed))}" if confirmed else ""
+    yield "## Training"
+    yield ""
+    yield f"Epoch {decision.trial.epoch} of {train['epochs']}. Seed {train['seed']}{also}."
+    yield ""
+    yield "```yaml"
+    yield yaml.safe_dump(train, sort_keys=False).rstrip()
+    yield "```"
+
+
+def _origin(decision: PromotionDecision) -> Iterator[str]:
+    tags = decision.origin.run.data.tags
+    commit = tags.get("git.commit", "unknown")
+    dirty = " with uncommitted changes" if tags.get("git.dirty") == "True" else ""
+    versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
+    rows = [
+        ("sweep", f"{decision.origin.name}, run `{decision.origin.run.info.run_id}`"),
+        ("trial", f"{decision.trial.trial}, run `{decision.chosen.run_id}`"),
+        ("commit", f"{commit}{dirty}"),
+        ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("trained on", _hardware(tags)),
+        ("promoted", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, unetexp {__version__}"),
+    ]
+    if decision.confirmation:
+        rows.insert(2, ("confirmed by", f"sweep {decision.confirmation.sweep}"))
+    yield "## Origin"
+    yield ""
+    yield from _table(("", ""), rows)
+
+
+def _hardware(tags: dict[str, str]) -> str:
+    parts = [tags.get("hardware.gpus", "none"), tags.get("hardware.cpu", "unknown CPU")]
+    return ", ".join(part for part in parts if part != "none")
+
+
+def _limits(decision: PromotionDecision) -> Iterator[str]:
+    spec = decision.chosen.spec
+    shares = decision.data.summary()["splits"]["train"]["class_fractions"]
+    rare = [name for name, share in shares.items() if share < _RARE]
+    figures = decision.chosen.assessment.figures
+    unseen = [name for name in spec.class_names if math.isnan(figures[f"iou/{name}"])]
+    yield "## Limits"
+    yield ""
+    yield (
+        "- Shown to work on images like those of its data set and on no others: other cameras, "
+        "scanners, places, stains or sizes of things need an evaluation of their own."
+    )
+    yield (
+        "- Every pixel gets one of its classes, whatever it shows; a thing that is none of them "
+        "is not pointed out."
+    )
+    yield (
+        "- The intervals take images for independent. Images of one patient, video or volume are "
+        "not, and the true intervals are then wider."
+    )
+    yield "- The intervals are for this one training; another seed gives another model."
+    if decision.split != TEST:
+        yield "- Its figures come from the split that it was chosen by: expect less on new images."
+    elif decision.uses > 1:
+        yield (
+            f"- The test split has been looked at {decision.uses} times. Each look that leads to a "
+            "decision makes its figures a little too good."
+        )
+    if rare:
+        yield f"- Less than {_RARE:.0%} of the training pixels each: {', '.join(rare)}."
+    if unseen:
+        yield f"- Not in the {decision.split} split, so nothing is known of: {', '.join(unseen)}."
+    yield "- It has not been examined for fairness, nor for medical or other regulated use."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (heads, ["---"] * len(heads), *rows):
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_interval(interval: Interval) -> str:
+    if math.isnan(interval.value):
+        return "does not occur"
+    if math.isnan(interval.low):
+        return f"{interval.value:.4f}"
+    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _last_nan(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _range(bounds: Any) -> str:
+    low, high = bounds
+    return str(low) if low == high else f"{low} to {high}"

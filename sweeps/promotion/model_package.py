@@ -1,0 +1,88 @@
+"""A trained model as a folder that MLflow loads and serves: safetensors and code, no pickle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from packaging.version import Version
+
+import unetexp
+from unetexp.data.dataset import DEPTH_STEP
+from unetexp.inference.payloads import read_payload
+from unetexp.inference.predictor import conform
+from unetexp.models.saved_model import CONFIG, WEIGHTS, ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+CARD = "card.md"
+# Everything that is imported to load and run a model; `unetexp` itself travels with it.
+REQUIREMENTS = ("mlflow", "numpy", "pillow", "pydantic", "safetensors", "torch", "torchvision")
+EXAMPLE_PX = 64  # the example is kept as text
+_PACKAGE = Path(unetexp.__file__).parent
+
+
+def package(source: Path, target: Path, *, run_id: str, name: str, example: NDArray[Any]) -> None:
+    """Write the model in the folder `source` as an MLflow model into `target`, which is made.
+
+    `run_id` and `name` say where it will lie: in the artifact folder `name` of that run.
+    `example`, an image (H, W, C) or (H, W), is stored with it, cut to `EXAMPLE_PX`. Raises
+    CheckpointError where `source` holds no model and UserError where the image does not fit it.
+    """
+    import mlflow
+
+    spec = read_spec(source)
+    mlflow.pyfunc.save_model(
+        path=target,
+        python_model=_PACKAGE / "inference" / "served_model.py",
+        code_paths=[str(_PACKAGE)],
+        artifacts={path.partition(".")[0]: str(source / path) for path in (WEIGHTS, CONFIG)},
+        pip_requirements=pinned_requirements(),
+        signature=_signature(spec),
+        input_example=_example(example, spec),
+        mlflow_model=mlflow.models.Model(artifact_path=name, run_id=run_id),
+    )
+
+
+def pinned_requirements() -> list[str]:
+    """The requirements of a served model, in the versions that are installed here."""
+    versions = {name: Version(importlib.metadata.version(name)) for name in REQUIREMENTS}
+    # a local version (2.14.1+cpu) is not to be had from PyPI
+    return [f"{name}=={version.public}" for name, version in versions.items()]
+
+
+def _signature(spec: ModelSpec) -> ModelSignature:
+    """Images of any number and size in, label maps out.
+
+    MLflow would hold every input against one shape and so refuse a list of different sizes.
+    Marked like a signature from type hints it is shown to people and checked by the model.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(_depth(spec), (-1, -1, -1, spec.in_channels))]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+    )
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _example(image: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
+    """A batch (1, h, w, C) of the middle of the image, in what the model was trained on."""
+    (pixels,) = read_payload(image, spec).images
+    fitting, _ = conform(pixels, spec)
+    top, left = (max(0, side - EXAMPLE_PX) // 2 for side in fitting.shape[1:])
+    middle = fitting[:, top : top + EXAMPLE_PX, left : left + EXAMPLE_PX].int()
+    if (fitting.dtype == torch.uint8) != (_depth(spec) == np.uint8):
+        middle = middle * DEPTH_STEP if fitting.dtype == torch.uint8 else middle // DEPTH_STEP
+    return middle.permute(1, 2, 0)[None].numpy().astype(_depth(spec))
+
+
+def _depth(spec: ModelSpec) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if spec.image_max <= 255 else np.uint16)

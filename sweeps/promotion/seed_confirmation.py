@@ -1,0 +1,224 @@
+"""Whether a choice holds with other seeds: the best trials trained again, as a sweep of their own.
+
+The confirming sweep tells what the choice owes to luck. Its weights are never promoted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from sweeps.config.recipe import Recipe, check
+from sweeps.config.space import Choice, holds, search_order
+from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_root
+from sweeps.driver.prepare import prepare
+from sweeps.driver.sweep import Sweep, resume_command
+from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
+from sweeps.state.progress import COMPLETED, INTERRUPTED
+from sweeps.state.storage import Storage
+from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
+from unetexp.component import flatten
+from unetexp.errors import ConfigError, UnetexpError
+from unetexp.training.config import TrainConfig
+
+_LONGEST_STEM = 80  # of a name that is made longer
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """A trial of the sweep, and what it reached again."""
+
+    trial: str
+    val_miou: float  # in the sweep, with the sweep's seed
+    scores: Mapping[int, float]  # best val/miou by new seed; without those that failed
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+    def describe(self) -> str:
+        """Mean and spread."""
+        if not self.scores:
+            return f"trial {self.trial}: every training failed"
+        values = sorted(self.scores.values())
+        text = f"trial {self.trial}: mean {self.mean:.4f}"
+        if len(values) > 1:
+            text += (
+                f", standard deviation {statistics.stdev(values):.4f}, "
+                f"{values[0]:.4f} to {values[-1]:.4f}"
+            )
+        return f"{text} ({self.val_miou:.4f} in the sweep)"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The best trials of a sweep with new seeds, the chosen one first."""
+
+    sweep: str  # the confirming one
+    seeds: tuple[int, ...]
+    trials: tuple[SeedScores, ...]
+
+    def describe(self) -> list[str]:
+        """What was found, a line a trial, and whether the choice stands."""
+        count = len(self.seeds)
+        head = f"Best val/miou over {count} new seed{'s' if count > 1 else ''} (sweep {self.sweep})"
+        return [f"{head}:", *(trial.describe() for trial in self.trials), self.verdict()]
+
+    def verdict(self) -> str:
+        """Whether the sweep's choice is confirmed, in a sentence or two."""
+        chosen, *others = self.trials
+        rivals = [trial for trial in others if trial.scores]
+        if not chosen.scores:
+            return f"The choice of trial {chosen.trial} is not confirmed: it did not train again."
+        if not rivals:
+            return (
+                "One trial alone confirms no choice. Its spread is what luck with the seed does; "
+                "a mean below the sweep's own figure is usual, for that one was picked as the best."
+            )
+        rival = max(rivals, key=lambda trial: trial.mean)
+        gap = chosen.mean - rival.mean
+        shared = [seed for seed in chosen.scores if seed in rival.scores]
+        ahead = sum(chosen.scores[seed] > rival.scores[seed] for seed in shared)
+        progress = f"with {ahead} of {len(shared)} seeds"
+        if gap > 0 and ahead == len(shared) > 1:
+            return (
+                f"The choice of trial {chosen.trial} is confirmed: {gap:.4f} above trial "
+                f"{rival.trial} on average, and ahead {progress}."
+            )
+        if gap < 0 and ahead == 0 and len(shared) > 1:
+            return (
+                f"The choice of trial {chosen.trial} is not confirmed: trial {rival.trial} is "
+                f"{-gap:.4f} above it on average, and ahead with every seed."
+            )
+        return (
+            f"The choice of trial {chosen.trial} is neither confirmed nor refuted: it is "
+            f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {rival.trial} on average and "
+            f"ahead {progress}, which luck with the seed can do."
+        )
+
+
+def confirm(
+    store: TrackingStore,
+    origin: SourceSweep,
+    trials: Sequence[Candidate],
+    seeds: int,
+    options: SweepOptions,
+    console: Console,
+) -> Confirmation:
+    """Train each of `trials` again with as many new seeds, through Ray, as a sweep of its own.
+
+    `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at Ctrl-C, once
+    the runs are closed, and UnetexpError where nothing could be trained.
+    """
+    plan = plan_confirmation(store, origin, trials, seeds, options)
+    prepared = prepare(plan)
+    sweep = Sweep.start(prepared)
+    parent = store.sweep_run(plan.name).info.run_id
+    store.client.set_tag(parent, CONFIRMS, origin.name)
+    view = sweep.view(console)
+    with view:
+        reason = sweep.run(view)
+    if reason == INTERRUPTED:
+        console.print(f"sweep {plan.name} stays as far as it came; go on: {resume_command(plan)}")
+        raise KeyboardInterrupt
+    if not sweep.progress.count(COMPLETED):
+        raise UnetexpError(
+            f"sweep {plan.name}: no training with a new seed was completed, so nothing is "
+            "confirmed and nothing was promoted. Its runs in MLflow say why."
+        )
+    found = sweep.progress.by_id
+    scores = {id_: trial.best for id_, trial in found.items() if trial.reason == COMPLETED}
+    return _gathered(plan, trials, scores)
+
+
+def plan_confirmation(
+    store: TrackingStore,
+    origin: SourceSweep,
+    trials: Sequence[Candidate],
+    seeds: int,
+    options: SweepOptions,
+) -> SweepPlan:
+    """The confirming sweep: the original's recipe with a point for each trial and new seed."""
+    configs = [config_of(store, trial) for trial in trials]
+    recipe = confirmation_recipe(origin.recipe, configs, seeds)
+    name = _free_name(store, origin.name)
+    place = options.storage or origin.run.data.tags["sweep.storage"].rpartition("/")[0]
+    return SweepPlan(
+        name=name,
+        recipe=recipe,
+        placement=placement_at(None, recipe.budget, options.gpus, None),
+        tracking_uri=check_tracking(options.tracking_uri),
+        storage=Storage(storage_root(place, name)),
+        options=SweepOptions(
+            recipe=f"{name}.yaml",  # there is no such file: a resume takes it from the record
+            name=name,
+            gpus=options.gpus,
+            tracking_uri=options.tracking_uri,
+            storage=place,
+            preflight=False,
+        ),
+    )
+
+
+def confirmation_recipe(recipe: Recipe, configs: Sequence[TrainConfig], seeds: int) -> Recipe:
+    """`recipe` with each config as a point, once with each new seed, and nothing stopped early."""
+    taken = {config.seed for config in configs} | {recipe.base.seed}
+    counted = (number % _SEEDS for number in itertools.count(recipe.base.seed + 1))
+    new = tuple(itertools.islice((seed for seed in counted if seed not in taken), seeds))
+    points = tuple({**_searched(recipe, c), "seed": seed} for c in configs for seed in new)
+    changed = recipe.model_copy(
+        update={
+            "description": f"{len(configs)} settings of {recipe.name} with {seeds} new seeds.",
+            "space": {**recipe.space, "seed": Choice(values=new)},
+            "points": points,
+            "budget": recipe.budget.model_copy(update={"trials": len(points), "time": None}),
+            "asha": recipe.asha.model_copy(update={"enabled": False}),
+        }
+    )
+    check(changed)
+    return changed
+
+
+def require_enough(trials: Sequence[Candidate], wanted: int) -> None:
+    """ConfigError unless there are `wanted` trials to confirm."""
+    if wanted > len(trials):
+        raise ConfigError(
+            f"--confirm {wanted}: the sweep has {len(trials)} trials that had the full budget. "
+            f"Ask for at most {len(trials)}."
+        )
+
+
+def _searched(recipe: Recipe, config: TrainConfig) -> dict[str, object]:
+    """The values that `config` has for the dimensions of the space that apply to it."""
+    have, fixed = flatten(config.tree()), recipe.fixed_values()
+    values: dict[str, object] = {}
+    for path in search_order(recipe.space):
+        if holds(recipe.space[path].when, {**fixed, **values}):
+            values[path] = have[path]
+    return values
+
+
+def _free_name(store: TrackingStore, sweep: str) -> str:
+    taken = {run.data.tags["sweep.name"] for run in store.sweep_runs()}
+    stem = f"{sweep[:_LONGEST_STEM]}-confirm"
+    numbered = (f"{stem}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([stem], numbered) if name not in taken)
+
+
+def _gathered(
+    plan: SweepPlan, trials: Sequence[Candidate], scores: Mapping[str, float]
+) -> Confirmation:
+    """The scores by trial and seed: the points were run in their order, a trial each."""
+    seeds = plan.recipe.space["seed"].samples()
+    rows = []
+    for number, trial in enumerate(trials):
+        ids = {seed: f"{number * len(seeds) + i:04d}" for i, seed in enumerate(seeds)}
+        reached = {seed: scores[id_] for seed, id_ in ids.items() if id_ in scores}
+        rows.append(SeedScores(trial.trial, trial.val_miou, reached))
+    return Confirmation(plan.name, tuple(seeds), tuple(rows))

@@ -1,0 +1,118 @@
+"""All that a report is made of, read from the tracking store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sweeps.leaderboard.trials import histories, trials_frame
+from sweeps.report.searched_settings import Setting, searched_settings
+from sweeps.state.progress import COMPLETED, STOPPED
+from sweeps.tracking.store import BEST, TrackingStore
+from sweeps.tracking.tracker import COST
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+EQUAL = "score at equal budget"  # a column of the trials
+Curve = list[tuple[int, float]]  # (epoch, val/miou)
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """One sweep: a row a trial, the best full-budget trial first."""
+
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    data: Mapping[str, Any]  # as `Dataset.summary`; empty where it was not kept
+    trials: pd.DataFrame  # as `trials_frame`, and EQUAL, `label`, `end_h`
+    curves: Mapping[str, Curve]  # by run id
+    settings: tuple[Setting, ...]
+    budget: int  # epochs of a full trial
+    equal_epoch: int  # the last that all completed and stopped trials reached; 0 without any
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The trials with a score."""
+        return self.trials[self.trials[BEST].notna()]
+
+    @property
+    def comparable(self) -> pd.DataFrame:
+        """The trials with a score at equal budget."""
+        return self.trials[self.trials[EQUAL].notna()]
+
+    @property
+    def saved_s(self) -> NDArray[np.float64]:
+        """Device seconds that early stopping spared, (N,): at each stopped trial's own pace."""
+        trials = self.trials
+        stopped = (trials["stop_reason"] == STOPPED) & (trials["epochs"] > 0)
+        pace = trials[COST] / trials["epochs"].where(trials["epochs"] > 0)
+        left = (self.budget - trials["epochs"]).clip(lower=0)
+        saved: NDArray[np.float64] = (pace * left).where(stopped, 0.0).to_numpy(float)
+        return saved
+
+
+def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
+    """Read a sweep; UserError if there is none of that name."""
+    parent = store.sweep_run(sweep)
+    trials = trials_frame(store, [sweep])
+    curves = histories(store, list(trials["run_id"]))
+    curves = {run: [p for p in curve if np.isfinite(p[1])] for run, curve in curves.items()}
+    texts = _texts(store, parent)
+    budget = int(max([*trials["budget"], *trials["epochs"], 0]))
+    epoch = _equal_epoch(trials, curves)
+    scores = [dict(curves[run]).get(epoch, np.nan) for run in trials["run_id"]]
+    own = {
+        EQUAL: pd.Series(scores, index=trials.index, dtype=float),
+        "label": [_label(*row) for row in zip(trials["trial"], trials["stop_reason"], strict=True)],
+        "end_h": _hours(store, parent, trials),
+    }
+    settings = searched_settings(trials, texts.get("recipe.yaml"), parent.data.params)
+    trials = trials.assign(**own)
+    data = _mapping(texts.get("data.json"))
+    tags, params = dict(parent.data.tags), dict(parent.data.params)
+    return SweepData(sweep, params, tags, data, trials, curves, settings, budget, epoch)
+
+
+def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:
+    ended = trials["stop_reason"].isin([COMPLETED, STOPPED])
+    lasts = [curves[run][-1][0] for run in trials.loc[ended, "run_id"] if curves[run]]
+    return min(lasts, default=0)
+
+
+def _label(trial: str, reason: str) -> str:
+    return trial if reason == COMPLETED else f"{trial}*"
+
+
+def _hours(store: TrackingStore, parent: Run, trials: pd.DataFrame) -> list[float]:
+    """When each trial ended, in hours since the sweep started; NaN for one that has not."""
+    ends = {run.info.run_id: run.info.end_time for run in store.trial_runs(parent.info.run_id)}
+    start = parent.info.start_time
+    return [(ends.get(run) or np.nan) / 3.6e6 - start / 3.6e6 for run in trials["run_id"]]
+
+
+def _texts(store: TrackingStore, parent: Run) -> dict[str, str]:
+    run_id, found = parent.info.run_id, {}
+    held = {entry.path for entry in store.client.list_artifacts(run_id)}
+    with TemporaryDirectory() as scratch:
+        for name in {"recipe.yaml", "data.json"} & held:
+            path = Path(store.client.download_artifacts(run_id, name, scratch))
+            found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def _mapping(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,73 @@
+"""What the search remembers: the latest trials, and the best of those before them.
+
+Optuna's TPE goes through every earlier trial, in Python, each time it proposes one: 5 ms after 150
+trials, 16 ms after 1,000. Of a long past it uses little: its good group is never more than 25
+trials (`default_gamma`), and in the other one a trial weighs less the older it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+from collections import deque
+from collections.abc import Container, Sequence
+
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+LATEST = 275
+BEST = 25
+
+
+class BoundedStorage(InMemoryStorage):
+    """Optuna's storage for one study that maximises; old trials that are not good are not seen."""
+
+    def __init__(self, latest: int = LATEST, best: int = BEST) -> None:
+        super().__init__()
+        self._keep_latest, self._keep_best = latest, best
+        self._latest: deque[FrozenTrial] = deque()
+        self._best: list[tuple[tuple[bool, int, float], int]] = []  # a heap: the worst comes first
+        self._forgotten: set[int] = set()  # trial numbers
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id: int = super().create_new_trial(study_id, template_trial)
+        self._remember(trial_id)
+        return trial_id
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        done: bool = super().set_trial_state_values(trial_id, state, values)
+        self._remember(trial_id)
+        return done
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        trials = super().get_all_trials(study_id, deepcopy=False, states=states)
+        seen = [trial for trial in trials if trial.number not in self._forgotten]
+        return copy.deepcopy(seen) if deepcopy else seen
+
+    def _remember(self, trial_id: int) -> None:
+        trial = self.get_trial(trial_id)
+        if not trial.state.is_finished():
+            return
+        self._latest.append(trial)
+        if len(self._latest) > self._keep_latest:
+            old = self._latest.popleft()
+            heapq.heappush(self._best, (_worth(old), old.number))
+        if len(self._best) > self._keep_best:
+            self._forgotten.add(heapq.heappop(self._best)[1])
+
+
+def _worth(trial: FrozenTrial) -> tuple[bool, int, float]:
+    """As TPE ranks them: full trials by score, then stopped ones by epochs and score, then none."""
+    if trial.state == TrialState.COMPLETE:
+        return True, 0, float(trial.value or 0.0)
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        epoch, score = max(trial.intermediate_values.items())
+        return False, epoch, score
+    return False, -1, 0.0

@@ -1,0 +1,190 @@
+"""Where a sweep's trials keep their files: a folder every node sees, or a URI such as S3's.
+
+With a folder trials write straight into it. With a URI they write to a local scratch folder that
+is copied to and from the URI.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyarrow import fs
+
+from sweeps.state.ledger import FILE
+from unetexp.errors import UserError
+
+_FULL_DISK = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed",  # torch.save, with another message where it can close the file
+    "unexpected pos",
+    "iostream error",
+)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether writing failed because no space, or no quota, was left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # torch, safetensors and Ray pass on a message, not the number.
+    return any(sign in str(error) for sign in _FULL_DISK)
+
+
+@dataclass
+class TrialFolder:
+    """A trial's folder on this machine; `publish` makes its present content lasting."""
+
+    path: Path
+    remote: str | None = None
+
+    def publish(self) -> None:
+        if self.remote is not None:
+            fs.copy_files(str(self.path), self.remote)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The place of one sweep's files."""
+
+    root: str  # an absolute path or a URI
+    scratch: str = field(default_factory=tempfile.gettempdir)
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.root
+
+    @contextmanager
+    def trial_folder(self, trial: str) -> Iterator[TrialFolder]:
+        """The trial's folder for writing; it is fetched first where the storage is remote."""
+        if not self.is_remote:
+            yield TrialFolder(Path(self.root) / "trials" / trial)
+            return
+        with tempfile.TemporaryDirectory(dir=self.scratch) as scratch:
+            folder = TrialFolder(Path(scratch), f"{self.root}/trials/{trial}")
+            self._fetch(f"trials/{trial}", folder.path)
+            yield folder
+            folder.publish()
+
+    def local_copy(self, trial: str) -> Path:
+        """The trial's files for reading, on this machine."""
+        if not self.is_remote:
+            return Path(self.root) / "trials" / trial
+        copy = Path(self.scratch) / "unetexp-trials" / Path(self.root).name / trial
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        self._fetch(f"trials/{trial}", copy)
+        return copy
+
+    def checkpoint_epoch(self, trial: str) -> int:
+        """The epoch that the trial can go on after; 0 if it has to start again."""
+        if self.is_remote:
+            system, path = fs.FileSystem.from_uri(self.root)
+            below = fs.FileSelector(f"{path}/trials/{trial}", allow_not_found=True)
+            names = [info.base_name for info in system.get_file_info(below)]
+        else:
+            names = [folder.name for folder in (Path(self.root) / "trials" / trial).glob("epoch-*")]
+        return max(
+            (int(n.removeprefix("epoch-")) for n in names if n.startswith("epoch-")), default=0
+        )
+
+    def forget_resume_state(self, trial: str) -> None:
+        """Remove what only a trial that goes on would need; the best model stays."""
+        if not self.is_remote:
+            for folder in (Path(self.root) / "trials" / trial).glob("epoch-*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+        system, path = fs.FileSystem.from_uri(self.root)
+        below = fs.FileSelector(f"{path}/trials/{trial}", allow_not_found=True)
+        for info in system.get_file_info(below):
+            if info.base_name.startswith("epoch-"):
+                system.delete_dir(info.path)
+
+    def _fetch(self, below: str, folder: Path) -> None:
+        system, path = fs.FileSystem.from_uri(self.root)
+        if system.get_file_info(f"{path}/{below}").type == fs.FileType.Directory:
+            fs.copy_files(f"{path}/{below}", str(folder), source_filesystem=system)
+
+    def require_writable(self) -> None:
+        """Write and remove a file; UserError names the place and what went wrong."""
+        try:
+            if self.is_remote:
+                system, path = fs.FileSystem.from_uri(self.root)
+                system.create_dir(path, recursive=True)
+                with system.open_output_stream(f"{path}/.writable") as stream:
+                    stream.write(b"yes")
+                system.delete_file(f"{path}/.writable")
+            else:
+                folder = Path(self.root)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with tempfile.TemporaryFile(dir=folder):
+                    os.utime(folder)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"storage {self.root}: it cannot be written to ({error}). Choose another place "
+                "with --storage."
+            ) from None
+
+
+_SIGNS = {FILE, "sweep.json", "trials"}
+
+
+def is_remote(place: str) -> bool:
+    return "://" in place
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below `folder`, links not followed; 0 if there is none."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(where, name).lstat().st_size
+            except FileNotFoundError:  # a running sweep's files come and go
+                continue
+    return total
+
+
+def require_sweep_files(place: str, name: str) -> None:
+    """Raise UserError unless `place` is gone, empty, or holds the files of the sweep `name`."""
+    if is_remote(place):
+        system, path = fs.FileSystem.from_uri(place)
+        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        content = {info.base_name for info in found}
+    else:
+        folder = Path(place)
+        if not folder.exists() and not folder.is_symlink():
+            return
+        if folder.is_symlink() or not folder.is_dir():
+            raise _not_ours(place, name)
+        content = {entry.name for entry in folder.iterdir()}
+    if place.rstrip("/").rpartition("/")[2] != name or (content and not content & _SIGNS):
+        raise _not_ours(place, name)
+
+
+def remove_files(place: str) -> None:
+    """Remove a folder, or what is below a URI; nothing happens where there is none."""
+    if not is_remote(place):
+        remove_folder(Path(place))
+        return
+    system, path = fs.FileSystem.from_uri(place)
+    if system.get_file_info(path).type != fs.FileType.NotFound:
+        system.delete_dir(path)
+
+
+def remove_folder(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _not_ours(place: str, name: str) -> UserError:
+    return UserError(
+        f"{place} is recorded as the storage of sweep {name!r} but does not look like it. "
+        "Nothing was deleted. Move that folder away, then delete the sweep again."
+    )

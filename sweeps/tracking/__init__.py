@@ -1,0 +1,1 @@
+"""The only room that writes to MLflow during a sweep."""

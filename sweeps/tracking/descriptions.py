@@ -1,0 +1,61 @@
+"""The descriptions that the MLflow UI shows of a sweep and of its trials, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.config.recipe import Recipe
+from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED, SweepProgress
+from sweeps.text import count, describe_reason, paragraphs, settings
+from sweeps.tracking.store import OBJECTIVE
+from unetexp.data import Dataset
+
+_CLASSES_NAMED = 10
+
+
+def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
+    """What a sweep varies, on which data, and what to do with its trials."""
+    images = ", ".join(f"{len(split)} {key}" for key, split in data.splits.items())
+    names = ", ".join(data.class_names[:_CLASSES_NAMED])
+    unnamed = len(data.class_names) - _CLASSES_NAMED
+    more = f" and {unnamed} more" if unnamed > 0 else ""
+    return paragraphs(
+        f"A search for the U-Net with the best `{OBJECTIVE}`: "
+        f"{count(recipe.budget.trials, 'trial')} of at most {count(recipe.base.epochs, 'epoch')}. "
+        f"Recipe `{recipe.name}`. {recipe.description}".rstrip(),
+        f"Compare its trials: `python sweeps/compare.py {name}`. Promote the best: "
+        f"`python sweeps/promote.py {name}`. The report is among the artifacts.",
+        "What the trials differ in:",
+        "\n".join(f"- `{path}`: {some.describe()}" for path, some in recipe.space.items()),
+        f"Data: `{recipe.base.data.kind}`, images: {images}; "
+        f"{len(data.class_names)} classes: {names}{more}.",
+    )
+
+
+def sweep_outcome(reason: str, progress: SweepProgress) -> str:
+    """How a sweep ended, and its best trial."""
+    counts = [
+        f"{progress.count(COMPLETED)} completed",
+        f"{progress.count(STOPPED)} stopped early",
+        f"{progress.failed} failed",
+        f"{progress.count(INTERRUPTED)} interrupted",
+    ]
+    text = f"Ended: {describe_reason(reason)}. Trials: {', '.join(counts)}."
+    if not progress.ranking:
+        return f"{text} None has a score."
+    best = progress.ranking[0]
+    partial = "" if best.reason == COMPLETED else ", none of them with the full budget"
+    return (
+        f"{text} The best{partial}: trial **{best.id}**, `{OBJECTIVE}` **{best.best:.4f}** in "
+        f"epoch {best.best_epoch}, with {settings(best.values)}."
+    )
+
+
+def trial_note(trial: str, values: Mapping[str, Any]) -> str:
+    """What a trial's settings were."""
+    varied = f"Trial **{trial}**, with {settings(values)}." if values else f"Trial **{trial}**."
+    return (
+        f"{varied} All its settings are in `config.yaml`, what it predicts in its best epoch is in "
+        "`overlay.png`, both among the artifacts."
+    )

@@ -1,0 +1,171 @@
+"""Writing one MLflow run, within MLflow's limits on names, lengths and numbers a call.
+
+Every call may be made again after a failure: what is there already is not written twice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+from sweeps.text import count, describe_reason, paragraphs
+from sweeps.tracking.store import BEST, BEST_EPOCH, OBJECTIVE
+
+V = TypeVar("V")
+
+_FINISHED = ("completed", "asha", "time_budget")
+_METRICS_A_CALL, _ROWS_A_CALL = 1000, 100
+_LONGEST_NAME, _LONGEST_VALUE = 250, 6000
+_PICTURE = re.compile(r"images/(?P<key>[^+]+)\+step\+(?P<step>\d+)\+.*\.webp$")  # written last
+
+
+@dataclass
+class RunWriter:
+    """One run, opened by whoever holds its id."""
+
+    client: MlflowClient
+    run_id: str
+    images: set[tuple[str, int]] = field(default_factory=set)  # (series, step) that are there
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Write parameters, which can never change."""
+        from mlflow.entities import Param
+
+        named = legal_names(params)
+        rows = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in named.items()]
+        for some in _in_batches(rows, _ROWS_A_CALL):
+            self.client.log_batch(self.run_id, params=some)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, at_ms: int) -> None:
+        """Write the finite ones among `metrics` as points at `step`.
+
+        A point written again with the same time is one point.
+        """
+        from mlflow.entities import Metric
+
+        points = [
+            Metric(name, float(value), at_ms, step)
+            for name, value in legal_names(metrics).items()
+            if math.isfinite(value)
+        ]
+        for some in _in_batches(points, _METRICS_A_CALL):
+            self.client.log_batch(self.run_id, metrics=some)
+
+    def log_content(self, where: str, content: str | Path) -> None:
+        """Write a text, or the copy of a file, as the artifact `where`."""
+        folder, _, name = where.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, name)
+            if isinstance(content, str):
+                copy.write_text(content, encoding="utf-8")
+            else:
+                shutil.copyfile(content, copy)
+            self.client.log_artifact(self.run_id, str(copy), folder or None)
+
+    def log_path(self, path: Path, folder: str = "") -> None:
+        """Write a file, or all that a folder holds, below the artifact folder `folder`."""
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder or None)
+        else:
+            self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def log_image(self, picture: Path, key: str, step: int) -> None:
+        """Add a picture to the series `key`."""
+        from PIL import Image
+
+        if (key, step) in self.images:
+            return
+        with Image.open(picture) as image:
+            self.client.log_image(self.run_id, image.convert("RGB"), key=key, step=step)
+        self.images.add((key, step))
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        from mlflow.entities import RunTag
+
+        rows = [RunTag(key, str(value)) for key, value in tags.items()]
+        for some in _in_batches(rows, _ROWS_A_CALL):
+            self.client.log_batch(self.run_id, tags=some)
+
+    def reopen(self) -> None:
+        """Make an ended run a running one again."""
+        if "stop_reason" in self.client.get_run(self.run_id).data.tags:
+            self.client.delete_tag(self.run_id, "stop_reason")
+        self.client.update_run(self.run_id, status="RUNNING")
+        for entry in self.client.list_artifacts(self.run_id, "images"):
+            if picture := _PICTURE.search(entry.path):
+                self.images.add((picture["key"].replace("~", "/"), int(picture["step"])))
+
+    def close(self, stop_reason: str, note: str) -> None:
+        """End the run with the status that goes with `stop_reason`."""
+        self.set_tags({"stop_reason": stop_reason, "mlflow.note.content": note})
+        self.client.set_terminated(self.run_id, status_of(stop_reason), now_ms())
+
+
+def status_of(stop_reason: str) -> str:
+    """The MLflow run status that goes with a stop reason."""
+    if stop_reason in _FINISHED:
+        return "FINISHED"
+    return "KILLED" if stop_reason == "interrupted" else "FAILED"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def legal_names(values: Mapping[str, V]) -> dict[str, V]:
+    """The same values under names that MLflow takes, whatever a class is called."""
+    legal: dict[str, V] = {}
+    for name, value in values.items():
+        parts = re.sub(r"[^\w.\- :/]", "_", name).split("/")
+        clean = "/".join(part if part.strip(".") else "_" for part in parts)[:_LONGEST_NAME]
+        unique, count = clean, 1
+        while unique in legal:
+            count += 1
+            unique = f"{clean[: _LONGEST_NAME - 8]}_{count}"
+        legal[unique] = value
+    return legal
+
+
+def _in_batches(rows: Sequence[V], size: int) -> Iterator[Sequence[V]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+@dataclass
+class TrialRun:
+    """One trial's run, its best so far and its description."""
+
+    run: RunWriter
+    note: str
+    running: bool = True
+    last_epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    seen_ms: dict[int, int] = field(default_factory=dict)  # when an epoch was first handed in
+
+    def apply(self, epoch: int, score: float) -> None:
+        if math.isfinite(score) and score > self.best:
+            self.best, self.best_epoch = score, epoch
+
+    def best_figures(self) -> dict[str, float]:
+        return {BEST: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
+
+    def outcome(self, stop_reason: str) -> str:
+        """The description, with how the trial ended."""
+        wording = describe_reason(stop_reason)
+        explained = "" if wording == stop_reason else f" ({wording})"
+        text = f"Ended as {stop_reason}{explained} after {count(self.last_epoch, 'epoch')}."
+        if self.best_epoch:
+            text += f" Best {OBJECTIVE} {self.best:.4f} in epoch {self.best_epoch}."
+        return paragraphs(self.note, text)

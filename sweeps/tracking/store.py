@@ -1,0 +1,186 @@
+"""The tracking store: its schema and its experiment, made where they are missing.
+
+Everything wrong with the place a user names is found here, before a sweep starts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from sweeps.text import program
+from unetexp.errors import UserError, did_you_mean
+from unetexp.tracking.locate import BEST_SCORE, DATABASE_ANSWER_S, open_client
+from unetexp.tracking.locate import local_path as local_path
+from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
+from unetexp.tracking.uri import PROJECT_ROOT as PROJECT_ROOT
+from unetexp.tracking.uri import absolute, check_database, check_place, sqlite_path, unusable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+EXPERIMENT = "unetexp"
+BEST = BEST_SCORE
+OBJECTIVE = BEST.removeprefix("best/")
+BEST_EPOCH = "best/epoch"
+CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the UI opens in its training view
+    "mlflow.experiment.primaryMetric.name": BEST,
+}
+_LOCK_S = 120.0
+
+
+@dataclass(frozen=True)
+class TrackingStore:
+    """An open tracking store."""
+
+    uri: str  # absolute; may hold credentials
+    client: MlflowClient
+    experiment_id: str
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A block that no other driver is in, where the store is a file on this machine."""
+        if scheme_of(self.uri) == "sqlite":
+            with FileLock(f"{sqlite_path(self.uri)}-lock", timeout=_LOCK_S):
+                yield
+        else:
+            yield
+
+    def runs(self, filter_string: str) -> list[Run]:
+        """All runs of the experiment that match, the newest first."""
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, max_results=1000, page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def sweep_runs(self, name: str | None = None) -> list[Run]:
+        """The parent runs of all sweeps, or of those called `name`, the newest first."""
+        named = f" AND tags.`sweep.name` = '{name}'" if name is not None else ""
+        is_sweep = "tags.`sweep.storage` LIKE '%' AND tags.`sweep.name` LIKE '%'"
+        return self.runs(is_sweep + named)
+
+    def sweep_run(self, name: str) -> Run:
+        """The parent run of the sweep called `name`; UserError if there is none."""
+        runs = {run.data.tags["sweep.name"]: run for run in self.sweep_runs()}
+        if name not in runs:
+            raise UserError(
+                f"there is no sweep named {name!r} at {public_uri(self.uri)}."
+                f"{did_you_mean(name, runs)} List them: "
+                f"{program('python')} sweeps/run.py --list"
+            )
+        return runs[name]
+
+    def trial_runs(self, sweep_run: str, condition: str = "") -> list[Run]:
+        """The child runs of the parent run `sweep_run` that meet `condition`."""
+        also = f" AND {condition}" if condition else ""
+        return self.runs(f"tags.mlflow.parentRunId = '{sweep_run}'{also}")
+
+
+def check_tracking(uri: str | None) -> str:
+    """The absolute address of the store, after a look that makes and changes nothing.
+
+    Raises UserError for an address of no known kind, a place that cannot be written and a
+    server that does not answer within 15 seconds.
+    """
+    uri = absolute(uri)
+    check_place(uri)
+    if scheme_of(uri).startswith("http"):
+        answered(uri, lambda: open_client(uri).search_experiments(max_results=1))
+    return uri
+
+
+def open_store(uri: str | None) -> TrackingStore:
+    """Open the store, making the database and the experiment where they are missing.
+
+    Several processes may do so at once. Raises UserError as `check_tracking` does.
+    """
+    uri = check_tracking(uri)
+    if scheme_of(uri) == "sqlite":
+        path = sqlite_path(uri)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}-lock", timeout=_LOCK_S):
+                check_database(path, write=True)
+                return _open(uri, path.with_name("mlartifacts"))
+        except OSError as error:
+            raise unusable(path, error) from None
+    if scheme_of(uri).startswith("http"):
+        return answered(uri, lambda: _open(uri, None))
+    return answered(uri, lambda: _open(uri, None), DATABASE_ANSWER_S)
+
+
+def open_existing(uri: str | None) -> TrackingStore | None:
+    """As `open_store`, but None where the database has not been made yet."""
+    uri = check_tracking(uri)
+    if scheme_of(uri) == "sqlite" and not sqlite_path(uri).exists():
+        return None
+    return open_store(uri)
+
+
+def _open(uri: str, artifacts: Path | None) -> TrackingStore:
+    """Connect, which makes or checks the schema, and see to the experiment."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        client = open_client(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT) or _create(client, artifacts)
+        if experiment.lifecycle_stage != "active":
+            raise UserError(
+                f"the experiment {EXPERIMENT!r} at {public_uri(uri)} was deleted. Bring it back: "
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            )
+        for key, value in _EXPERIMENT_TAGS.items():
+            if experiment.tags.get(key) != value:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = without_secrets(str(error), uri)
+        raise UserError(f"the tracking store {public_uri(uri)} cannot be used: {reason}") from None
+    if artifacts is not None:
+        _check_artifacts(experiment.artifact_location)
+    return TrackingStore(uri, client, experiment.experiment_id)
+
+
+def _create(client: MlflowClient, artifacts: Path | None) -> Experiment:
+    from mlflow.exceptions import MlflowException
+
+    location = artifacts.as_uri() if artifacts else None
+    try:
+        return client.get_experiment(client.create_experiment(EXPERIMENT, location))
+    except MlflowException:
+        other = client.get_experiment_by_name(EXPERIMENT)  # somebody else was faster
+        if other is None:
+            raise
+        return other
+
+
+def _check_artifacts(location: str) -> None:
+    folder = local_path(location)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"the artifact folder {folder} cannot be written: {error}. It was set when the "
+            "database was made; use another database with --tracking-uri sqlite:///PATH."
+        ) from None

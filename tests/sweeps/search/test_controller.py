@@ -1,0 +1,131 @@
+"""The conductor without Ray: proposals, stopping, endings, and what is told to Optuna."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from optuna.trial import TrialState
+
+from sweeps.config.recipe import load_recipe
+from sweeps.search.controller import SweepController
+from sweeps.state.ledger import Ledger
+
+
+@pytest.fixture
+def controller(tmp_path):
+    made = []
+
+    def make(seed=0, **changes):
+        recipe = load_recipe("quickstart", changes)
+        events = []
+        ledger = Ledger(tmp_path / f"ledger-{len(made)}.jsonl")
+        made.append(SweepController(recipe, seed, ledger, [events.append]))
+        made[-1].seen = events
+        return made[-1]
+
+    return make
+
+
+def score_of(values: dict, epoch: int) -> float:
+    """A pretend learning curve that the searched values decide."""
+    quality = 0.5 + 0.1 * (values.get("loss.kind") == "focal")
+    quality -= 0.05 * abs(math.log10(values.get("optimizer.lr", 1e-3)) + 3)
+    return quality * (1 - 0.5**epoch)
+
+
+def play(controller: SweepController) -> None:
+    """Run the whole sweep on one pretend worker."""
+    while (trial := controller.propose()) is not None:
+        for epoch in range(1, controller.epochs + 1):
+            metrics = {"epoch": epoch, "val/miou": score_of(trial.values, epoch)}
+            if not controller.epoch_finished(trial.id, metrics):
+                controller.trial_ended(trial.id, "completed")
+                break
+
+
+def test_one_seed_proposes_the_same_trials(controller):
+    first, second, other = controller(), controller(), controller(seed=1)
+    for each in (first, second, other):
+        play(each)
+    assert [t.values for t in first.trials.values()] == [t.values for t in second.trials.values()]
+    assert [t.values for t in first.trials.values()] != [t.values for t in other.trials.values()]
+
+
+def test_the_first_points_come_first(controller):
+    sweep = controller()
+    assert sweep.propose().values == dict(sweep.recipe.points[0])
+
+
+def test_proposals_end_with_the_budget(controller):
+    sweep = controller(**{"budget.trials": 3})
+    play(sweep)
+    assert len(sweep.trials) == 3
+    assert sweep.propose() is None
+
+
+def test_a_stopped_trial_reaches_optuna_as_pruned_and_a_full_one_as_complete(controller):
+    sweep = controller(**{"budget.trials": 12})
+    play(sweep)
+    reasons = {trial.stop_reason for trial in sweep.trials.values()}
+    assert reasons == {"completed", "asha"}
+    for trial, frozen in zip(sweep.trials.values(), sweep.study.trials, strict=True):
+        expected = {"completed": TrialState.COMPLETE, "asha": TrialState.PRUNED}
+        assert frozen.state == expected[trial.stop_reason]
+        assert len(frozen.intermediate_values) == trial.epoch
+
+
+def test_no_trial_stops_within_its_grace(controller):
+    sweep = controller(**{"budget.trials": 12, "asha.grace_epochs": 4})
+    play(sweep)
+    assert min(trial.epoch for trial in sweep.trials.values()) >= 4
+
+
+def test_a_repeated_epoch_changes_nothing(controller):
+    sweep = controller()
+    trial = sweep.propose()
+    sweep.epoch_finished(trial.id, {"epoch": 1, "val/miou": 0.5})
+    before = list(sweep.seen)
+    assert sweep.epoch_finished(trial.id, {"epoch": 1, "val/miou": 0.9})
+    assert sweep.seen == before
+    assert trial.best == 0.5
+
+
+@pytest.mark.parametrize("reason", ["nan", "oom", "error", "crash"])
+def test_a_failed_trial_is_told_as_failed_and_the_sweep_goes_on(controller, reason):
+    sweep = controller()
+    trial = sweep.propose()
+    sweep.trial_ended(trial.id, reason, "what happened")
+    assert sweep.study.trials[0].state == TrialState.FAIL
+    assert sweep.seen[-1] | {"at": 0} == {
+        "event": "end",
+        "trial": trial.id,
+        "reason": reason,
+        "error": "what happened",
+        "epoch": 0,
+        "at": 0,
+    }
+    assert sweep.propose() is not None
+
+
+def test_a_score_that_is_not_finite_ends_the_trial(controller):
+    sweep = controller()
+    trial = sweep.propose()
+    assert not sweep.epoch_finished(trial.id, {"epoch": 1, "val/miou": math.nan})
+    sweep.trial_ended(trial.id, "completed")
+    assert trial.stop_reason == "nan"
+
+
+def test_a_spent_time_budget_proposes_nothing(controller):
+    sweep = controller(**{"budget.time": "0.001s"})
+    assert sweep.propose() is None or sweep.halted
+
+
+def test_a_bracket_compares_trials_of_one_choice_only(controller):
+    sweep = controller(**{"budget.trials": 20, "asha.bracket_by": "encoder.freeze"})
+    play(sweep)
+    levels = {trial.values["encoder.freeze"] for trial in sweep.trials.values()}
+    assert {bracket for bracket, _ in sweep.rungs.scores} == {f"encoder.freeze={x}" for x in levels}
+    for level in levels:  # the first of each has nobody to be compared with
+        first = next(t for t in sweep.trials.values() if t.values["encoder.freeze"] == level)
+        assert first.stop_reason == "completed"

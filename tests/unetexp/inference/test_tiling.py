@@ -1,0 +1,76 @@
+"""Tiles and their seams, on scores that need no model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetexp.inference.tiling import blended, spans
+
+
+@st.composite
+def layouts(draw):
+    tile = 32 * draw(st.integers(1, 4))
+    overlap = 32 * draw(st.integers(0, tile // 32 - 1))
+    seam = 2 * draw(st.integers(0, min(overlap, tile - overlap) // 2))
+    return draw(st.integers(1, 300)), draw(st.integers(1, 300)), tile, overlap, seam
+
+
+@settings(max_examples=60, deadline=None)
+@given(layouts())
+def test_scores_that_do_not_depend_on_the_tile_come_out_as_they_are(layout):
+    height, width, tile, overlap, seam = layout
+    scores = torch.randn(2, height, width, generator=torch.Generator().manual_seed(height))
+    rows, columns = (spans(size, tile, overlap, seam) for size in (height, width))
+    result, times = torch.zeros_like(scores), torch.zeros(height, width)
+    for block in blended(rows, columns, lambda r, c: scores[:, r, c]):
+        result[:, block.rows, block.columns] = block.scores
+        times[block.rows, block.columns] += 1
+    assert (times == 1).all()
+    torch.testing.assert_close(result, scores)
+
+
+@given(layouts())
+def test_tiles_start_on_the_grid_and_keep_their_distance_from_cuts(layout):
+    size, _, tile, overlap, seam = layout
+    along = spans(size, tile, overlap, seam)
+    margin = (overlap - seam) // 2
+    assert (along[0].tile.start, along[-1].tile.stop) == (0, size)
+    for span in along:
+        assert span.tile.start % 32 == 0
+        assert span.tile.stop - span.tile.start <= tile
+        assert span.core.start - span.tile.start == (margin if span.tile.start else 0)
+        assert span.tile.stop - span.core.stop == (margin if span.tile.stop < size else 0)
+
+
+def test_neighbours_fade_into_each_other():
+    along = spans(96, tile=64, overlap=32, seam=8)
+    blocks = blended(
+        spans(1, 64, 32, 8), along, lambda r, c: torch.full((1, 1, 64), float(c.start))
+    )
+    line = torch.cat([block.scores for block in blocks], dim=2).flatten() / 32
+    assert (line[:44] == 0).all()
+    assert (line[52:] == 1).all()
+    torch.testing.assert_close(line[44:52], (torch.arange(8) + 0.5) / 8)
+
+
+def test_no_more_than_a_tile_and_a_seam_is_held():
+    """The first block is there after one tile, and a thousand tiles need no more than two."""
+    asked = []
+
+    def score(rows, columns):
+        asked.append((rows.start, columns.start))
+        return torch.zeros(1, rows.stop - rows.start, columns.stop - columns.start)
+
+    along = spans(32 * 101, tile=64, overlap=32, seam=8)
+    blocks = blended(along, along, score)
+    first = next(blocks)
+    assert asked == [(0, 0)]
+    assert first.scores.shape == (1, 44, 44)
+
+
+@pytest.mark.parametrize(("size", "count"), [(64, 1), (65, 2), (96, 2), (97, 3), (1, 1)])
+def test_as_many_tiles_as_are_needed(size, count):
+    assert len(spans(size, tile=64, overlap=32, seam=8)) == count

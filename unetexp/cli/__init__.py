@@ -1,0 +1,1 @@
+"""The command `unetexp`. Empty on purpose: `sweeps` imports the exit codes from here."""

@@ -1,0 +1,229 @@
+"""`unetexp evaluate`: a finished model's figures on a data set, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.open_data import open_aloud, source_of
+from unetexp.data import Dataset
+from unetexp.errors import ConfigError
+from unetexp.inference.evaluation import (
+    ALL,
+    SplitEvaluation,
+    as_the_model_takes_it,
+    assess,
+    samples_of,
+    train_config,
+)
+from unetexp.metrics.bootstrap import Interval, score_intervals
+from unetexp.models.saved_model import load, read_description, read_spec
+from unetexp.tracking.locate import locate
+from unetexp.training.device import pick_device
+from unetexp.training.loop import WORST
+from unetexp.training.pictures import worst_grid
+
+RESULTS, PICTURE = "evaluation.json", "worst.png"
+_MOST_WORST = 100
+
+
+class OutputFormat(StrEnum):
+    """How the results are printed."""
+
+    table = "table"
+    json = "json"
+
+
+class SplitName(StrEnum):
+    """The part of the data."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = ALL
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model's folder, a run's id, or models:/NAME@ALIAS or models:/NAME/VERSION."
+        ),
+    ],
+    data: Annotated[
+        str, typer.Argument(help="A folder of images and masks, or a kind such as mni152.")
+    ],
+    split: Annotated[
+        SplitName | None,
+        typer.Option(help="By default val, or all where the folder has no split of its own."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    worst: Annotated[
+        int, typer.Option(min=0, max=_MOST_WORST, help="Images to name and to picture.")
+    ] = WORST,
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", help="Of what is printed.")
+    ] = OutputFormat.table,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="Where runs are tracked: MLFLOW_TRACKING_URI, or else a local file."),
+    ] = None,
+) -> None:
+    """The figures of a model on a data set, as training's validation computes them.
+
+    With 95 % intervals over the images, a row a class, and the images that come out worst.
+    """
+    with exit_codes():
+        place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
+        chosen = pick_device(device)
+        results = _evaluated(model, locate(model, tracking_uri), data, split, place, worst, chosen)
+        if format_ is OutputFormat.json:
+            typer.echo(json.dumps(results, indent=2))
+        else:
+            _print(results, place)
+
+
+def _evaluated(
+    model: str,
+    folder: Path,
+    data: str,
+    split: SplitName | None,
+    place: Path,
+    worst: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The results of the model in `folder`, which are written into `place`."""
+    aside = Console(stderr=True, highlight=False, soft_wrap=True)
+    spec, train = read_spec(folder), train_config(folder)
+    dataset = open_aloud(source_of(data, train.data), aside)
+    known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
+    part = split.value if split else _default_split(dataset, known)
+    samples = samples_of(dataset, part, spec)
+    for note in _remarks(part, known, samples.notes):
+        aside.print(f"note: {note}", style="yellow", markup=False)
+    with aside.status(f"{len(samples)} images"):
+        found = assess(load(folder), spec, dataset, part, device, train=train, worst=worst)
+    results = results_of(found, model, dataset, known)
+    _write(results, place)
+    if found.worst:
+        seen = as_the_model_takes_it(dataset, spec)
+        picture = worst_grid(seen, found.worst, found.image_miou.tolist(), samples)
+        picture.save(place / PICTURE)
+    return results
+
+
+def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -> dict[str, Any]:
+    """Everything that was found, JSON-safe: what is undefined is null."""
+    intervals = score_intervals(found.matrices)
+    confusion = found.matrices.sum(axis=0)
+    classes = [
+        {
+            "class": name,
+            "iou": _figure(intervals[f"iou/{index}"], found.figures[f"iou/{name}"]),
+            "dice": _number(found.figures[f"dice/{name}"]),
+            "true_pixels": int(confusion[index].sum()),
+            "predicted_pixels": int(confusion[:, index].sum()),
+        }
+        for index, name in enumerate(found.class_names)
+    ]
+    names = [*found.image_names]
+    return {
+        "model": model,
+        "split": found.split,
+        "images": len(names),
+        "data": {"fingerprint": data.fingerprint, "same_as_in_training": known},
+        "figures": {name: _number(value) for name, value in found.figures.items()},
+        "summary": {
+            name: _figure(intervals[name], found.figures[name])
+            for name in ("miou", "dice", "pixel_accuracy")
+        },
+        "classes": classes,
+        "worst": [
+            {"image": names[index], "miou": _number(found.image_miou[index])}
+            for index in found.worst
+        ],
+        "image_miou": [
+            {"image": name, "miou": _number(value)}
+            for name, value in zip(names, found.image_miou, strict=True)
+        ],
+    }
+
+
+def _default_split(data: Dataset, known: bool) -> str:
+    """Validation's; all of a folder that was split by a seed which the model does not know."""
+    return "val" if known or data.split_record.get("method") != "seeded" else ALL
+
+
+def _remarks(split: str, known: bool, notes: tuple[str, ...]) -> list[str]:
+    remarks = [f"The first image {note}." for note in notes]
+    if not known:
+        remarks.append(
+            "This is not the data that the model was trained with: its figures are not those of "
+            "training."
+        )
+    elif split in ("train", ALL):
+        remarks.append("The model was trained on these images: the figures flatter it.")
+    return remarks
+
+
+def _figure(interval: Interval, value: float) -> dict[str, float | None]:
+    low, high = _number(interval.low), _number(interval.high)
+    return {"value": _number(value), "low": low, "high": high}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _write(results: Mapping[str, Any], place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {place}: the results cannot be written there: {error}") from None
+
+
+def _print(results: Mapping[str, Any], place: Path) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    images = "1 image" if results["images"] == 1 else f"{results['images']} images"
+    console.print(f"{results['split']}, {images}", markup=False)
+    table = Table("", "value", "95 % interval", "Dice", "true pixels", "predicted")
+    for name, figure in results["summary"].items():
+        table.add_row(name, _shown(figure["value"]), _range(figure))
+    table.add_section()
+    for row in results["classes"]:
+        table.add_row(
+            f"iou/{row['class']}",
+            _shown(row["iou"]["value"]),
+            _range(row["iou"]),
+            _shown(row["dice"]),
+            f"{row['true_pixels']:,}",
+            f"{row['predicted_pixels']:,}",
+        )
+    console.print(table)
+    if results["worst"]:
+        console.print("Worst images, by their own mIoU")
+    for row in results["worst"]:
+        console.print(f"  {_shown(row['miou'])}  {row['image']}", markup=False)
+    console.print(f"results in {place}", markup=False)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _range(figure: Mapping[str, float | None]) -> str:
+    low, high = figure["low"], figure["high"]
+    return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"

@@ -1,0 +1,87 @@
+"""`unetexp`: one experiment and its model on the command line, without any sweep."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from unetexp.cli.evaluate import evaluate
+from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.open_data import open_aloud
+from unetexp.cli.predict import predict
+from unetexp.cli.reproduce import reproduce
+from unetexp.errors import ConfigError
+from unetexp.models.encoder_weights import resolve_weights
+from unetexp.training.config import TrainConfig, decode_config, parse_assignments, read_tree
+from unetexp.training.device import pick_device
+from unetexp.training.experiment import BEST, Experiment, has_model
+from unetexp.training.pictures import draw_curves
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def unetexp() -> None:
+    """Train segmentation models and use them."""
+
+
+app.command()(predict)
+app.command()(evaluate)
+app.command()(reproduce)
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A YAML file of settings.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of images and masks.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="PATH=VALUE of a setting; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train one model. Called again with the same --out, it goes on where it was stopped."""
+    with exit_codes():
+        changes = parse_assignments(set_ or [])
+        tree = read_tree(config) if config else {}
+        if data is not None:
+            tree["data"] = {"kind": "folder", "root": data}
+        if epochs is not None:
+            changes["epochs"] = epochs
+        folder = out or Path("experiments") / time.strftime("%Y%m%d-%H%M%S")
+        _train(decode_config(tree, changes), folder, device)
+
+
+def _train(config: TrainConfig, folder: Path, device: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = pick_device(device)
+    dataset = open_aloud(config.data, console)
+    weights = resolve_weights(config.encoder)
+    if weights.notice:
+        console.print(f"note: {weights.notice}", style="yellow", markup=False)
+    config = config.model_copy(update={"encoder": weights.encoder})
+    _require_unfinished(folder)
+    experiment = Experiment(config, dataset, folder, chosen)
+    if experiment.state.epoch:
+        console.print(f"going on after epoch {experiment.state.epoch}")
+    workers = 4 if chosen.type == "cuda" else 0
+    for report in experiment.run(workers):
+        metrics = report.metrics
+        console.print(
+            f"epoch {report.epoch}/{config.epochs}  loss {metrics['train/loss']:.4f}  "
+            f"val/miou {metrics['val/miou']:.4f}  val/dice {metrics['val/dice']:.4f}  "
+            f"{metrics['time/train_s'] + metrics['time/val_s']:.1f} s"
+            + ("  best" if report.improved else "")
+        )
+        draw_curves(folder / "curves.png", experiment.state.history)
+    console.print(f"best val/miou {experiment.state.best_score:.4f}, model in {folder / BEST}")
+
+
+def _require_unfinished(folder: Path) -> None:
+    if has_model(folder) and not any(folder.glob("epoch-*")):
+        raise ConfigError(f"--out {folder}: a finished experiment is there. Choose another folder.")

@@ -1,0 +1,138 @@
+"""`unetexp predict`: label maps and overlays of image files and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unetexp.cli.exit_codes import exit_codes
+from unetexp.errors import UnetexpError, UserError
+from unetexp.inference.input_images import Input, find_inputs
+from unetexp.inference.prediction_files import Results, make_folder, predict_file
+from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
+from unetexp.models.saved_model import load, read_description, read_spec
+from unetexp.tracking.locate import locate
+from unetexp.training.device import pick_device
+
+
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model's folder, a run's id, or models:/NAME@ALIAS or models:/NAME/VERSION."
+        ),
+    ],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder that the results go into.")],
+    overlay: Annotated[bool, typer.Option(help="Also the classes in colour on the image.")] = True,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also each class's probability, as .npy.")
+    ] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over mirror images: slower, a bit better.")
+    ] = False,
+    tile: Annotated[
+        int, typer.Option(help="Images with a longer side, in pixels, go in tiles.")
+    ] = TILE_PX,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help=f"Pixels that tiles share: {OVERLAP_PX}, or half of a small tile."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="Where runs are tracked: MLFLOW_TRACKING_URI, or else a local file."),
+    ] = None,
+) -> None:
+    """Label every pixel of images with a trained model.
+
+    Writes DIR/NAME.png (the class's index in each pixel) and DIR/NAME_overlay.png for each image.
+    Broken images are reported and left out.
+    """
+    with exit_codes():
+        images = find_inputs(inputs, out)
+        folder = locate(model, tracking_uri)
+        predictor = Predictor(
+            load(folder),
+            read_spec(folder),
+            pick_device(device),
+            tile_px=tile,
+            overlap_px=overlap,
+            flips=_trained_flips(folder) if flips else (),
+        )
+        make_folder(out)
+        _predict_all(predictor, images, Results(out, overlay, probabilities))
+
+
+def _trained_flips(folder: Path) -> list[Flip]:
+    """The mirror images that the model has learnt from; left-right if it has from none."""
+    augment = read_description(folder).get("train", {}).get("augment", {})
+    names: dict[str, Flip] = {"hflip": "left_right", "vflip": "up_down"}
+    return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
+
+
+def _predict_all(predictor: Predictor, images: Sequence[Input], results: Results) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    failed = 0
+    said: set[str] = set()
+    with _progress(console) as progress:
+        overall = progress.add_task("images", total=len(images))
+        parts = progress.add_task("tiles", visible=False)
+
+        def on_block(done: int, total: int) -> None:
+            progress.update(parts, completed=done, total=total, visible=total > 1)
+
+        for image in images:
+            try:
+                notes = predict_file(predictor, image, results, on_block)
+            except (UserError, MemoryError, torch.OutOfMemoryError) as error:
+                failed += 1
+                console.print(f"failed: {_reason(image, error)}", style="red", markup=False)
+            else:
+                for note in [note for note in notes if note not in said]:
+                    said.add(note)
+                    text = f"note: {_shown(image.path)} {note} (said once)"
+                    console.print(text, style="yellow", markup=False)
+            progress.advance(overall)
+    _sum_up(predictor.spec.class_names, len(images) - failed, results.folder)
+    if failed:
+        raise UnetexpError(f"{failed} of {len(images)} images, named above.")
+
+
+def _progress(console: Console) -> Progress:
+    """A bar on a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    left = TimeRemainingColumn()
+    return Progress(
+        *columns, left, console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+def _sum_up(class_names: Sequence[str], predicted: int, folder: Path) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    count = "1 image" if predicted == 1 else f"{predicted} images"
+    console.print(f"{count} predicted, results in {folder}", markup=False)
+    legend = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
+    console.print(f"labels: {legend}", markup=False)
+
+
+def _reason(image: Input, error: BaseException) -> str:
+    if isinstance(error, UserError):
+        text = _printable(str(error))
+        return text if str(image.path) in str(error) else f"{_shown(image.path)}: {text}"
+    return f"{_shown(image.path)}: memory is too small. Choose a smaller --tile."
+
+
+def _shown(path: Path) -> str:
+    return _printable(str(path))
+
+
+def _printable(text: str) -> str:
+    """`text` with what is no UTF-8 in a file's name replaced."""
+    return text.encode(errors="replace").decode()

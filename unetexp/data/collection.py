@@ -1,0 +1,45 @@
+"""What a source hands to the cache: named pairs of image and mask, not decoded yet.
+
+C channels (1 or 3), H W image size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+RawImage: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
+Labels: TypeAlias = npt.NDArray[np.uint8]
+Progress: TypeAlias = Callable[[str, int, int], None]  # (what is done, done, total)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its mask. `load` may be called from any thread."""
+
+    name: str
+    mask_file: str  # what a message about the mask calls it
+    load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything a source knows before it decodes.
+
+    `fingerprint` changes with anything that changes a decoded pixel, a class or a split. `pairs`
+    is called only when the cache does not hold that fingerprint. `class_names` is None where the
+    masks decide.
+    """
+
+    where: str  # what a message about the whole set calls it
+    fingerprint: str
+    pairs: Callable[[], Mapping[str, Sequence[Pair]]]
+    class_names: tuple[str, ...] | None
+    split_record: Mapping[str, Any]  # how the splits came about; JSON-safe
+    notes: tuple[str, ...] = field(default=())

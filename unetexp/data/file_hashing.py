@@ -1,0 +1,52 @@
+"""Work on many files at once: a bounded parallel map, and content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from unetexp.data.collection import Progress
+from unetexp.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """`work` of each item, in order; never more than a few results wait in memory."""
+    executor = ThreadPoolExecutor(_THREADS)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(work, item))
+            if len(waiting) > 2 * _THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def file_digests(paths: Sequence[Path], on_progress: Progress | None = None) -> list[str]:
+    """The SHA-256 of each file's content. Raises DataError for a file that cannot be read."""
+    digests = []
+    for digest in mapped_in_threads(_digest, paths):
+        digests.append(digest)
+        if on_progress:
+            on_progress("Checking files", len(digests), len(paths))
+    return digests
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: this file cannot be read: {error.strerror}.") from None

@@ -1,0 +1,27 @@
+"""Where images come from: the union of the sources, and the one way to open any of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from unetexp.data.cache_build import open_collection
+from unetexp.data.collection import Progress
+from unetexp.data.dataset import Dataset
+from unetexp.data.sources.folder import Folder
+from unetexp.data.sources.mni152 import Mni152
+from unetexp.data.sources.oxford_pet import OxfordPet
+
+DataSource: TypeAlias = Annotated[Mni152 | Folder | OxfordPet, Field(discriminator="kind")]
+
+
+def open_dataset(
+    source: Mni152 | Folder | OxfordPet, *, on_progress: Progress | None = None
+) -> Dataset:
+    """The decoded data set of `source`, built into the cache if it is not there yet.
+
+    `on_progress(what, done, total)` is called from this thread. Raises DataError for everything
+    that is wrong with the data or the cache folder.
+    """
+    return open_collection(source.collect(on_progress), on_progress)

@@ -1,0 +1,177 @@
+"""A finished model on a data set: the figures of training's validation, and each image's own.
+
+I images, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetexp.component import decode
+from unetexp.data import Dataset, Sample, Samples
+from unetexp.errors import CheckpointError, ConfigError, DataError
+from unetexp.inference.predictor import conform, full_scale
+from unetexp.models.saved_model import ModelSpec, read_description
+from unetexp.models.unet import UNet
+from unetexp.training.config import TrainConfig
+from unetexp.training.device import memory_format
+from unetexp.training.loop import WORST, evaluate, loss_for
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """What a model does on a split."""
+
+    split: str
+    figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
+    class_names: tuple[str, ...]
+    image_names: tuple[str, ...]
+    matrices: NDArray[np.int64]  # (I, K, K), rows are the target
+    image_miou: NDArray[np.float64]  # (I,), NaN where all of an image is void
+    worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
+
+
+@dataclass(frozen=True)
+class ConformedSamples:
+    """The samples of several splits as one, each in the form that a model takes."""
+
+    parts: Sequence[Samples]
+    spec: ModelSpec
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said about how the first image is brought into that form."""
+        return conform(self.parts[0][0].image, self.spec)[1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.names)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        return tuple(shape for part in self.parts for shape in part.shapes)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Sample:
+        ends = list(accumulate(map(len, self.parts)))
+        number = bisect.bisect_right(ends, index)
+        part = self.parts[number]
+        sample = part[index - ends[number] + len(part)]
+        return dataclasses.replace(sample, image=conform(sample.image, self.spec)[0])
+
+
+def assess(
+    model: UNet,
+    spec: ModelSpec,
+    data: Dataset,
+    split: str,
+    device: torch.device,
+    *,
+    train: TrainConfig | None = None,
+    worst: int = WORST,
+) -> SplitEvaluation:
+    """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
+
+    With the configuration `train` that the model was trained with, the figures are those that its
+    training would have found; without it, batches, precision and loss are the defaults. Raises
+    DataError where the data has other classes or no such split.
+    """
+    config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
+    model = model.to(device).to(memory_format=memory_format(config, device))
+    seen = as_the_model_takes_it(data, spec)
+    samples = samples_of(data, split, spec)
+    evaluation = evaluate(
+        config,
+        seen,
+        samples,
+        model,
+        loss_for(config.loss, seen),
+        worst=worst,
+        keep_matrices=True,
+    )
+    assert evaluation.matrices is not None
+    return SplitEvaluation(
+        split=split,
+        figures=evaluation.figures,
+        class_names=spec.class_names,
+        image_names=samples.names,
+        matrices=evaluation.matrices.numpy(),
+        image_miou=evaluation.image_miou.numpy(),
+        worst=evaluation.worst,
+    )
+
+
+def train_config(folder: Path) -> TrainConfig:
+    """The configuration that the model in `folder` was trained with.
+
+    Raises CheckpointError where its config.json does not tell.
+    """
+    try:
+        config: TrainConfig = decode(
+            TrainConfig, read_description(folder).get("train"), f"{folder}: train"
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{error} Was it written by another version?") from None
+    return config
+
+
+def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
+    """`data` with the model's class names, channels and pixel scale; DataError for other classes.
+
+    Names that were given are compared; a set without classes.txt only has to have as many.
+    """
+    ours, theirs = spec.class_names, data.class_names
+    if len(ours) != len(theirs):
+        counted = "" if _named(theirs) else " (counted in the masks, there is no classes.txt)"
+        raise DataError(
+            f"the data has {len(theirs)} classes{counted}, {_listed(theirs)}; the model was "
+            f"trained for {len(ours)}, {_listed(ours)}. If the masks mean the model's classes, "
+            "name those in the data's classes.txt, one a line."
+        )
+    if ours != theirs and _named(ours) and _named(theirs):
+        label = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        order = "The names are the same in another order. " if {*ours} == {*theirs} else ""
+        raise DataError(
+            f"label {label} is {theirs[label]!r} in the data and {ours[label]!r} to the model. "
+            f"{order}The model has {_listed(ours)}: bring the masks and classes.txt in line."
+        )
+    return dataclasses.replace(
+        data, class_names=ours, channels=spec.in_channels, image_max=_image_max(data, spec)
+    )
+
+
+def samples_of(data: Dataset, split: str, spec: ModelSpec) -> ConformedSamples:
+    """The samples of a split, or of `all`, as the model takes them; DataError for no such split."""
+    parts = list(data.splits.values()) if split == ALL else [data[split]]
+    return ConformedSamples(parts, spec)
+
+
+def _image_max(data: Dataset, spec: ModelSpec) -> int:
+    """The pixel value of `data` that is 1.0 to the model, as in prediction."""
+    if data.image_max == spec.image_max:
+        return spec.image_max
+    return full_scale(data["train"].window(0, 0, 0, 1, 1)[0], spec)
+
+
+def _named(class_names: Sequence[str]) -> bool:
+    """Whether somebody has named the classes: else they are called by their index."""
+    return list(class_names) != [str(index) for index in range(len(class_names))]
+
+
+def _listed(class_names: Sequence[str]) -> str:
+    shown = ", ".join(class_names[:10])
+    return f"{shown}, ..." if len(class_names) > 10 else shown

@@ -1,0 +1,164 @@
+"""What the callers of a served model send: images in one of many forms, made into tensors.
+
+An image is an array (H, W, C) or, if grey, (H, W); or a PNG or JPEG file as bytes or in base64.
+Through HTTP arrays come as nested lists of whole numbers.
+
+N images, C channels (1 or 3), H W image size.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetexp.data.image_decoding import decode_image
+from unetexp.errors import DataError
+from unetexp.models.saved_model import ModelSpec
+
+Labels = NDArray[np.uint8]
+Answer = Labels | list[Labels]
+
+_ENCODED = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_FORMS = (
+    "Allowed: one image (H, W, C) or (H, W), a batch (N, H, W, C), or a list of images of any "
+    "sizes; an image is a uint8 or uint16 array, or a PNG or JPEG file as bytes or in base64."
+)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The images that were sent and the form they came in."""
+
+    images: tuple[Tensor, ...]  # (C, H, W) uint8 or uint16 each
+    form: Literal["one", "batch", "list"]
+
+    def answer(self, labels: Sequence[Labels]) -> Answer:
+        """The label maps (H, W) of the images in the form in which those came."""
+        if self.form == "one":
+            return labels[0]
+        return np.stack(labels) if self.form == "batch" else list(labels)
+
+
+def read_payload(given: Any, spec: ModelSpec) -> Payload:
+    """The images in what was sent to a model of `spec`, each of its own depth and channels.
+
+    A data frame of one column and a mapping of one key (`{"image": ...}`) stand for what they
+    hold. Raises DataError saying what was sent, what is allowed and what to do.
+    """
+    if hasattr(given, "iloc"):  # a pandas DataFrame or Series
+        given = _only_column(given)
+    given = _unwrapped(given)
+    if isinstance(given, list | tuple) and not _is_array(given):
+        parts, form = [_unwrapped(part) for part in given], "list"
+    elif isinstance(given, np.ndarray) and given.dtype == object:
+        parts, form = list(given), "list"
+    elif isinstance(given, str | bytes):
+        parts, form = [given], "one"
+    else:
+        array = _array(given, "the images", spec)
+        parts, form = (list(array), "batch") if array.ndim == 4 else ([array], "one")
+    if not parts:
+        raise DataError(f"no image was sent. {_FORMS}")
+    names = ["the image"] if form == "one" else [f"image {n}" for n in range(len(parts))]
+    images = tuple(_image(part, name, spec) for part, name in zip(parts, names, strict=True))
+    return Payload(images, form)  # type: ignore[arg-type]
+
+
+def _only_column(frame: Any) -> list[Any]:
+    if frame.ndim == 1:
+        return list(frame)
+    if frame.shape[1] != 1:
+        raise DataError(
+            f"a table with the columns {', '.join(map(str, frame.columns))} was sent. Send one "
+            "column, which holds an image in each row."
+        )
+    return list(frame.iloc[:, 0])
+
+
+def _unwrapped(given: Any) -> Any:
+    if isinstance(given, Tensor):
+        return given.cpu().numpy()
+    if not isinstance(given, Mapping):
+        return given
+    if len(given) != 1:
+        raise DataError(
+            f"a mapping with the keys {', '.join(map(str, given))} was sent. Send one key, "
+            f'"image". {_FORMS}'
+        )
+    return next(iter(given.values()))
+
+
+def _is_array(given: Sequence[Any]) -> bool:
+    """Whether nested lists are one array, and no list of images."""
+    if not given or any(
+        isinstance(part, str | bytes | Mapping | np.ndarray | Tensor) for part in given
+    ):
+        return False
+    try:
+        return np.asarray(given).ndim <= 4
+    except ValueError:  # of different sizes
+        return False
+
+
+def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
+    if isinstance(given, str | bytes):
+        return torch.from_numpy(_decoded(given, name))
+    array = _array(given, name, spec)
+    if array.ndim not in (2, 3) or min(array.shape) < 1:
+        raise DataError(f"{name} has the shape {array.shape}. {_FORMS}")
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    if channels not in (1, 3):
+        hint = "Drop the alpha channel: image[..., :3]" if channels == 4 else "Channels come last"
+        raise DataError(
+            f"{name} has {channels} channels, as (H, W, C) = {array.shape}. Allowed are 1 (grey) "
+            f"and 3 (RGB). {hint}; a batch of grey images has the shape (N, H, W, 1)."
+        )
+    pixels = array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _decoded(given: str | bytes, name: str) -> NDArray[Any]:
+    if isinstance(given, str):
+        encoded = given.partition("base64,")[2] if given.startswith("data:") else given
+        try:
+            given = base64.b64decode("".join(encoded.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise DataError(f"{name} is text, but not base64. {_FORMS}") from None
+    if not given.startswith(_ENCODED):
+        raise DataError(f"{name} is a file, but neither PNG nor JPEG. {_FORMS}")
+    return decode_image(name, given)
+
+
+def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
+    """An array of uint8 or uint16; whole numbers in lists are of the depth of training."""
+    if isinstance(given, np.ndarray):
+        if given.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"{name}: an array of {given.dtype} was sent. Send uint8 (0 to 255) or uint16, "
+                "neither scaled to 0..1 nor normalised: the model does that."
+            )
+        return given
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise DataError(f"{name}: the rows are not equally long. {_FORMS}") from None
+    if array.dtype.kind not in "iu":
+        fractions = array.dtype.kind == "f"
+        what = "numbers that are not whole were" if fractions else f"a {type(given).__name__} was"
+        raise DataError(f"{name}: {what} sent. {_FORMS}")
+    depth = "uint8" if spec.image_max <= 255 else "uint16"
+    largest = np.iinfo(depth).max
+    if array.size and not 0 <= array.min() <= array.max() <= largest:
+        raise DataError(
+            f"{name}: numbers from {array.min()} to {array.max()} were sent. The model was trained "
+            f"on images of {depth}: 0 to {largest}."
+        )
+    return array.astype(depth)

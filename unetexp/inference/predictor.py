@@ -1,0 +1,202 @@
+"""A trained model on images of any size: in one piece, or in overlapping tiles.
+
+Imports what a served model has, and nothing more. N views, C channels, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unetexp.errors import ConfigError, UserError
+from unetexp.inference.tiling import Block, Span, blended, spans
+from unetexp.models.encoder_weights import to_input
+from unetexp.models.receptive_field import receptive_radius_px
+from unetexp.models.saved_model import ModelSpec
+from unetexp.models.unet import UNet
+
+Flip = Literal["left_right", "up_down"]
+
+TILE_PX, OVERLAP_PX = 1024, 256
+_FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
+_STRIDE = 32  # tiles start where the deepest stage's grid does
+_AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
+_LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
+
+
+class Predictor:
+    """A model ready for raw images.
+
+    Images of up to `tile_px` pixels a side go through in one piece, larger ones in tiles of that
+    side that overlap by `overlap_px` (by default OVERLAP_PX, or half of a small tile). Both are
+    rounded up to multiples of 32. What lies near the cut side of a tile is left out and neighbours
+    fade into each other, so that labels hardly differ from those of the whole image; with an
+    overlap of at least twice `receptive_radius_px(model)` the logits are the same but for
+    rounding. `flips` are mirror images that are predicted, too: the probabilities of all views are
+    averaged.
+    """
+
+    def __init__(
+        self,
+        model: UNet,
+        spec: ModelSpec,
+        device: torch.device | None = None,
+        *,
+        tile_px: int = TILE_PX,
+        overlap_px: int | None = None,
+        flips: Sequence[Flip] = (),
+    ) -> None:
+        """Moves `model` to `device` (where it is, by default) and into eval mode.
+
+        Raises ConfigError for tiles that do not go on from one another.
+        """
+        self.spec = spec
+        self.device = device or next(model.parameters()).device
+        self._model = model.to(self.device).eval()
+        self._tile, self._overlap = _rounded(tile_px, overlap_px)
+        self._seam = _seam_px(self._tile, self._overlap, receptive_radius_px(model))
+        self._views = [
+            [_AXES[flip] for flip, used in zip(flips, choice, strict=True) if used]
+            for choice in product((False, True), repeat=len(flips))
+        ]
+
+    def labels(self, image: Tensor) -> Tensor:
+        """The image (C, H, W) uint8 or uint16 -> its label map (H, W) uint8, on the CPU.
+
+        Raises UserError for an image of another form; `conform` brings it to the model's channels.
+        """
+        labels = torch.empty(image.shape[-2:], dtype=torch.uint8)
+        for block in self.blocks(image):
+            labels[block.rows, block.columns] = block.scores.argmax(dim=0).to(torch.uint8)
+        return labels
+
+    def logits(self, image: Tensor) -> Tensor:
+        """The image (C, H, W) -> (K, H, W) float32, on the CPU.
+
+        With flips these are the logarithms of the averaged probabilities. Raises as `labels`.
+        """
+        logits = torch.empty(len(self.spec.class_names), *image.shape[-2:])
+        for block in self.blocks(image):
+            logits[:, block.rows, block.columns] = block.scores
+        return logits
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """The image (C, H, W) -> (K, H, W) float32 that sum to 1. Raises as `labels`."""
+        return self.logits(image).softmax(dim=0)
+
+    def blocks(self, image: Tensor) -> Iterator[Block]:
+        """The logits of the image (C, H, W) part by part, for images whose logits are too many.
+
+        The parts do not overlap and leave nothing out. Raises as `labels`.
+        """
+        self._check(image)
+        rows, columns = self._grid(*image.shape[-2:])
+        return blended(rows, columns, lambda r, c: self._score(image[:, r, c]))
+
+    def block_count(self, height: int, width: int) -> int:
+        """How many parts an image of that size is predicted in."""
+        rows, columns = self._grid(height, width)
+        return len(rows) * len(columns)
+
+    def _grid(self, height: int, width: int) -> tuple[list[Span], list[Span]]:
+        rows, columns = (
+            spans(size, self._tile, self._overlap, self._seam) for size in (height, width)
+        )
+        return rows, columns
+
+    @torch.inference_mode()
+    def _score(self, tile: Tensor) -> Tensor:
+        """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
+        scaled = tile.to(self.device).float() / full_scale(tile, self.spec)
+        network_input = to_input(scaled[None], self.spec.normalization)
+        with self._precisely():
+            if len(self._views) == 1:
+                logits: Tensor = self._model(network_input)[0]
+                return logits.cpu()
+            views = [
+                self._model(network_input.flip(axes)).flip(axes)[0].log_softmax(dim=0)
+                for axes in self._views
+            ]
+        return (torch.stack(views).logsumexp(dim=0) - math.log(len(views))).cpu()
+
+    def _precisely(self) -> AbstractContextManager[object]:
+        """Full fp32: with TF32 the logits would depend on how the image is cut."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+    def _check(self, image: Tensor) -> None:
+        channels = self.spec.in_channels
+        fits = image.ndim == 3 and image.shape[0] == channels and min(image.shape) > 0
+        if not fits or image.dtype not in (torch.uint8, torch.uint16):
+            raise UserError(
+                f"the model takes raw images of shape ({channels}, H, W), uint8 or uint16, and was "
+                f"given {tuple(image.shape)} {image.dtype}."
+            )
+
+
+def full_scale(image: Tensor, spec: ModelSpec) -> int:
+    """The pixel value of `image` that is 1.0 to the model."""
+    if image.dtype == torch.uint8:
+        return _FULL_8
+    return _FULL_16 if spec.image_max == _FULL_8 else spec.image_max
+
+
+def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
+    """The image (C, H, W) with the model's channels, and what has to be said about that.
+
+    Grey becomes RGB by repetition, RGB grey by its luma. Raises UserError for other channels.
+    """
+    notes = []
+    channels = image.shape[0]
+    if (channels, spec.in_channels) == (1, 3):
+        image = image.expand(3, -1, -1)
+        notes.append("is grey and the model takes RGB: the grey values are used three times")
+    elif (channels, spec.in_channels) == (3, 1):
+        luma = sum(weight * band.int() for weight, band in zip(_LUMA, image, strict=True))
+        assert isinstance(luma, Tensor)
+        image = ((luma + 500) // 1000).to(image.dtype)[None]
+        notes.append("is RGB and the model takes grey: its luma is used")
+    elif channels != spec.in_channels:
+        raise UserError(
+            f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
+            "(1) and RGB (3) are turned into one another."
+        )
+    if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
+        stored, learnt = (8, 16) if image.dtype == torch.uint8 else (16, 8)
+        notes.append(
+            f"has {stored} bits and the model has learnt from {learnt}: its full range is taken "
+            "for the other's"
+        )
+    return image, tuple(notes)
+
+
+def _rounded(tile_px: int, overlap_px: int | None) -> tuple[int, int]:
+    """Tile and overlap as multiples of the stride; ConfigError where tiles would not go on."""
+    tile = -(-tile_px // _STRIDE) * _STRIDE
+    default = min(OVERLAP_PX, tile // 2 // _STRIDE * _STRIDE)
+    overlap = default if overlap_px is None else -(-overlap_px // _STRIDE) * _STRIDE
+    if not 0 <= overlap < tile:
+        raise ConfigError(
+            f"tiles of {tile_px} pixels that overlap by {overlap_px}: the tile must be larger than "
+            f"the overlap, and neither may be negative. The defaults are {TILE_PX} and "
+            f"{OVERLAP_PX}; both are rounded up to multiples of {_STRIDE}."
+        )
+    return tile, overlap
+
+
+def _seam_px(tile: int, overlap: int, radius: int) -> int:
+    """How wide neighbours fade into each other: an even number, 0 where they switch at once.
+
+    The rest of the overlap is margin, half of it on either side, where a tile does not count.
+    """
+    seam = min(overlap // 4, tile - overlap)
+    if overlap >= 2 * radius:
+        seam = min(seam, overlap - 2 * radius)
+    return seam - seam % 2

@@ -1,0 +1,58 @@
+"""The model that MLflow serves, loaded from this file's own text: code and safetensors, no pickle.
+
+MLflow runs a copy of this file beside a copy of the package, which
+`sweeps/promotion/model_package.py` puts there, in an environment that has only the requirements
+stated with the model.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from torch import Tensor
+
+from unetexp.inference.payloads import Answer, Labels, read_payload
+from unetexp.inference.predictor import Predictor, conform
+from unetexp.models.saved_model import load, read_spec
+from unetexp.training.device import pick_device
+
+log = logging.getLogger(__name__)
+
+
+class ServedModel(PythonModel):
+    """Images in, label maps out, on the GPU if there is one."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load weights and config, which lie in one folder."""
+        weights = context.artifacts["model"]
+        self.spec = read_spec(weights)
+        self.predictor = Predictor(load(weights), self.spec, device=pick_device())
+
+    # The hint is one of those that MLflow takes for "checks its input itself".
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Label maps uint8 of the images' sizes, in the form in which the images came.
+
+        One image (H, W, C) or (H, W): (H, W). A batch (N, H, W, C): (N, H, W). A list of images
+        of any sizes: a list. See `payloads.read_payload` for what else is taken. Raises UserError,
+        a ValueError, for everything else.
+        """
+        payload = read_payload(model_input, self.spec)
+        return payload.answer([self._labels(image) for image in payload.images])
+
+    def _labels(self, image: Tensor) -> Labels:
+        fitting, notes = conform(image, self.spec)
+        for note in notes:
+            log.warning("an image %s", note)
+        return self.predictor.labels(fitting).numpy()
+
+
+set_model(ServedModel())

@@ -1,0 +1,1 @@
+"""Encoders, decoders, the U-Net, weights, and models on disk."""

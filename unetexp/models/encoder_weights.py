@@ -1,0 +1,183 @@
+"""What an encoder starts from: deciding it once, loading it, and the input it expects."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
+from unetexp.models.encoders import WEIGHTS_NAMES, Encoder, ResNetEncoder
+from unetexp.models.imagenet import fetch_imagenet, find_imagenet
+from unetexp.models.state_dict_check import as_state_dict, check_state_dict
+from unetexp.models.unet import UNet
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_CACHE = "torch hub's cache of ImageNet weights"
+
+
+class ResolvedWeights(NamedTuple):
+    """An encoder whose weights are settled, and what has to be said about that, if anything."""
+
+    encoder: Encoder
+    notice: str | None
+
+
+class Normalization(NamedTuple):
+    """Per-channel mean and standard deviation, for images scaled to 0..1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeights:
+    """Settle what the encoder starts from, before anything is built on it.
+
+    The result's weights are imagenet, none or the absolute path of a checked file. auto becomes
+    imagenet if it can be had, else none, and the notice says so and why. With `download` imagenet
+    is in torch hub's cache afterwards; without, its server is only asked. Raises
+    WeightsUnavailableError for imagenet that cannot be had and for a file that is not there, and
+    CheckpointError for a file that does not fit the encoder.
+    """
+    if encoder.weights == "none":
+        return ResolvedWeights(encoder, untrained_warning(encoder))
+    if encoder.weights not in WEIGHTS_NAMES:
+        path = str(Path(encoder.weights).expanduser().resolve())
+        _fitting(encoder, read_tensors(Path(path)), path)
+        return ResolvedWeights(encoder.model_copy(update={"weights": path}), None)
+    try:
+        if download:
+            _fitting(encoder, fetch_imagenet(encoder.name), _CACHE)
+        else:
+            find_imagenet(encoder.name)
+    except WeightsUnavailableError as error:
+        if encoder.weights == "imagenet":
+            raise
+        untrained = encoder.model_copy(update={"weights": "none"})
+        notice = f"encoder.weights=auto: the encoder starts from RANDOM weights. {error}"
+        return ResolvedWeights(
+            untrained, "\n".join(filter(None, [notice, untrained_warning(untrained)]))
+        )
+    settled = encoder.model_copy(update={"weights": "imagenet"})
+    auto = encoder.weights == "auto"
+    return ResolvedWeights(settled, "encoder.weights=auto: imagenet is taken." if auto else None)
+
+
+def untrained_warning(encoder: Encoder) -> str | None:
+    """The warning due to an encoder of random weights that is frozen, else None."""
+    if encoder.weights != "none" or encoder.freeze == "none":
+        return None
+    until = f" until epoch {encoder.thaw_epoch}" if encoder.thaw_epoch else ""
+    return (
+        f"encoder.freeze={encoder.freeze} freezes random weights{until}, because "
+        "encoder.weights=none: that part of the encoder learns nothing."
+    )
+
+
+def load_encoder_weights(model: UNet, encoder: Encoder) -> None:
+    """Load what `encoder.weights` names into the model's encoder; none leaves it as it is.
+
+    A first convolution for other than three channels gets the RGB filters adapted. Raises
+    WeightsUnavailableError and CheckpointError as `resolve_weights` does, and ConfigError for
+    auto, which only that function can settle.
+    """
+    if encoder.weights == "none":
+        return
+    if encoder.weights == "auto":
+        raise ConfigError(
+            "encoder.weights: 'auto' has to be settled first, once for all that share it "
+            "(unetexp.resolve_weights)."
+        )
+    in_channels = model.encoder.channels[0]
+    if encoder.weights == "imagenet":
+        state = _fitting(encoder, fetch_imagenet(encoder.name), _CACHE, in_channels)
+    else:
+        given = read_tensors(Path(encoder.weights))
+        state = _fitting(encoder, given, encoder.weights, in_channels)
+    filters = adapt_filters(state["conv1.weight"], in_channels)
+    model.encoder.load_state_dict({**state, "conv1.weight": filters})
+
+
+def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
+    """(64, 3, 7, 7) RGB filters for another number of input channels, as timm does it.
+
+    One channel gets the sum of the three: a grey image then gives what its three equal channels
+    gave. Otherwise they are repeated and scaled by 3 / in_channels, which keeps the responses'
+    size.
+    """
+    given = filters.shape[1]
+    if given == in_channels:
+        return filters
+    if in_channels == 1:
+        return filters.sum(dim=1, keepdim=True)
+    repeats = -(-in_channels // given)
+    return filters.repeat(1, repeats, 1, 1)[:, :in_channels] * (given / in_channels)
+
+
+def input_normalization(encoder: Encoder, channels: int) -> Normalization:
+    """What the encoder's weights expect of images scaled to 0..1, `channels` channels.
+
+    ImageNet's mean and standard deviation, also for local files (they have torchvision's format)
+    and for random weights; the mean of the three for each channel of images that are not RGB.
+    """
+    if channels == 3:
+        return Normalization(_IMAGENET_MEAN, _IMAGENET_STD)
+    return Normalization(
+        (sum(_IMAGENET_MEAN) / 3,) * channels, (sum(_IMAGENET_STD) / 3,) * channels
+    )
+
+
+def to_input(images: Tensor, normalization: Normalization) -> Tensor:
+    """Images (N, C, H, W) scaled to 0..1 -> what the encoder's weights expect."""
+    mean = images.new_tensor(normalization.mean).view(1, -1, 1, 1)
+    std = images.new_tensor(normalization.std).view(1, -1, 1, 1)
+    return (images - mean) / std
+
+
+def read_tensors(path: Path) -> object:
+    """What a .safetensors, .pth or .pt file holds, tensors as a rule; no code in it is run.
+
+    Raises WeightsUnavailableError if there is no such file and CheckpointError if it cannot be
+    read.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise WeightsUnavailableError(f"{path}: there is no such weights file. Check the path.")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is damaged, or holds Python objects besides tensors, which are not loaded "
+            "because they can run code. Save model.state_dict() alone."
+        ) from None
+    except Exception as error:  # torn files make the readers raise almost anything
+        raise CheckpointError(f"{path} cannot be read as weights: {error}") from None
+
+
+def _fitting(
+    encoder: Encoder, given: object, origin: str, in_channels: int | None = None
+) -> dict[str, Tensor]:
+    """What was read from `origin` as tensors for the encoder, names and shapes checked.
+
+    `fc.*` is left out. The first convolution may be for RGB or for `in_channels`, which None
+    leaves open. Raises CheckpointError.
+    """
+    source = f"{origin} as weights of {encoder.name}"
+    tensors = as_state_dict(given, source)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+    conv1 = state.get("conv1.weight")
+    channels = conv1.shape[1] if conv1 is not None and conv1.ndim == 4 else 3
+    with torch.device("meta"):
+        expected = ResNetEncoder(encoder.name, channels if in_channels in (None, channels) else 3)
+    check_state_dict(state, {n: t.shape for n, t in expected.state_dict().items()}, source)
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{source}: {broken[0]} holds NaN or infinite values. Save it anew.")
+    return state

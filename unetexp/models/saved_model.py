@@ -1,0 +1,134 @@
+"""A finished model on disk: `model.safetensors` and the `config.json` that rebuilds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+
+from unetexp.component import Component, decode
+from unetexp.errors import CheckpointError, ConfigError
+from unetexp.models.decoders import Decoder
+from unetexp.models.encoder_weights import Normalization, input_normalization
+from unetexp.models.encoders import Encoder
+from unetexp.models.unet import UNet, build_unet
+from unetexp.version import __version__
+
+if TYPE_CHECKING:
+    from unetexp.data import Dataset
+    from unetexp.training.config import TrainConfig
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class ModelSpec(Component):
+    """What a model needs to be rebuilt and used, apart from its weights."""
+
+    class_names: tuple[str, ...] = Field(description="in the order of the logits' channels")
+    in_channels: int = Field(ge=1, description="channels of the image")
+    image_max: int = Field(ge=1, description="pixel value that is scaled to 1.0")
+    mean: tuple[float, ...] = Field(description="subtracted from images scaled to 0..1")
+    std: tuple[float, ...] = Field(description="divided by, after the mean")
+    encoder: Encoder
+    decoder: Decoder
+
+    @property
+    def normalization(self) -> Normalization:
+        return Normalization(mean=self.mean, std=self.std)
+
+    def build(self) -> UNet:
+        """The model with untrained weights."""
+        return build_unet(self.encoder, self.decoder, len(self.class_names), self.in_channels)
+
+
+def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
+    """The spec of the model that `config` trains on `data`."""
+    normalization = input_normalization(config.encoder, data.channels)
+    return ModelSpec(
+        class_names=data.class_names,
+        in_channels=data.channels,
+        image_max=data.image_max,
+        mean=normalization.mean,
+        std=normalization.std,
+        encoder=config.encoder,
+        decoder=config.decoder,
+    )
+
+
+def save_model(folder: Path, model: UNet, config: TrainConfig, data: Dataset, epoch: int) -> None:
+    """Write weights and config into `folder`, which exists."""
+    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    description = {
+        "unetexp": __version__,
+        "model": model_spec(config, data).tree(),
+        "train": config.tree(),
+        "epoch": epoch,
+        "data_fingerprint": data.fingerprint,
+    }
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What is beside the weights: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
+    config = _folder(path) / CONFIG
+    try:
+        description = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or "model" not in description:
+            raise ValueError("it describes no model")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{config}: cannot be read as a model's config ({error}). A model is a folder with "
+            f"{WEIGHTS} and {CONFIG}, as training writes it."
+        ) from None
+    return description
+
+
+def load(path: str | Path) -> UNet:
+    """Rebuild a trained model from its folder, or from the weights file in it.
+
+    Returns the model in eval mode on the CPU; `read_spec` tells what it is for. Raises
+    CheckpointError where the files are missing, torn or do not belong together.
+    """
+    folder = _folder(path)
+    model = read_spec(folder).build()
+    try:
+        weights = load_file(folder / WEIGHTS)
+        model.load_state_dict(weights)
+    except Exception as error:  # safetensors raises its own and OSError, torch RuntimeError
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: these weights cannot be used: {error}"
+        ) from None
+    return model.eval()
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """The ModelSpec of the model in a folder; CheckpointError where it is none of ours."""
+    folder = _folder(path)
+    try:
+        spec: ModelSpec = decode(ModelSpec, read_description(folder)["model"], str(folder / CONFIG))
+    except ConfigError as error:
+        raise CheckpointError(f"{error} Was it written by another version?") from None
+    return spec
+
+
+def _folder(path: str | Path) -> Path:
+    """The model's folder; CheckpointError where its files are links to somewhere else."""
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(
+                f"{folder / name}: this link leads to {(folder / name).resolve()}, outside the "
+                "model's folder. Put the file itself there."
+            )
+    return folder
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Parameters of the model, frozen ones included."""
+    return sum(parameter.numel() for parameter in model.parameters())

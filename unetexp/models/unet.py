@@ -1,0 +1,108 @@
+"""The U-Net: bridge, up blocks and head over any encoder, for images of any size.
+
+Letters: N batch, C channels, K classes, H W height and width.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unetexp.errors import ConfigError, UserError
+from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
+from unetexp.models.encoders import Encoder, FreezeLevel, ResNetEncoder
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with a ResNet encoder.
+
+    Every up block joins a feature of the encoder, the last one the image itself. Where the paper
+    shrinks the image by unpadded convolutions, here sizes stay: the image is padded on the right
+    and at the bottom by repeating its border, and the logits are cropped.
+    """
+
+    def __init__(self, encoder: ResNetEncoder, decoder: Decoder, num_classes: int) -> None:
+        super().__init__()
+        *skips, deepest = encoder.channels
+        widths = decoder.widths(deepest)
+        self.decoder = decoder
+        self.encoder = encoder
+        self.bridge = nn.Sequential()
+        if decoder.kind == "classic":
+            self.bridge.extend([ConvBlock(deepest, deepest), ConvBlock(deepest, deepest)])
+        self.up_blocks = nn.ModuleList(
+            UpBlock(below, skip, width, decoder.upsampling)
+            for below, skip, width in zip(
+                (deepest, *widths[:-1]), reversed(skips), widths, strict=True
+            )
+        )
+        self.head = nn.Conv2d(widths[-1], num_classes, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Float images (N, C, H, W), any H and W from 1 up -> logits (N, K, H, W).
+
+        Raises UserError for another shape or type, and in train mode for a batch that shrinks to
+        one pixel where batch norm would have to normalise it.
+        """
+        self._check(image)
+        stride = self.encoder.strides[-1]
+        below, right = -image.shape[-2] % stride, -image.shape[-1] % stride
+        padded = F.pad(image, (0, right, 0, below), mode="replicate")
+        *skips, deepest = self.encoder(padded)
+        feature = self.bridge(deepest)
+        for up_block, skip in zip(self.up_blocks, reversed(skips), strict=True):
+            feature = up_block(feature, skip)
+        # padding by less than nothing crops; a slice here would tie torch.export to one size
+        return F.pad(self.head(feature), (0, -right, 0, -below))
+
+    def _check(self, image: Tensor) -> None:
+        channels = self.encoder.channels[0]
+        if image.ndim != 4 or image.shape[1] != channels or min(image.shape[-2:]) < 1:
+            raise UserError(
+                f"The model takes images of shape (N, {channels}, H, W) with H and W from 1 up and "
+                f"was given {tuple(image.shape)}. A single image needs a batch dimension "
+                "(image[None]); other channels need in_channels when the model is created."
+            )
+        if not image.is_floating_point():
+            raise UserError(
+                f"The model takes float images and was given {image.dtype}. Scale them to 0..1 and "
+                "normalise them as the encoder's weights expect (unetexp.input_normalization)."
+            )
+        if self.training:
+            self._check_batch_norm(image)
+
+    def _check_batch_norm(self, image: Tensor) -> None:
+        batch, _, height, width = image.shape
+        if batch != 1 or max(height, width) > self.encoder.strides[-1]:
+            return
+        at_one_pixel = [*self.encoder.layer4.modules(), *self.bridge.modules()]
+        if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel):
+            raise UserError(
+                f"One image of {height}x{width} pixels shrinks to a single pixel in the encoder, "
+                "and batch norm in train mode is not defined on one value per channel. Use two or "
+                f"more images a batch, images with a side above {self.encoder.strides[-1]} pixels, "
+                "or model.eval()."
+            )
+
+
+def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels: int) -> UNet:
+    """A U-Net with random weights, frozen as `encoder.freeze` says, in train mode."""
+    model = UNet(ResNetEncoder(encoder.name, in_channels), decoder, num_classes)
+    model.encoder.freeze(encoder.freeze)
+    return model
+
+
+def freeze_encoder(model: nn.Module, level: FreezeLevel) -> None:
+    """Freeze a model's encoder up to and including `level`; what lies beyond is thawed.
+
+    Levels: none, stem, stage1, stage2, stage3, all. A frozen part gets no gradients and keeps its
+    batch norm and dropout in eval mode, also through `model.train()`. Raises ConfigError for an
+    unknown level and for a model that is none of ours.
+    """
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, ResNetEncoder):
+        raise ConfigError(
+            f"A {type(model).__name__} has no encoder to freeze. Give freeze_encoder a model from "
+            "create_segmentation_model, without a wrapper around it."
+        )
+    encoder.freeze(level)

@@ -1,0 +1,108 @@
+"""The address of the tracking store: its default, its forms, and whether it can be used.
+
+Knows nothing of MLflow: what would keep MLflow retrying for minutes is found here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from unetexp.errors import UserError, not_a_choice
+from unetexp.tracking.server import PORTS, knock, public_uri, scheme_of
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_DATABASE = f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"  # what `make ui` shows
+VARIABLE = "MLFLOW_TRACKING_URI"
+_BUSY_S = 30.0
+_NO_SUCH_PLACE = (
+    "Allowed: sqlite:///PATH (a file, the default), http(s)://HOST:PORT (an MLflow server), "
+    "postgresql://, mysql:// or mssql:// (a database)."
+)
+
+
+def default_uri() -> str:
+    """Where runs are tracked if nobody says: $MLFLOW_TRACKING_URI, else the project's database."""
+    return os.environ.get(VARIABLE) or PROJECT_DATABASE
+
+
+def absolute(uri: str | None) -> str:
+    """The address in full, the default's for None. Raises UserError for one of no known kind."""
+    uri = default_uri() if uri is None else uri
+    scheme = scheme_of(uri)
+    if scheme == "sqlite":
+        return f"sqlite:///{sqlite_path(uri)}"
+    if scheme in PORTS:
+        return uri if uri.endswith("://") else uri.rstrip("/")
+    if "://" in uri:
+        raise UserError(
+            f"{not_a_choice('tracking URI', scheme, ['sqlite', *PORTS])}. {_NO_SUCH_PLACE}"
+        )
+    raise UserError(
+        f"tracking URI: {public_uri(uri)!r} is a plain path or a name, and MLflow refuses "
+        f"to keep runs in plain files. {_NO_SUCH_PLACE}"
+    )
+
+
+def check_place(uri: str, *, write: bool = True) -> None:
+    """Look at the place that the absolute `uri` names; nothing is made or changed.
+
+    Raises UserError for a database file that cannot be read (or, with `write`, written or made)
+    and for a server that does not take connections.
+    """
+    if scheme_of(uri) != "sqlite":
+        knock(uri)
+    elif write:
+        _check_writable(sqlite_path(uri))
+    else:
+        check_database(sqlite_path(uri), write=False)
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file of a sqlite address; UserError where it names none that MLflow can read."""
+    name = uri.partition("://")[2].removeprefix("/")
+    if not name or name.startswith(":"):
+        raise UserError(f"tracking URI: {uri!r} names no file. Write sqlite:///PATH/mlflow.db.")
+    path = Path(name).expanduser().absolute()
+    if odd := [letter for letter in "%?#" if letter in str(path)]:
+        raise unusable(path, f"MLflow cannot read a path with {' or '.join(odd)} in it")
+    return path
+
+
+def _check_writable(path: Path) -> None:
+    place = path
+    while not place.exists():
+        place = place.parent
+    if place == path:
+        check_database(path, write=False)
+    elif not place.is_dir():
+        raise unusable(path, f"{place} is not a folder")
+    if not os.access(place, os.W_OK):
+        raise unusable(path, f"no permission to write to {place}")
+
+
+def check_database(path: Path, *, write: bool) -> None:
+    """Open the file as sqlite would, `write` making it if need be. Raises UserError."""
+    if path.is_dir():
+        raise unusable(path, "it is a folder")
+    mode = "rwc" if write else "ro"
+    try:
+        with closing(
+            sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
+        ) as database:
+            database.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()
+            if write:
+                database.execute("BEGIN IMMEDIATE")
+                database.rollback()
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+
+
+def unusable(path: Path, reason: object) -> UserError:
+    """The mistake of naming `path` as the tracking database."""
+    return UserError(
+        f"tracking place {path} cannot be used: {reason}. Name another with "
+        "--tracking-uri sqlite:///PATH/mlflow.db."
+    )

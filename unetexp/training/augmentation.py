@@ -1,0 +1,130 @@
+"""Random views of training images: one affine warp for image and mask, then colour.
+
+The host only cuts a window of fixed size out of the memory-mapped image; rotation, zoom, flips,
+colour and normalisation run batched on the device. Every random number of a sample comes from
+(seed, epoch, index), so order, workers and restarts change nothing.
+
+N batch, C channels, S window side, P crop side (both in pixels).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from unetexp.component import Component
+from unetexp.data.labels import VOID
+from unetexp.errors import ConfigError
+
+_LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
+
+
+class Augment(Component):
+    """How training images are varied. Validation images never are."""
+
+    crop_px: int = Field(256, ge=16, le=8192, description="side of the square training crop")
+    zoom_min: float = Field(0.8, gt=0, le=10, description="smallest magnification of the crop")
+    zoom_max: float = Field(1.25, gt=0, le=10, description="largest magnification of the crop")
+    hflip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
+    vflip: float = Field(0.0, ge=0, le=1, description="probability of an upside-down flip")
+    rotation_deg: float = Field(10.0, ge=0, le=180, description="largest rotation either way")
+    brightness: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
+    contrast: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
+    saturation: float = Field(0.0, ge=0, lt=1, description="factor drawn from 1 -+ this; RGB only")
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> Self:
+        if self.zoom_min > self.zoom_max:
+            raise ConfigError(
+                f"zoom_min {self.zoom_min} is above zoom_max {self.zoom_max}: swap them."
+            )
+        return self
+
+    @property
+    def window_px(self) -> int:
+        """S: the window that holds any crop, however far it is rotated and zoomed out."""
+        angle = math.radians(min(self.rotation_deg, 45.0))
+        reach = math.cos(angle) + math.sin(angle)
+        return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # the centre may lie between two
+
+    def draw(self, seed: int, epoch: int, index: int, height: int, width: int) -> AugmentParams:
+        """The view of sample `index` (an image of height x width) in `epoch`."""
+        rng = np.random.default_rng((seed, epoch, index))
+        log_zoom = rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
+        angle = math.radians(rng.uniform(-self.rotation_deg, self.rotation_deg))
+        side = self.crop_px / math.exp(log_zoom)
+        (top, shift_y), (left, shift_x) = (
+            self._window(rng, extent, side) for extent in (height, width)
+        )
+        flip_x, flip_y = (-1.0 if rng.random() < p else 1.0 for p in (self.hflip, self.vflip))
+        scale, cos, sin = side / self.window_px, math.cos(angle), math.sin(angle)
+        theta = (
+            (scale * cos * flip_x, -scale * sin * flip_y, shift_x),
+            (scale * sin * flip_x, scale * cos * flip_y, shift_y),
+        )
+        spans = (self.brightness, self.contrast, self.saturation)
+        return AugmentParams(
+            top, left, theta, tuple(float(rng.uniform(1 - s, 1 + s)) for s in spans)
+        )
+
+    def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
+        """Where the window starts so that the crop stays inside the image, if it can.
+
+        Also the crop's centre relative to the window's, in half windows.
+        """
+        slack = extent - side
+        centre = side / 2 + rng.random() * slack if slack > 0 else extent / 2
+        start = math.floor(centre - self.window_px / 2)
+        return start, 2 * (centre - start) / self.window_px - 1
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """One sample's random view: the window's corner, the warp inside it, colour factors."""
+
+    top: int
+    left: int
+    theta: tuple[tuple[float, ...], ...]  # (2, 3), as torch's affine_grid takes it
+    colour: tuple[float, ...]  # brightness, contrast, saturation
+
+
+def warp(images: Tensor, masks: Tensor, theta: Tensor, crop_px: int) -> tuple[Tensor, Tensor]:
+    """Cut the crops out of their windows.
+
+    images (N, C, S, S) float, masks (N, S, S) uint8, theta (N, 2, 3). Returns images
+    (N, C, P, P) interpolated bilinearly and masks (N, P, P) int64 by nearest neighbour; what
+    lies outside the window is 0 in the image and void in the mask.
+    """
+    shape = [len(images), 1, crop_px, crop_px]
+    grid = F.affine_grid(theta, shape, align_corners=False)
+    crops = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    shifted = masks.unsqueeze(1).float() - VOID  # so that the padding's 0 means void
+    labels = F.grid_sample(shifted, grid, mode="nearest", align_corners=False) + VOID
+    return crops, labels.squeeze(1).round().long()
+
+
+def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
+    """Brightness, contrast and saturation, a factor each and sample, as torchvision's adjust_*.
+
+    images (N, C, P, P) in 0..1; colour (N, 3). Saturation is left alone unless C is 3.
+    """
+    brightness, contrast, saturation = colour.view(-1, 3, 1, 1, 1).unbind(1)
+    images = (images * brightness).clamp(0, 1)
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = (mean + (images - mean) * contrast).clamp(0, 1)
+    if images.shape[1] == 3:
+        grey = _grey(images)
+        images = (grey + (images - grey) * saturation).clamp(0, 1)
+    return images
+
+
+def _grey(images: Tensor) -> Tensor:
+    if images.shape[1] != 3:
+        return images
+    return (images * images.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

@@ -1,0 +1,121 @@
+"""`TrainConfig`: everything that defines one experiment, as one tree of parts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from unetexp.component import Component, Tree, decode, override
+from unetexp.data import DataSource, Mni152
+from unetexp.errors import ConfigError
+from unetexp.models.decoders import Decoder
+from unetexp.models.encoders import Encoder
+from unetexp.training.augmentation import Augment
+from unetexp.training.losses import CrossEntropy, Loss
+from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
+
+
+class TrainConfig(Component):
+    """One experiment. Two equal configs on equal data train to the same bits on one CPU."""
+
+    data: DataSource = Mni152()
+    augment: Augment = Augment()
+    encoder: Encoder = Encoder()
+    decoder: Decoder = Decoder()
+    loss: Loss = CrossEntropy()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = Cosine()
+    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training split")
+    batch_size: int = Field(8, ge=1, le=4096, description="images an optimiser step")
+    accumulation: int = Field(
+        1, ge=1, le=4096, description="micro-batches that one step's batch is computed in"
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="decay of the averaged weights that are validated; null: off"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware computes in it"
+    )
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="auto: channels_last where it was measured to pay"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ConfigError(
+                f"accumulation is {self.accumulation}, which does not divide "
+                f"batch_size {self.batch_size}: choose a divisor."
+            )
+        thaw = self.encoder.thaw_epoch
+        if thaw is not None and thaw > self.epochs:
+            raise ConfigError(
+                f"encoder.thaw_epoch is {thaw}, after the last of {self.epochs} epochs: "
+                "choose an earlier epoch, or leave it out to keep the encoder frozen."
+            )
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images that are on the device at once."""
+        return self.batch_size // self.accumulation
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but 1e-3 is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The data that a YAML text describes; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
+def read_tree(path: Path) -> Tree:
+    """A YAML or JSON file as a mapping; ConfigError names the file and the line at fault."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: this file cannot be read as YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top, got {type(tree).__name__}")
+    return tree
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["optimizer.lr=1e-3"]` -> `{"optimizer.lr": "1e-3"}`, values read as YAML."""
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {assignment}: write it as PATH=VALUE, e.g. optimizer.lr=1e-3")
+        try:
+            changes[path.strip()] = parse_yaml(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: the value is not YAML: {error}") from None
+    return changes
+
+
+def decode_config(
+    tree: Tree, changes: dict[str, Any] | None = None, where: str = ""
+) -> TrainConfig:
+    """The config that a tree describes, its defaults filled in, with dotted changes applied."""
+    config: TrainConfig = decode(TrainConfig, tree, where)
+    if not changes:
+        return config
+    changed: TrainConfig = decode(TrainConfig, override(TrainConfig, config.tree(), changes))
+    return changed

@@ -1,0 +1,206 @@
+"""One run on several devices: what its processes, the ranks, do together.
+
+Every rank has the whole model and its share of each micro-batch. The loop is written for `Ranks`
+and is the same for one process (`ALONE`) and for many (`Group`). The figures are those of one
+device: a loss that averages over pixels or classes is no mean of the ranks' losses, so it is
+computed on the logits of all ranks. N images, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+class Ranks(Protocol):
+    """This process among those that train one model."""
+
+    @property
+    def rank(self) -> int:
+        """Which one this is; the first, 0, keeps the files."""
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """What to call for the logits, so that the gradients become those of all ranks' images.
+
+        To be asked for again when parts of `model` were frozen or thawed.
+        """
+
+    def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a micro-batch; gradients travel with the last one."""
+
+    def whole_batch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits and labels of all ranks' images, in the order one process has them in."""
+
+    def gather(self, part: T) -> list[T]:
+        """What each rank gave, by rank."""
+
+    def from_first(self, value: T) -> T:
+        """What the first rank gave."""
+
+
+class _Alone:
+    """The only process: nothing to exchange."""
+
+    rank, world = 0, 1
+
+    def network(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def whole_batch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return logits, labels
+
+    def gather(self, part: T) -> list[T]:
+        return [part]
+
+    def from_first(self, value: T) -> T:
+        return value
+
+
+ALONE: Ranks = _Alone()
+
+
+class Group:
+    """One rank of torch's default process group, which must be up: gloo or NCCL."""
+
+    def __init__(self) -> None:
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self._network: DistributedDataParallel | None = None
+        self._learning: list[bool] = []
+
+    def network(self, model: nn.Module) -> nn.Module:
+        learning = [parameter.requires_grad for parameter in model.parameters()]
+        if self._network is None or learning != self._learning:
+            synchronise_batch_norm(model)
+            # DDP looks after the parameters that learn when it is made: no others, and not later.
+            self._network, self._learning = DistributedDataParallel(model), learning
+        return self._network
+
+    def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        assert isinstance(network, DistributedDataParallel)
+        return nullcontext() if last else cast(AbstractContextManager[None], network.no_sync())
+
+    def whole_batch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        masks = torch.cat(self._all(labels.to(torch.uint8))).long()  # void, 255, fits
+        return cast(Tensor, _AllLogits.apply(logits, self)), masks
+
+    def gather(self, part: T) -> list[T]:
+        parts: list[T | None] = [None] * self.world
+        dist.all_gather_object(parts, part)
+        return cast(list[T], parts)
+
+    def from_first(self, value: T) -> T:
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def _all(self, part: Tensor) -> list[Tensor]:
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(self.world)]
+        dist.all_gather(parts, part)
+        return parts
+
+
+class _AllLogits(torch.autograd.Function):
+    """(N / world, K, H, W) of each rank -> (N, K, H, W) on every rank.
+
+    Every rank then has the same loss and sends back the gradient of its own images only, times
+    the number of ranks: DDP averages over the ranks, and one process would sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, group: Group) -> Tensor:
+        ctx.rank, ctx.world = group.rank, group.world
+        return torch.cat(group._all(logits))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].chunk(ctx.world)[ctx.rank] * ctx.world, None
+
+
+def synchronise_batch_norm(model: nn.Module) -> None:
+    """Replace the batch norms inside `model`, in place; parameters and names stay the same.
+
+    Frozen ones are in eval mode and go on using their running statistics. A second call changes
+    nothing.
+    """
+    if next(model.parameters()).device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, _CpuSyncBatchNorm.of(child))
+
+
+class _CpuSyncBatchNorm(_BatchNorm):
+    """Every rank brings the same number of values, so the count needs no exchange."""
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> _CpuSyncBatchNorm:
+        """`norm` with its own parameters and buffers, synchronised."""
+        synchronised = cls(norm.num_features, norm.eps, norm.momentum)
+        synchronised.weight, synchronised.bias = norm.weight, norm.bias
+        synchronised.running_mean, synchronised.running_var = norm.running_mean, norm.running_var
+        synchronised.num_batches_tracked = norm.num_batches_tracked
+        return synchronised.train(norm.training)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and type."""
+        if not self.training:
+            return super().forward(feature)
+        values = feature.float()
+        count = values[:, 0].numel() * dist.get_world_size()
+        mean = _sum_over_ranks(values.sum(dim=(0, 2, 3))) / count
+        centred = values - mean.view(-1, 1, 1)
+        variance = _sum_over_ranks(centred.square().sum(dim=(0, 2, 3))) / count
+        self._track(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(-1, 1, 1) + self.bias.view(-1, 1, 1)).to(feature.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        assert input.ndim == 4
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """What every rank gets depends on what each one gave: so the gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        return _all_reduced(part)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _all_reduced(gradients[0])
+
+
+def _sum_over_ranks(part: Tensor) -> Tensor:
+    total: Tensor = _SumOverRanks.apply(part)
+    return total
+
+
+def _all_reduced(part: Tensor) -> Tensor:
+    total = part.clone()
+    dist.all_reduce(total)
+    return total

@@ -1,0 +1,223 @@
+"""One experiment in one folder: trained, checkpointed, its best model kept.
+
+FOLDER/config.yaml         the whole configuration
+FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png,
+                           worst.png: the images with the lowest mIoU of their own
+FOLDER/overlays/NNNNN.png  the overlay grid of some epochs, the same for all runs of a length
+FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from unetexp.atomic_folder import recover, replacing
+from unetexp.data import Dataset
+from unetexp.errors import CheckpointError
+from unetexp.metrics.latency import latency_ms
+from unetexp.models.saved_model import CONFIG, parameter_count, save_model
+from unetexp.training.config import TrainConfig
+from unetexp.training.device import computes_in_bf16
+from unetexp.training.distributed import ALONE, Ranks
+from unetexp.training.loop import EpochReport, fit
+from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
+from unetexp.training.state import Checkpoints, TrainState
+from unetexp.version import __version__
+
+log = logging.getLogger(__name__)
+
+BEST, METRICS, OVERLAY, WORST = "best", "metrics.json", "overlay.png", "worst.png"
+OVERLAYS = "overlays"
+
+
+class Experiment:
+    """A training run that lives in `folder` and goes on from what it finds there."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        folder: Path,
+        device: torch.device,
+        accumulation: int | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """`accumulation` overrides the config's where memory is too small for its micro-batches.
+
+        With several `ranks` this is the first one's, which keeps the files; the others `follow`.
+        Raises CheckpointError where `folder` holds another experiment.
+        """
+        self.config, self.data, self.folder, self._ranks = config, data, folder, ranks
+        self._accumulation = accumulation or config.accumulation
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder / "config.yaml", config)
+        self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
+        self.state = TrainState(config, data, device)
+        recover(folder / BEST)
+        self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # checkpoints, and why
+        for sentence in self.skipped_checkpoints:
+            log.warning(sentence)
+        self.state.follow_first(ranks)
+
+    def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
+        """Train to the end, yielding after each epoch.
+
+        The best model is on disk before its epoch is yielded; the resume state is written after,
+        so that no checkpoint is ever ahead of what the caller has seen, and only once
+        `checkpoint_every_s` seconds have passed since the last: short epochs are repeated sooner
+        than saved.
+        """
+        saved = time.monotonic()
+        fixed = fixed_images(len(self.data["val"]))
+        reports = fit(
+            self.config.model_copy(update={"accumulation": self._accumulation}),
+            self.data,
+            self.state,
+            workers=workers,
+            keep_predictions=fixed,
+            ranks=self._ranks,
+        )
+        for report in reports:
+            if report.improved:
+                self._save_best(report)
+            if report.epoch in pictured_epochs(self.config.epochs):
+                self._save_overlay(report)
+            yield report
+            due = time.monotonic() - saved >= checkpoint_every_s
+            if due and report.epoch < self.config.epochs:
+                self._checkpoints.save(self.state)
+                saved = time.monotonic()
+        self.forget_resume_state()
+
+    def forget_resume_state(self) -> None:
+        """Remove what only a continued run would need."""
+        self._checkpoints.clear()
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that go through the model at a time."""
+        return self.config.batch_size // self._accumulation
+
+    def model_figures(self) -> dict[str, float]:
+        """`model/parameters`, and `time/latency_ms` of one image of the usual validation size."""
+        model = self.state.evaluated_model
+        height, width = statistics.mode(self.data["val"].shapes)
+        return {
+            "model/parameters": parameter_count(model),
+            "time/latency_ms": latency_ms(model, self.data.channels, height, width),
+        }
+
+    def _save_best(self, report: EpochReport) -> None:
+        with replacing(self.folder / BEST) as scratch:
+            save_model(scratch, self.state.evaluated_model, self.config, self.data, report.epoch)
+            figures = {
+                "epoch": report.epoch,
+                "metrics": report.metrics,
+                "classes": list(self.data.class_names),
+                "confusion": report.evaluation.confusion.tolist(),
+                "machine": machine(self.config, self.state.device, self._ranks.world),
+            }
+            (scratch / METRICS).write_text(json.dumps(figures), encoding="utf-8")
+            overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
+            worst_grid(self.data, report.evaluation.worst, report.evaluation.image_miou).save(
+                scratch / WORST
+            )
+
+    def _save_overlay(self, report: EpochReport) -> None:
+        place = self.folder / OVERLAYS / f"{report.epoch:05d}.png"
+        place.parent.mkdir(exist_ok=True)
+        overlay_grid(self.data, report.evaluation.predictions).save(place)
+
+
+def pictured_epochs(epochs: int) -> list[int]:
+    """The epochs of a run whose overlay grids are kept: the first, the last, some between."""
+    return [index + 1 for index in fixed_images(epochs, wanted=5)]
+
+
+def overlays(folder: Path) -> dict[int, Path]:
+    """The overlay grids of the run in `folder`, by epoch."""
+    return {int(path.stem): path for path in sorted((folder / OVERLAYS).glob("*.png"))}
+
+
+def follow(
+    config: TrainConfig,
+    data: Dataset,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    accumulation: int | None = None,
+    workers: int = 0,
+) -> Iterator[EpochReport]:
+    """The part in an experiment of a rank that is not the first: it trains and keeps no files."""
+    state = TrainState(config, data, device)
+    state.follow_first(ranks)
+    config = config.model_copy(update={"accumulation": accumulation or config.accumulation})
+    fixed = fixed_images(len(data["val"]))
+    yield from fit(config, data, state, workers=workers, keep_predictions=fixed, ranks=ranks)
+
+
+def best_figures(folder: Path) -> dict[str, Any]:
+    """What was written of the best epoch of the run in `folder`.
+
+    `epoch`, `metrics`, `classes`, `confusion`, and the `machine` that it was trained on.
+    """
+    figures = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
+    assert isinstance(figures, dict)
+    return figures
+
+
+def has_model(folder: Path) -> bool:
+    """Whether the run in `folder` has written a best model."""
+    return (folder / BEST / CONFIG).is_file()
+
+
+def _claim(path: Path, config: TrainConfig) -> None:
+    text = yaml.safe_dump(config.tree(), sort_keys=False)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise CheckpointError(
+            f"{path.parent} holds an experiment with another configuration: choose another "
+            "folder, or remove that one."
+        )
+    path.write_text(text, encoding="utf-8")
+
+
+MACHINE = "machine."  # begins the names of these tags of a trial's run
+
+
+def machine(config: TrainConfig, device: torch.device, ranks: int = 1) -> dict[str, str]:
+    """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, `precision` and versions.
+
+    `precision` is what the configuration's came to be on this hardware.
+    """
+    on_gpu = device.type == "cuda"
+    return {
+        "cpu": cpu_model(),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "ranks": str(ranks),
+        "precision": "bf16" if computes_in_bf16(config, device) else "fp32",
+        "torch": torch.__version__,
+        "unetexp": __version__,
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name, with what tells two of the same name apart; else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {name.strip(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
+    numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
+    name = facts.get("model name", platform.machine())
+    return f"{name} ({'/'.join(numbers)})" if numbers else name

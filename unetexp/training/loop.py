@@ -1,0 +1,235 @@
+"""Training as a generator: `for report in fit(config, data): ...` yields after every epoch.
+
+The caller reports, saves, tracks and stops. N batch, I images of a split, K classes, H W image
+size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from unetexp.data import Dataset, Samples
+from unetexp.errors import NonFiniteLossError
+from unetexp.metrics.per_image import ImageScores
+from unetexp.metrics.segmentation import SegmentationMetrics
+from unetexp.models.encoder_weights import Normalization, input_normalization, to_input
+from unetexp.models.unet import freeze_encoder
+from unetexp.training.batches import TrainBatches, augmented, whole_images
+from unetexp.training.config import TrainConfig
+from unetexp.training.device import autocast, memory_format
+from unetexp.training.distributed import ALONE, Ranks
+from unetexp.training.losses import Loss
+from unetexp.training.state import TrainState
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+WORST = 4  # images with the lowest mIoU of their own whose label maps are kept
+
+_STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: look at many at once
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one pass over a split."""
+
+    figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
+    confusion: Tensor  # (K, K) int64, rows are the target
+    predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the images asked for
+    image_miou: Tensor  # (I,) float64, each image's own mIoU; NaN where all of it is void
+    worst: dict[int, Tensor]  # label maps of the images with the lowest mIoU, the lowest first
+    matrices: Tensor | None = None  # (I, K, K) int64, a confusion matrix an image, if asked for
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One finished epoch."""
+
+    epoch: int
+    metrics: dict[str, float]  # flat names: train/loss, val/miou, ...
+    improved: bool
+    evaluation: Evaluation
+
+
+def fit(
+    config: TrainConfig,
+    data: Dataset,
+    state: TrainState,
+    *,
+    workers: int = 0,
+    keep_predictions: Sequence[int] = (),
+    ranks: Ranks = ALONE,
+) -> Iterator[EpochReport]:
+    """Train from where `state` is to the last epoch, yielding after each.
+
+    `state` is advanced in place and may be saved between two reports. `keep_predictions` are the
+    validation images whose label maps come with the reports. With several ranks each calls this
+    with an equal `state`, takes its share of the images and gets the same reports. Raises
+    NonFiniteLossError as soon as a loss is NaN or infinite.
+    """
+    loss = loss_for(config.loss, data)
+    normalization = input_normalization(config.encoder, data.channels)
+    pin = state.device.type == "cuda"
+    batches = TrainBatches(data["train"], config, workers=workers, pin=pin, ranks=ranks)
+    torch.backends.cudnn.benchmark = True  # the crop's size is fixed
+    while state.epoch < config.epochs:
+        started = time.perf_counter()
+        train = train_epoch(config, data, state, batches, loss, normalization, ranks)
+        trained = time.perf_counter()
+        evaluation = evaluate(
+            config,
+            data,
+            data["val"],
+            state.evaluated_model,
+            loss,
+            keep=keep_predictions,
+            ranks=ranks,
+        )
+        state.epoch += 1
+        val = {f"val/{name}": value for name, value in evaluation.figures.items()}
+        _require_finite("val/loss", val["val/loss"], state.epoch)
+        clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
+        metrics = {**train, **val, **clock}
+        improved = state.note(metrics, val["val/miou"])
+        yield EpochReport(state.epoch, metrics, improved, evaluation)
+
+
+def train_epoch(
+    config: TrainConfig,
+    data: Dataset,
+    state: TrainState,
+    batches: TrainBatches,
+    loss: LossFunction,
+    normalization: Normalization,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """One pass over the training split; returns train/loss and train/lr."""
+    epoch = state.epoch + 1
+    _freeze(config, state, epoch)
+    state.model.train()
+    network = ranks.network(state.model)
+    losses: list[Tensor] = []
+    lr = 0.0
+    micro_batches = batches.epoch(epoch)
+    for step in range(batches.steps):
+        lr = _set_learning_rates(config, state, state.epoch + step / batches.steps)
+        total = torch.zeros((), device=state.device)
+        for number, raw in enumerate(islice(micro_batches, config.accumulation), start=1):
+            images, labels = augmented(
+                raw, data, config.augment.crop_px, normalization, state.device
+            )
+            images = images.contiguous(memory_format=memory_format(config, state.device))
+            with ranks.accumulating(network, last=number == config.accumulation):
+                with autocast(config, state.device):
+                    logits = network(images)
+                value = loss(*ranks.whole_batch(logits, labels)) / config.accumulation
+                torch.autograd.backward(value)
+            total += value.detach()
+        _step(config, state)
+        losses.append(total)
+        if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == batches.steps:
+            _require_all_finite(losses, epoch)
+    return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
+
+
+@torch.inference_mode()
+def evaluate(
+    config: TrainConfig,
+    data: Dataset,
+    split: Samples,
+    model: nn.Module,
+    loss: LossFunction,
+    *,
+    keep: Sequence[int] = (),
+    ranks: Ranks = ALONE,
+    worst: int = WORST,
+    keep_matrices: bool = False,
+) -> Evaluation:
+    """The figures of `model` on whole images at their own size, the same for every trial.
+
+    The label maps of the images `keep` and of the `worst` ones come with them. The ranks share
+    the images, and each gets the figures of them all.
+    """
+    device = next(model.parameters()).device
+    normalization = input_normalization(config.encoder, data.channels)
+    metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
+    scores = ImageScores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
+    loss_sum = torch.zeros((), device=device)
+    model.eval()
+    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size, ranks):
+        images = raw_images.to(device, non_blocking=True).float() / data.image_max
+        masks = raw_masks.to(device, non_blocking=True).long()
+        layout = memory_format(config, device)
+        with autocast(config, device):
+            logits = model(to_input(images, normalization).contiguous(memory_format=layout))
+        loss_sum += loss(logits, masks) * len(indices)
+        scores.update(indices, logits.argmax(dim=1), masks)
+    return _merged(ranks.gather((scores, float(loss_sum))), len(split))
+
+
+def _merged(parts: list[tuple[ImageScores, float]], images: int) -> Evaluation:
+    """The evaluation of `images` images from what each rank counted on its own."""
+    scores, loss_sum = parts[0]
+    for other, other_loss_sum in parts[1:]:
+        scores.merge(other)
+        loss_sum += other_loss_sum
+    computed = scores.metrics.compute()
+    figures = {name: value for name, value in computed.items() if name != "absent"}
+    figures["loss"] = loss_sum / images
+    matrices = [scores.matrices[index] for index in sorted(scores.matrices)]
+    return Evaluation(
+        figures,
+        scores.metrics.confusion_matrix,
+        predictions=dict(sorted(scores.predictions.items())),
+        image_miou=torch.tensor([scores.image_miou[i] for i in range(images)], dtype=torch.float64),
+        worst=scores.worst,
+        matrices=torch.stack(matrices) if matrices else None,
+    )
+
+
+def loss_for(loss: Loss, data: Dataset) -> LossFunction:
+    """The loss as a function, with balanced class weights counted on the training split."""
+    return loss.with_class_counts(data["train"].class_pixels)
+
+
+def _freeze(config: TrainConfig, state: TrainState, epoch: int) -> None:
+    thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
+    freeze_encoder(state.model, "none" if thawed else config.encoder.freeze)
+
+
+def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float) -> float:
+    """Set every group's learning rate for `progress` (finished epochs); returns the base rate."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.schedule.lr(group["base_lr"], progress, config.epochs)
+    return config.schedule.lr(config.optimizer.lr, progress, config.epochs)
+
+
+def _step(config: TrainConfig, state: TrainState) -> None:
+    if config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema:
+        state.ema.update_parameters(state.model)
+
+
+def _require_all_finite(losses: list[Tensor], epoch: int) -> None:
+    values = torch.stack(losses)
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        _require_finite("train/loss", float(values[step]), epoch, step + 1)
+
+
+def _require_finite(metric: str, value: float, epoch: int, step: int | None = None) -> None:
+    if value - value != 0:  # NaN and both infinities
+        where = f"epoch {epoch}" + (f", step {step}" if step else "")
+        raise NonFiniteLossError(
+            f"{metric} became {value} in {where}. Lower optimizer.lr, set clip_norm, or train "
+            "with precision: fp32."
+        )

@@ -1,0 +1,203 @@
+"""Pictures of what a model does: overlay grids, the confusion matrix, curves.
+
+K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from unetexp.data import Dataset, Sample, Samples
+from unetexp.data.labels import VOID
+
+# Okabe and Ito's palette, told apart by the colour-blind; the background stays the image.
+_PALETTE = np.array(
+    [
+        (230, 159, 0),
+        (86, 180, 233),
+        (0, 158, 115),
+        (240, 228, 66),
+        (0, 114, 178),
+        (213, 94, 0),
+        (204, 121, 167),
+    ],
+    dtype=np.uint8,
+)
+_ERROR, _VOID = (255, 0, 80), (128, 128, 128)
+_TILE_PX, _CAPTION_PX, _CAPTION_LETTERS = 224, 16, 36
+
+RgbImage = NDArray[np.uint8]
+
+
+def fixed_images(count: int, wanted: int = 6) -> list[int]:
+    """Indices of the validation images that every trial is pictured on: spread evenly."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(wanted, count))})
+
+
+def overlay_grid(
+    data: Dataset,
+    predictions: Mapping[int, Tensor],
+    samples: Samples | None = None,
+    remarks: Mapping[int, str] | None = None,
+) -> Image.Image:
+    """A row an image: the image, the truth, the prediction, and where they differ.
+
+    The rows are in the order of `predictions`, which are of `samples`, by default those of val;
+    `remarks` on an image stand above its errors.
+    """
+    samples = data["val"] if samples is None else samples
+    row_px = _TILE_PX + _CAPTION_PX
+    sheet = Image.new("RGB", (_TILE_PX * 4, row_px * len(predictions) + _CAPTION_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    _draw_legend(draw, data.class_names)
+    for row, (index, prediction) in enumerate(predictions.items()):
+        sample = samples[index]
+        top = _CAPTION_PX + row * row_px
+        captions = (sample.name, "truth", "prediction", (remarks or {}).get(index, "errors"))
+        tiles = _tiles(sample, prediction, data.image_max)
+        for column, (caption, tile) in enumerate(zip(captions, tiles, strict=True)):
+            draw.text((column * _TILE_PX + 2, top + 2), caption[:_CAPTION_LETTERS], fill="black")
+            sheet.paste(_fit(tile), (column * _TILE_PX, top + _CAPTION_PX))
+    return sheet
+
+
+def worst_grid(
+    data: Dataset,
+    worst: Mapping[int, Tensor],
+    image_miou: Sequence[float] | Tensor,
+    samples: Samples | None = None,
+) -> Image.Image:
+    """The overlay grid of the images that came out worst, each with its own mIoU."""
+    remarks = {index: f"errors, mIoU {float(image_miou[index]):.3f}" for index in worst}
+    return overlay_grid(data, worst, samples, remarks)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One image's row of an overlay grid, cut out; the captions are strips of drawn text."""
+
+    caption: Image.Image
+    remark: Image.Image  # above the errors
+    image: Image.Image
+    truth: Image.Image
+    prediction: Image.Image
+    errors: Image.Image
+
+
+def cut_grid(sheet: Image.Image) -> list[SheetRow]:
+    """The rows of a sheet that `overlay_grid` made; none where it is no such sheet."""
+    row_px = _TILE_PX + _CAPTION_PX
+    rows, rest = divmod(sheet.height - _CAPTION_PX, row_px)
+    if sheet.width != _TILE_PX * 4 or rest or rows < 0:
+        return []
+    return [_cut_row(sheet.convert("RGB"), _CAPTION_PX + row * row_px) for row in range(rows)]
+
+
+def _cut_row(sheet: Image.Image, top: int) -> SheetRow:
+    def cut(column: int, width: int, height: int) -> Image.Image:
+        left, upper = column * _TILE_PX + 2, top + _CAPTION_PX + 2
+        return sheet.crop((left, upper, left + width, upper + height))
+
+    def caption(column: int) -> Image.Image:
+        left = column * _TILE_PX
+        return sheet.crop((left, top, left + _TILE_PX, top + _CAPTION_PX))
+
+    # The errors are drawn on a darkened image: what is white there is the sheet itself.
+    errors: RgbImage = np.asarray(cut(3, _TILE_PX - 4, _TILE_PX - 4))
+    inside = errors.min(axis=2) < 255
+    height, width = int(inside.any(axis=1).sum()) or 1, int(inside.any(axis=0).sum()) or 1
+    return SheetRow(caption(0), caption(3), *(cut(column, width, height) for column in range(4)))
+
+
+def class_colours(class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """What the colours of an overlay mean: name and #rrggbb; class 0 is not painted."""
+    colours = [tuple(_PALETTE[i % len(_PALETTE)]) for i in range(len(class_names) - 1)]
+    named = [*zip(class_names[1:], colours, strict=True), ("wrong", _ERROR), ("void", _VOID)]
+    return [(name, "#" + "".join(f"{int(part):02x}" for part in colour)) for name, colour in named]
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:
+    """The classes' colours along the top; class 0 is not painted."""
+    left = 2
+    entries = [(name, tuple(_PALETTE[i % len(_PALETTE)])) for i, name in enumerate(class_names[1:])]
+    for name, colour in [*entries, ("wrong", _ERROR), ("void", _VOID)]:
+        draw.rectangle((left, 3, left + 10, 13), fill=tuple(map(int, colour)))
+        draw.text((left + 14, 2), name, fill="black")
+        left += 24 + round(draw.textlength(name))
+
+
+def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[RgbImage]:
+    image = displayable(sample.image, image_max)
+    truth, predicted = sample.mask.numpy(), prediction.numpy()
+    errors = image // 3
+    errors[truth == VOID] = _VOID
+    errors[(truth != predicted) & (truth != VOID)] = _ERROR
+    return [image, paint(image, truth), paint(image, predicted), errors]
+
+
+def displayable(image: Tensor, image_max: int) -> RgbImage:
+    """An image (C, H, W) of any depth as 8-bit RGB (H, W, 3)."""
+    scaled = image.to(torch.float32) * (255.0 / image_max)
+    grey_or_rgb = scaled.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(np.broadcast_to(grey_or_rgb, (*grey_or_rgb.shape[:2], 3)))
+
+
+def paint(image: RgbImage, labels: NDArray[np.integer], strength: float = 0.6) -> RgbImage:
+    """Labels (H, W) in colour over an image (H, W, 3); class 0 is left clear, void is grey."""
+    colours = _PALETTE[(labels.astype(np.int64) - 1) % len(_PALETTE)].astype(np.float32)
+    colours[labels == VOID] = _VOID
+    mixed = image * (1 - strength) + colours * strength
+    return np.where((labels == 0)[..., None], image, mixed.astype(np.uint8))
+
+
+def _fit(pixels: RgbImage) -> Image.Image:
+    """The tile shrunk or grown to the sheet's square, proportions kept."""
+    tile = Image.fromarray(pixels)
+    scale = (_TILE_PX - 4) / max(tile.size)
+    size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
+    square = Image.new("RGB", (_TILE_PX, _TILE_PX), "white")
+    square.paste(tile.resize(size, Image.Resampling.NEAREST), (2, 2))
+    return square
+
+
+def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    """The confusion matrix (K, K), each row as shares of its true class."""
+    matrix = np.asarray(confusion, dtype=np.float64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.55 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(names) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour)
+    figure.colorbar(picture, label="share of the true class")
+    figure.savefig(path)
+
+
+def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Losses beside mIoU and Dice, an epoch a point."""
+    epochs = [report["epoch"] for report in history]
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    panels = {"loss": ("train/loss", "val/loss"), "validation": ("val/miou", "val/dice")}
+    for position, (title, metrics) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, 2, position, title=title, xlabel="epoch")
+        for metric in metrics:
+            axes.plot(epochs, [report[metric] for report in history], marker=".", label=metric)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path)

@@ -1,0 +1,184 @@
+"""Everything of a training run that must survive a restart, and how it is kept on disk.
+
+Orders and augmentations follow from (seed, epoch, index) and the learning rate from the epoch,
+so the state is small: weights, averaged weights, optimiser, torch's generators, best score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from unetexp.atomic_folder import recover, replacing
+from unetexp.data import Dataset
+from unetexp.errors import CheckpointError
+from unetexp.models.encoder_weights import load_encoder_weights
+from unetexp.models.unet import UNet, build_unet
+from unetexp.training.config import TrainConfig
+from unetexp.training.device import memory_format
+from unetexp.training.distributed import Ranks
+from unetexp.training.optim import make_ema, parameter_groups
+
+log = logging.getLogger(__name__)
+
+KEPT_EPOCHS = 2  # the last and the one before last: a torn file costs one epoch, not the run
+_STATE, _MANIFEST = "state.pt", "manifest.json"
+
+
+class TrainState:
+    """A run between two epochs. `epoch` counts the finished ones."""
+
+    def __init__(self, config: TrainConfig, data: Dataset, device: torch.device) -> None:
+        """The start of a run: seeded weights, pretrained ones put in, nothing trained."""
+        self.device = device
+        self.epoch = 0
+        self.best_score = -math.inf
+        self.best_epoch = 0
+        self.history: list[dict[str, float]] = []  # the metrics of every finished epoch
+        torch.manual_seed(config.seed)
+        model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
+        load_encoder_weights(model, config.encoder)
+        self.model: UNet = model.to(device).to(memory_format=memory_format(config, device))
+        self.ema: AveragedModel | None = (
+            make_ema(self.model, config.ema_decay) if config.ema_decay else None
+        )
+        groups = parameter_groups(
+            self.model,
+            config.optimizer.lr,
+            config.optimizer.weight_decay,
+            config.encoder.lr_scale,
+        )
+        self.optimizer = config.optimizer.build(groups, fused=device.type == "cuda")
+
+    @property
+    def evaluated_model(self) -> UNet:
+        """The weights that are validated and shipped: the averaged ones if there are any."""
+        if self.ema is None:
+            return self.model
+        assert isinstance(self.ema.module, UNet)
+        return self.ema.module
+
+    def note(self, metrics: dict[str, float], score: float) -> bool:
+        """Record the finished epoch's figures; True when its score is the best so far."""
+        self.history.append({"epoch": self.epoch, **metrics})
+        if not score > self.best_score:
+            return False
+        self.best_score, self.best_epoch = score, self.epoch
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = self.device.type == "cuda"
+        return {
+            "epoch": self.epoch,
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_score, self.history = state["best_score"], state["history"]
+        self.model.load_state_dict(state["model"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"].cpu())
+        if self.device.type == "cuda" and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+
+    def follow_first(self, ranks: Ranks) -> None:
+        """Take over the first rank's state, so that all ranks go on from one checkpoint.
+
+        At the start of a run all states are equal, having the same seed, and nothing is sent.
+        """
+        file = io.BytesIO()
+        if ranks.rank == 0 and ranks.world > 1 and self.epoch > 0:
+            torch.save(self.state_dict(), file)
+        content = ranks.from_first(file.getvalue())
+        if content and ranks.rank > 0:
+            file = io.BytesIO(content)
+            self.load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
+
+
+class Checkpoints:
+    """The resume checkpoints of one run: `epoch-NNNN/` folders below `root`, the last two kept.
+
+    `identity` (config, data fingerprint) is written into each: one of another run is foreign and
+    is not loaded.
+    """
+
+    def __init__(self, root: Path, identity: dict[str, Any]) -> None:
+        self.root = root
+        self.identity = json.loads(json.dumps(identity))
+
+    def save(self, state: TrainState) -> None:
+        """Write the state of the finished epoch and remove all but the last two."""
+        folder = self.root / f"epoch-{state.epoch:05d}"
+        with replacing(folder) as scratch:
+            torch.save(state.state_dict(), scratch / _STATE)
+            manifest = {
+                "epoch": state.epoch,
+                "identity": self.identity,
+                "sha256": _sha256(scratch / _STATE),
+            }
+            (scratch / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        for old in self._folders()[KEPT_EPOCHS:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load_latest(self, state: TrainState) -> list[str]:
+        """Bring `state` to the newest checkpoint that is whole and ours.
+
+        Returns a sentence for each checkpoint that was passed over; `state` stays at epoch 0
+        when none can be used.
+        """
+        skipped_checkpoints = []
+        for folder in self._folders():
+            try:
+                state.load_state_dict(self._read(folder, state.device))
+                break
+            except CheckpointError as error:
+                skipped_checkpoints.append(str(error))
+        return skipped_checkpoints
+
+    def clear(self) -> None:
+        """Remove the resume state of a run that has ended."""
+        for folder in self._folders():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        """Newest first."""
+        for hidden in self.root.glob(".old-epoch-*"):
+            recover(self.root / hidden.name.removeprefix(".old-"))
+        return sorted(self.root.glob("epoch-*"), reverse=True)
+
+    def _read(self, folder: Path, device: torch.device) -> dict[str, Any]:
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            if manifest["identity"] != self.identity:
+                raise ValueError("it belongs to another run")
+            if manifest["sha256"] != _sha256(folder / _STATE):
+                raise ValueError("its checksum does not match: it is torn")
+            state = torch.load(folder / _STATE, map_location=device, weights_only=True)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"checkpoint {folder} is passed over: {error}") from None
+        assert isinstance(state, dict)
+        return state
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
