@@ -26,7 +26,7 @@ setup:
 	fi
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
 
 types: setup
 	$(BIN)/mypy

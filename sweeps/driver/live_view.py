@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.config.metric_names import OBJECTIVE
 from sweeps.state.ledger import now_s
 from sweeps.state.progress import (
     COMPLETED,
@@ -25,7 +26,6 @@ from sweeps.state.progress import (
     TrialProgress,
 )
 from sweeps.text import describe_reason, settings
-from sweeps.tracking.store import OBJECTIVE
 
 _ROWS_BESIDE_TRIALS = 9  # lines of the live view that are no trials, and the prompt
 _WIDTH_BESIDE_SETTINGS = 45

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.leaderboard.filtering import column_named, filter_trials
 from sweeps.leaderboard.trials import LATENCY, PARAMETERS, parameter_columns, per_class_columns
-from sweeps.tracking.store import BEST, BEST_EPOCH
-from sweeps.tracking.tracker import COST
 
-_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST, BEST_EPOCH)
+_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
 _WHOLE_NUMBERS = (BEST_EPOCH, PARAMETERS)
 
 

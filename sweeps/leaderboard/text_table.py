@@ -11,10 +11,9 @@ import pandas as pd
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 
+from sweeps.config.metric_names import BEST_OBJECTIVE, COST
 from sweeps.leaderboard.ranking import Leaderboard
 from sweeps.leaderboard.trials import LATENCY, PARAMETERS
-from sweeps.tracking.store import BEST
-from sweeps.tracking.tracker import COST
 
 _GAP = 2
 _MOST_BLOCKS = 4
@@ -100,7 +99,7 @@ def _columns(board: Leaderboard, with_sweep: bool) -> tuple[list[_Column], list[
         f"{epochs}/{budget}{mark}"
         for epochs, budget, mark in zip(rows["epochs"], rows["budget"], marks, strict=True)
     ]
-    score = next(i for i, column in enumerate(columns) if column.name == BEST)
+    score = next(i for i, column in enumerate(columns) if column.name == BEST_OBJECTIVE)
     columns.insert(0, columns.pop(score))
     columns.insert(1, _Column("epochs", tuple(used), False))
     return keys, columns

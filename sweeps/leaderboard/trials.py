@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.state.progress import COMPLETED
 from sweeps.text import program
 from sweeps.tracking.metric_history import histories, values_at
-from sweeps.tracking.store import BEST, BEST_EPOCH, CONFIRMS, TrackingStore
-from sweeps.tracking.tracker import COST
+from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ RUNNING = "running"  # the stop reason of a trial that has not ended
 LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
 _BUDGET = "epochs"  # the parameter that says how many epochs a full trial has
 _IDENTITY = ("sweep", "trial", "run_id")
-_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST, BEST_EPOCH)
+_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
 _PRICE = (LATENCY, PARAMETERS, COST)
 _OWN = (*_IDENTITY, *_COURSE, *_PRICE, "start_time")
 
@@ -71,7 +71,7 @@ def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
         ],
         axis="columns",
     )
-    order = ["full_budget", BEST, "start_time", "trial"]
+    order = ["full_budget", BEST_OBJECTIVE, "start_time", "trial"]
     ascending = [False, False, True, True]
     return frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
 
@@ -97,7 +97,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
         "full_budget": reason == COMPLETED,
         "epochs": max(_last_epochs(run).values(), default=0),
         "budget": int(run.data.params.get(_BUDGET, 0)),
-        **{name: metrics.get(name, math.nan) for name in (BEST, BEST_EPOCH, *_PRICE)},
+        **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_PRICE)},
         "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
     }
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE
 from sweeps.config.recipe import Recipe
 from sweeps.state.progress import COMPLETED
 from sweeps.text import program
-from sweeps.tracking.store import BEST, BEST_EPOCH, CONFIRMS, TrackingStore
+from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.component import decode
 from unetexp.data import Dataset, open_dataset
 from unetexp.data.collection import Progress
@@ -48,7 +49,7 @@ class Candidate:
     @property
     def val_miou(self) -> float:
         """The best of its epochs."""
-        return float(self.run.data.metrics[BEST])
+        return float(self.run.data.metrics[BEST_OBJECTIVE])
 
     @property
     def epoch(self) -> int:
@@ -115,7 +116,7 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
 def full_budget_trials(store: TrackingStore, origin: SourceSweep) -> list[Candidate]:
     """The sweep's trials that had the full budget, the best `val/miou` first."""
     runs = store.trial_runs(origin.run.info.run_id, f"tags.stop_reason = '{COMPLETED}'")
-    scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST, math.nan))]
+    scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST_OBJECTIVE, math.nan))]
     return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
 
 
@@ -141,7 +142,7 @@ def candidates(
         full = any(trial.run_id == run_id for trial in trials)
         why = "its weights were not kept" if full else "it did not have the full budget of epochs"
         named = "".join(
-            f"\n  {trial.run_id}  trial {trial.trial}, {BEST} {trial.val_miou:.4f}"
+            f"\n  {trial.run_id}  trial {trial.trial}, {BEST_OBJECTIVE} {trial.val_miou:.4f}"
             for trial in able[:_NAMED_AT_MOST]
         )
         raise UserError(

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.report.effects import FEWEST, Effect
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
 from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED
 from sweeps.text import count, describe_reason
-from sweeps.tracking.store import BEST, BEST_EPOCH
-from sweeps.tracking.tracker import COST
 
 
 @dataclass(frozen=True)
@@ -79,19 +78,20 @@ def _best(sweep_data: SweepData) -> list[str]:
             return ["No trial has a score: nothing can be said about any setting."]
         best = some.iloc[0]
         return [
-            f"No trial had the full budget. The best partial score is {best[BEST]:.1%} mIoU, trial "
-            f"{best['trial']} in epoch {best[BEST_EPOCH]:.0f}, stopped after "
+            f"No trial had the full budget. The best partial score is "
+            f"{best[BEST_OBJECTIVE]:.1%} mIoU, trial {best['trial']} "
+            f"in epoch {best[BEST_EPOCH]:.0f}, stopped after "
             f"{count(int(best['epochs']), 'epoch')}."
         ]
     best = full.iloc[0]
     used = [f"{s.path} = {text(best[s.path])}" for s in sweep_data.settings if _set(best, s.path)]
     sentences = [
         f"Trial {best['trial']} is the best of {count(len(full), 'full-budget trial')}: "
-        f"{best[BEST]:.1%} mIoU in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
+        f"{best[BEST_OBJECTIVE]:.1%} mIoU in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
         + (f", with {', '.join(used)}." if used else ".")
     ]
     if len(full) > 1:
-        lead = 100 * (best[BEST] - full.iloc[1][BEST])
+        lead = 100 * (best[BEST_OBJECTIVE] - full.iloc[1][BEST_OBJECTIVE])
         sentences.append(
             f"The runner-up, trial {full.iloc[1]['trial']}, is {lead:.1f} points behind. One run "
             "each cannot tell such a lead from the luck of the seed: promote.py tests it on images "

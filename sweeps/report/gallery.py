@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from PIL import Image
 
+from sweeps.config.metric_names import BEST_OBJECTIVE
 from sweeps.report.sweep_data import SweepData
-from sweeps.tracking.store import BEST, TrackingStore
+from sweeps.tracking.store import TrackingStore
 from unetexp.training.pictures import SheetRow, class_colours, cut_grid
 
 _TRIALS, _JPEG = 4, 85
@@ -63,7 +64,7 @@ def data_uri(picture: Image.Image) -> str:
 
 
 def _column(trial: pd.Series, fixed: Sequence[SheetRow], worst: Sequence[SheetRow]) -> Column:
-    score, full = float(trial[BEST]), bool(trial["full_budget"])
+    score, full = float(trial[BEST_OBJECTIVE]), bool(trial["full_budget"])
     return Column(str(trial["trial"]), score, full, list(fixed), list(worst))
 
 

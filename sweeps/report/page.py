@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.leaderboard.trials import LATENCY, PARAMETERS, per_class_columns
 from sweeps.report.findings import Finding
 from sweeps.report.gallery import Gallery, data_uri
@@ -26,8 +27,6 @@ from sweeps.report.plots_tradeoffs import per_class, prices
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import EQUAL, SweepData
 from sweeps.text import describe_reason
-from sweeps.tracking.store import BEST, BEST_EPOCH
-from sweeps.tracking.tracker import COST
 
 _PRINTED_ROWS, _CLASSES_IN_TABLE = 60, 8
 _HERE = Path(__file__).parent
@@ -99,7 +98,7 @@ def _table(sweep_data: SweepData) -> dict[str, Any]:
         "trial": trials["label"],
         "ended": [describe_reason(reason) for reason in trials["stop_reason"]],
         "epochs": [f"{used} of {sweep_data.budget}" for used in trials["epochs"]],
-        "best mIoU": _format(trials[BEST], "{:.4f}"),
+        "best mIoU": _format(trials[BEST_OBJECTIVE], "{:.4f}"),
         "in epoch": _format(trials[BEST_EPOCH], "{:.0f}"),
         f"mIoU at epoch {sweep_data.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
         **{s.path: _setting(trials, s.path, s.active(trials)) for s in sweep_data.settings},

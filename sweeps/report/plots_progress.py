@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.config.metric_names import BEST_OBJECTIVE, COST
 from sweeps.report.plot_style import (
     BLUE,
     FULL,
@@ -29,8 +30,6 @@ from sweeps.report.plot_style import (
 from sweeps.report.sweep_data import Curve, SweepData
 from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED
 from sweeps.text import count, describe_reason
-from sweeps.tracking.store import BEST
-from sweeps.tracking.tracker import COST
 
 _MOST_POINTS = 30_000  # of learning curves in one figure
 _HIGHLIGHTED = 5
@@ -50,7 +49,7 @@ def history(sweep_data: SweepData) -> Chart:
                 "mode": "markers",
                 "name": name,
                 "x": list(some["end_h"] * scale),
-                "y": list(some[BEST]),
+                "y": list(some[BEST_OBJECTIVE]),
                 "text": list(some["label"]),
                 "marker": mark(full),
                 "hovertemplate": "trial %{text}<br>%{y:.1%} mIoU<extra></extra>",
@@ -58,7 +57,7 @@ def history(sweep_data: SweepData) -> Chart:
         )
     finished = trials[trials["full_budget"]]
     until = [trials["end_h"].max() * scale] if len(finished) else []
-    best = finished[BEST].cummax().tolist()
+    best = finished[BEST_OBJECTIVE].cummax().tolist()
     data.append(
         {
             "type": "scatter",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.config.metric_names import BEST_OBJECTIVE, COST
 from sweeps.leaderboard.trials import LATENCY, PARAMETERS, per_class_columns
 from sweeps.report.plot_style import (
     LINES,
@@ -25,8 +26,6 @@ from sweeps.report.plot_style import (
 )
 from sweeps.report.sweep_data import SweepData
 from sweeps.text import count
-from sweeps.tracking.store import BEST
-from sweeps.tracking.tracker import COST
 
 _PICKED_OUT = 3
 _PRICES = {
@@ -140,11 +139,11 @@ def _price_panel(trials: pd.DataFrame, column: str, index: int) -> list[dict[str
     found = []
     for full in (True, False):
         rows = trials["full_budget"] == full
-        points = trial_points(trials[rows], full, index, price[rows].round(4), BEST)
+        points = trial_points(trials[rows], full, index, price[rows].round(4), BEST_OBJECTIVE)
         hover = "trial %{text}<br>%{x:.3~g}: %{y:.1%}<extra></extra>"
         found.append(points | {"hovertemplate": hover})
     full_price = price[trials["full_budget"]].tolist()
-    full_score = trials.loc[trials["full_budget"], BEST].tolist()
+    full_score = trials.loc[trials["full_budget"], BEST_OBJECTIVE].tolist()
     front = pareto(full_price, full_score)
     line = {
         "type": "scatter",

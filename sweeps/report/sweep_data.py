@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweeps.config.metric_names import BEST_OBJECTIVE, COST
 from sweeps.leaderboard.trials import histories, trials_frame
 from sweeps.report.searched_settings import Setting, searched_settings
 from sweeps.state.progress import COMPLETED, STOPPED
-from sweeps.tracking.store import BEST, TrackingStore
-from sweeps.tracking.tracker import COST
+from sweeps.tracking.store import TrackingStore
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,7 +43,7 @@ class SweepData:
     @property
     def scored(self) -> pd.DataFrame:
         """The trials with a score."""
-        return self.trials[self.trials[BEST].notna()]
+        return self.trials[self.trials[BEST_OBJECTIVE].notna()]
 
     @property
     def comparable(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.tracking.store import OBJECTIVE
+from sweeps.config.metric_names import OBJECTIVE
 
 Event = Mapping[str, Any]
 

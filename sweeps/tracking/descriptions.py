@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sweeps.config.metric_names import OBJECTIVE
 from sweeps.config.recipe import Recipe
 from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED, SweepProgress
 from sweeps.text import count, describe_reason, paragraphs, settings
-from sweeps.tracking.store import OBJECTIVE
 from unetexp.data import Dataset
 
 _CLASSES_NAMED = 10

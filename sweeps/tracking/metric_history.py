@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from sweeps.tracking.store import OBJECTIVE, TrackingStore
+from sweeps.config.metric_names import OBJECTIVE
+from sweeps.tracking.store import TrackingStore
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sweeps.tracking.store import BEST, OBJECTIVE, TrackingStore
+from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.tracking.store import TrackingStore
 from unetexp.tracking.server import public_uri
 from unetexp.tracking.uri import PROJECT_DATABASE, absolute
 
-BEST_FIRST = f"metrics.`{BEST}`"
+BEST_FIRST = f"metrics.`{BEST_OBJECTIVE}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
 OVERLAY_SERIES = "val/overlay"  # the same epochs of all trials
 BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares pictures of one step only
@@ -93,12 +94,12 @@ def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
     settings = {
         "type": "PARALLEL",
         "selectedParams": list(dimensions),
-        "selectedMetrics": [BEST],
+        "selectedMetrics": [BEST_OBJECTIVE],
         "showAllRuns": True,
     }
     own = {
         "Learning curves": [_line(name) for name in (OBJECTIVE, "train/loss", "val/loss")],
-        f"Settings and {BEST}": [settings],
+        f"Settings and {BEST_OBJECTIVE}": [settings],
         "Pictures": [_pictures(BEST_OVERLAY, BEST_STEP), _pictures(OVERLAY_SERIES, step=1)],
     }
     wide = own.keys() - {"Learning curves"}

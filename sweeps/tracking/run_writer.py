@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, OBJECTIVE
 from sweeps.text import count, describe_reason, paragraphs
-from sweeps.tracking.store import BEST, BEST_EPOCH, OBJECTIVE
 
 V = TypeVar("V")
 
@@ -159,7 +159,7 @@ class TrialRun:
             self.best, self.best_epoch = score, epoch
 
     def best_figures(self) -> dict[str, float]:
-        return {BEST: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
+        return {BEST_OBJECTIVE: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
 
     def outcome(self, stop_reason: str) -> str:
         """The description, with how the trial ended."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from sweeps.config.metric_names import BEST_OBJECTIVE
 from sweeps.text import program
 from unetexp.errors import UserError, did_you_mean
-from unetexp.tracking.locate import BEST_SCORE, DATABASE_ANSWER_S, open_client
+from unetexp.tracking.locate import DATABASE_ANSWER_S, open_client
 from unetexp.tracking.locate import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
 from unetexp.tracking.uri import PROJECT_ROOT as PROJECT_ROOT
@@ -28,13 +29,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "unetexp"
-BEST = BEST_SCORE
-OBJECTIVE = BEST.removeprefix("best/")
-BEST_EPOCH = "best/epoch"
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the UI opens in its training view
-    "mlflow.experiment.primaryMetric.name": BEST,
+    "mlflow.experiment.primaryMetric.name": BEST_OBJECTIVE,
 }
 _LOCK_S = 120.0
 

@@ -14,6 +14,7 @@ import psutil
 from rich.filesize import decimal
 from rich.table import Table
 
+from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
 from sweeps.state.storage import (
     folder_bytes,
     is_remote,
@@ -22,14 +23,7 @@ from sweeps.state.storage import (
     require_sweep_files,
 )
 from sweeps.tracking.mlflow_ui import remove_view
-from sweeps.tracking.store import (
-    BEST,
-    EXPERIMENT,
-    OBJECTIVE,
-    PROJECT_ROOT,
-    TrackingStore,
-    local_path,
-)
+from sweeps.tracking.store import EXPERIMENT, PROJECT_ROOT, TrackingStore, local_path
 from unetexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,7 +129,11 @@ def delete_sweep(store: TrackingStore, name: str) -> None:
 
 def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:
     tags = sweep.data.tags
-    scores = [run.data.metrics[BEST] for run in [sweep, *trials] if BEST in run.data.metrics]
+    scores = [
+        run.data.metrics[BEST_OBJECTIVE]
+        for run in [sweep, *trials]
+        if BEST_OBJECTIVE in run.data.metrics
+    ]
     storage = tags["sweep.storage"]
     artifacts = [folder for run in [sweep, *trials] if (folder := _artifact_folder(run))]
     folders = [*artifacts, Path(storage)]

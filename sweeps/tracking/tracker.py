@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
 from sweeps.text import paragraphs, program
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
-from sweeps.tracking.store import BEST, BEST_EPOCH, OBJECTIVE, TrackingStore, open_store
+from sweeps.tracking.store import TrackingStore, open_store
 from unetexp.errors import UserError
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 from unetexp.tracking.locate import CHECKPOINT
@@ -27,7 +28,6 @@ from unetexp.training.experiment import MACHINE
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COST = "cost/device_s"  # seconds of a trial times its GPUs; on the CPU, of its worker
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -97,7 +97,7 @@ class Tracker:
         run = self.store.sweep_run(name)
         self._name, self._note = name, note or run.data.tags.get("mlflow.note.content", "")
         self._sweep = RunWriter(self._client, run.info.run_id)
-        self._best = run.data.metrics.get(BEST, -math.inf)
+        self._best = run.data.metrics.get(BEST_OBJECTIVE, -math.inf)
         runs = self.store.trial_runs(run.info.run_id)
         self._may_have_run = {child.data.tags["tune.trial_id"] for child in runs}
         self._sweep.reopen()
@@ -172,7 +172,7 @@ class Tracker:
         trial.apply(epoch, metrics.get(OBJECTIVE, math.nan))
         trial.run.log_metrics({**metrics, **trial.best_figures()}, epoch, at_ms)
         if trial.best > self._best:
-            self._parent.log_metrics({BEST: trial.best}, 0, at_ms)
+            self._parent.log_metrics({BEST_OBJECTIVE: trial.best}, 0, at_ms)
             self._best = trial.best
         trial.last_epoch = epoch
         trial.seen_ms.clear()
@@ -247,7 +247,7 @@ class Tracker:
             RunWriter(self._client, run.info.run_id),
             note,
             last_epoch=self._last_step(run),
-            best=figures.get(BEST, -math.inf),
+            best=figures.get(BEST_OBJECTIVE, -math.inf),
             best_epoch=int(figures.get(BEST_EPOCH, 0)),
         )
 
