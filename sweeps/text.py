@@ -8,24 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_REASONS = {
-    "completed": "completed",
-    "asha": "stopped early",
-    "time_budget": "time was up",
-    "interrupted": "interrupted",
-    "nan": "loss not finite",
-    "oom": "out of memory",
-    "error": "error",
-    "crash": "crashed",
-    "preempted": "preempted",
-    "node_lost": "node lost",
-}
-
-
-def describe_reason(stop_reason: str) -> str:
-    """A stop reason for people."""
-    return _REASONS.get(stop_reason, stop_reason)
-
 
 def settings(values: Mapping[str, Any]) -> str:
     """A trial's searched settings on one line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.driver.sweep import Sweep, resume_command
-from sweeps.state.progress import COMPLETED, INTERRUPTED
+from sweeps.state.stop_reason import StopReason
 from sweeps.text import program
 from sweeps.tracking.mlflow_ui import ui_command
 from unetexp.tracking.server import public_uri
@@ -16,7 +16,7 @@ def next_commands(sweep: Sweep) -> list[tuple[str, str]]:
     where = f" --tracking-uri {public_uri(uri)}" if uri else ""
     python = program("python")
     commands = []
-    if progress.count(INTERRUPTED):
+    if progress.count(StopReason.INTERRUPTED):
         commands.append(("go on", resume_command(plan)))
     commands += [
         ("see the trials", ui_command(uri)),
@@ -30,6 +30,6 @@ def next_commands(sweep: Sweep) -> list[tuple[str, str]]:
         best = plan.storage.local_copy(progress.ranking[0].id) / BEST
         predict = f"{program('unetexp')} predict {best} IMAGES --out predictions"
         commands.append(("try the best", predict))
-    if progress.count(COMPLETED):
+    if progress.count(StopReason.COMPLETED):
         commands.append(("promote it", f"{python} sweeps/promote.py {plan.name}{where}"))
     return commands

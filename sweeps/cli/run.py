@@ -18,7 +18,7 @@ from sweeps.driver.signals import second_signal_kills
 from sweeps.driver.sweep import Sweep
 from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.manifest import SweepManifest
-from sweeps.state.progress import COMPLETED
+from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import open_existing
 from sweeps.tracking.sweep_list import check_deletable, delete_sweep, sweep_rows, sweep_table
 from unetexp.cli.exit_codes import DONE, FAILED, INTERRUPTED, exit_codes
@@ -144,11 +144,11 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     with view:
         reason = sweep.run(view)
     view.finish(reason, next_commands(sweep))
-    if reason == "interrupted":
+    if reason.resumable:
         return INTERRUPTED
     if sweep.controller.halt_reason is not None:
         return FAILED
-    return DONE if sweep.progress.count(COMPLETED) else FAILED
+    return DONE if sweep.progress.count(StopReason.COMPLETED) else FAILED
 
 
 def _checked(

@@ -8,7 +8,7 @@ from sweeps.config.recipe import Recipe, differences, find_recipe, load_recipe
 from sweeps.driver.plan import SweepOptions, SweepPlan, control_folder, placement_at
 from sweeps.state.ledger import FILE, Ledger
 from sweeps.state.manifest import SweepManifest, read_manifest
-from sweeps.state.progress import INTERRUPTED
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import check_tracking, open_existing
 from unetexp.component import Tree, decode, override
@@ -57,7 +57,7 @@ def find_control(name: str, options: SweepOptions) -> Path:
 def ended_trials(plan: SweepPlan) -> int:
     """How many trials of the planned sweep ended for good under an earlier driver."""
     ledger = Ledger(plan.control / FILE, write=False)
-    return sum(event["reason"] != INTERRUPTED for event in ledger.of("end"))
+    return sum(not StopReason(event["reason"]).resumable for event in ledger.of("end"))
 
 
 def refuse_other_data(manifest: SweepManifest, data: Dataset) -> None:

@@ -52,26 +52,29 @@ _A_FEW = 8
 
 def run_trials(
     controller: SweepController,
-    plan: Any,
+    context: Any,
     placement: Placement,
     trial: Callable[..., None] | None = None,
     shared: Storage | None = None,
     starting: int | None = None,
 ) -> None:
-    """Run trials until the conductor has no more to propose; Ray must be up.
+    """Run trials until the controller has no more to propose; Ray must be up.
 
-    `trial(config, plan=plan)` stands in for the real one, whose plan is a `TrialPlan`. `shared` is
-    a storage that all nodes see; without it Ray's files stay on this machine. `starting` workers
-    may be starting side by side, by default `starting_at_once`.
+    `trial(config, context=context)` stands in for the real one, whose context is a `TrialContext`.
+    `shared` is a storage that all nodes see; without it Ray's files stay on this machine.
+    `starting` workers may be starting side by side, by default `starting_at_once`.
     """
     trial = trial or (run_parallel_trial if placement.ranks > 1 else run_trial)
     worker_queue = WorkerQueue(starting or starting_at_once(placement))
-    trainable = tune.with_resources(tune.with_parameters(trial, plan=plan), placement.resources())
+    trainable = tune.with_resources(
+        tune.with_parameters(trial, context=context), placement.resources()
+    )
+    callback = ControllerCallback(controller, worker_queue)
     with _scratch(shared) as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=-1,  # the conductor says when there are no more
+                num_samples=-1,  # the controller says when there are no more
                 search_alg=ControllerSearcher(controller, worker_queue),
                 scheduler=ControllerScheduler(controller, worker_queue),
                 max_concurrent_trials=placement.max_concurrent,
@@ -82,11 +85,12 @@ def run_trials(
                 storage_path=scratch,
                 stop=ControllerStopper(controller, worker_queue),
                 failure_config=tune.FailureConfig(max_failures=MAX_CRASHES),
-                callbacks=[ControllerCallback(controller, worker_queue)],
+                callbacks=[callback],
                 verbose=0,
             ),
         )
         tuner.fit()
+    callback.settle_deaths(at_once=True)
 
 
 def starting_at_once(placement: Placement) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
-from sweeps.state.progress import COMPLETED
+from sweeps.state.stop_reason import RUNNING, StopReason
 from sweeps.text import program
 from sweeps.tracking.metric_history import histories, values_at
 from sweeps.tracking.store import CONFIRMS, TrackingStore
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["histories", "parameter_columns", "per_class_columns", "select_sweeps", "trials_frame"]
 
-RUNNING = "running"  # the stop reason of a trial that has not ended
 LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
 _BUDGET = "epochs"  # the parameter that says how many epochs a full trial has
 _IDENTITY = ("sweep", "trial", "run_id")
@@ -94,7 +93,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
         "trial": tags["tune.trial_id"],
         "run_id": run.info.run_id,
         "stop_reason": reason,
-        "full_budget": reason == COMPLETED,
+        "full_budget": reason == StopReason.COMPLETED,
         "epochs": max(_last_epochs(run).values(), default=0),
         "budget": int(run.data.params.get(_BUDGET, 0)),
         **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_PRICE)},

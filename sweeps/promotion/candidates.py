@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE
 from sweeps.config.recipe import Recipe
-from sweeps.state.progress import COMPLETED
+from sweeps.state.stop_reason import StopReason
 from sweeps.text import program
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.component import decode
@@ -115,7 +115,7 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
 
 def full_budget_trials(store: TrackingStore, origin: SourceSweep) -> list[Candidate]:
     """The sweep's trials that had the full budget, the best `val/miou` first."""
-    runs = store.trial_runs(origin.run.info.run_id, f"tags.stop_reason = '{COMPLETED}'")
+    runs = store.trial_runs(origin.run.info.run_id, f"tags.stop_reason = '{StopReason.COMPLETED}'")
     scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST_OBJECTIVE, math.nan))]
     return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
 

@@ -88,7 +88,7 @@ def test_a_repeated_epoch_changes_nothing(controller):
     before = list(sweep.seen)
     assert sweep.epoch_finished(trial.id, {"epoch": 1, "val/miou": 0.9})
     assert sweep.seen == before
-    assert trial.best == 0.5
+    assert trial.progress.best == 0.5
 
 
 @pytest.mark.parametrize("reason", ["nan", "oom", "error", "crash"])
