@@ -123,7 +123,7 @@ class Publisher:
                 self._tracker.end_sweep(reason, sweep_outcome(reason, self._progress))
             case "best":
                 for trial in event["trials"]:
-                    self._tracker.log_checkpoint(trial, self._storage.local_copy(trial) / BEST)
+                    self._log_checkpoint(trial)
 
     def _start_trial(self, event: Event) -> None:
         trial, values = event["trial"], event["values"]
@@ -143,6 +143,13 @@ class Publisher:
         self._tracker.end_trial(trial.id, reason, event["error"] or None)
         if not reason.resumable:  # one that is resumed needs its checkpoints
             self._storage.forget_resume_state(trial.id)
+
+    def _log_checkpoint(self, trial: str) -> None:
+        folder = self._storage.local_copy(trial)
+        if has_model(folder):
+            self._tracker.log_checkpoint(trial, folder / BEST)
+        else:
+            self._warn(f"trial {trial}: its weights are not in {folder}, so MLflow has none of them")
 
     def _log_results(self, trial: str, series: bool) -> None:
         """Config, pictures, confusion matrix and per-class table of the trial's best epoch.
