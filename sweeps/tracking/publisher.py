@@ -149,7 +149,7 @@ class Publisher:
         if has_model(folder):
             self._tracker.log_checkpoint(trial, folder / BEST)
         else:
-            self._warn(f"trial {trial}: its weights are not in {folder}, so MLflow has none of them")
+            self._warn(f"trial {trial}: no weights in {folder}, so MLflow gets none of them")
 
     def _log_results(self, trial: str, series: bool) -> None:
         """Config, pictures, confusion matrix and per-class table of the trial's best epoch.
