@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sweeps.config.recipe import Recipe, check
+from sweeps.config.checks import check
+from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, holds, search_order
 from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_root
 from sweeps.driver.prepare import prepare

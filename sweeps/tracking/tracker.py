@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.config.checks import check_name
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
 from sweeps.text import paragraphs, program
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
@@ -27,8 +27,6 @@ from unetexp.training.experiment import MACHINE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Tracker:
@@ -267,15 +265,6 @@ def open_tracking(uri: str | None = None) -> Tracker:
     Raises UserError if it cannot be written or reached (within 15 seconds).
     """
     return Tracker(open_store(uri))
-
-
-def check_name(name: str) -> None:
-    """Raise UserError unless `name` can name a sweep, which also names a folder."""
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
-            "dashes and underscores, the first a letter or digit."
-        )
 
 
 def _driver() -> dict[str, object]:

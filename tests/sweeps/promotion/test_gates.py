@@ -7,7 +7,7 @@ import math
 import pytest
 
 from sweeps.config.gates import Gates, Measures, changed_gates, judge
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, describe, plan_sweep
 from unetexp.errors import ConfigError
 

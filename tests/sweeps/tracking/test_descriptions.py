@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.state.progress import SweepProgress
 from sweeps.text import count, describe_reason, settings
 from sweeps.tracking.descriptions import sweep_note, sweep_outcome, trial_note
