@@ -12,8 +12,8 @@ from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
     show_case,
+    show_champion,
     show_confirmation,
-    show_crowned,
     show_next,
     show_rollback,
 )
@@ -121,7 +121,7 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
     if promoted is None:
         console.print("No gate is in the way. Nothing was changed: --dry-run.")
         return
-    show_crowned(console, promoted.decision, promoted.version, promoted.before)
+    show_champion(console, promoted.decision, promoted.version, promoted.before)
     show_next(console, request.options.tracking_uri, back=promoted.before is not None)
 
 

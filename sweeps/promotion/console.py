@@ -49,7 +49,7 @@ def show_confirmation(console: Console, confirmation: Confirmation) -> None:
     console.print()
 
 
-def show_crowned(
+def show_champion(
     console: Console, decision: PromotionDecision, version: str, before: RegisteredVersion | None
 ) -> None:
     """What has changed."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sweeps.config.gates import changed_gates, judge
+from sweeps.config.gates import changed_gates
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import held_back
 from sweeps.promotion.candidates import (
@@ -34,9 +34,17 @@ from sweeps.promotion.evaluation import (
     count_use,
     evaluate_model,
 )
+from sweeps.promotion.gates import check_gates
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.model_card import card
-from sweeps.promotion.registry import MODEL, RegisteredVersion, champion, crown, register, withdraw
+from sweeps.promotion.registry import (
+    MODEL,
+    RegisteredVersion,
+    champion,
+    register,
+    set_champion,
+    withdraw,
+)
 from sweeps.promotion.seed_confirmation import Confirmation, confirm, require_enough
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from sweeps.tracking.store import CONFIRMS, TrackingStore
@@ -94,7 +102,7 @@ class Promotion:
             require_enough(self.trials, request.confirm)
         self.data = open_data(self.origin)
         self.split = self._split()
-        self._rival(champion(store))
+        self._baseline(champion(store))
         self.confirmation: Confirmation | None = None
         self._take_notice()
 
@@ -117,28 +125,28 @@ class Promotion:
         Raises GateError where a gate is red and not forced.
         """
         with promotion_lock(self.store, lambda text: console.print(text)):
-            decision = self.judge(console)
+            decision = self.decide(console)
             show(decision)
             if decision.red and not decision.forced:
                 raise GateError(
                     "".join(f"gate red: {verdict.describe()}\n" for verdict in decision.red)
                     + "Nothing was changed. --force promotes it all the same; its card says so."
                 )
-            return None if dry else self.crown(decision)
+            return None if dry else self.set_champion(decision)
 
-    def judge(self, console: Console) -> PromotionDecision:
+    def decide(self, console: Console) -> PromotionDecision:
         """Evaluate the candidates and the present champion; a use of the test split."""
         self.present = champion(self.store)
-        folder, why_none = self._rival(self.present)
+        folder, why_none = self._baseline(self.present)
         models = [self._appraised(trial, console) for trial in self.able[: self.request.candidates]]
         chosen, *others = models
-        rival = None
+        baseline = None
         if folder is not None and self.present is not None:
             title = f"the champion, version {self.present.version}"
             with console.status(f"{title}, on the {self.split} split"):
-                rival = self._appraise(title, self.present.run_id, folder)
-        figures = rival.assessment.figures if rival else None
-        verdicts = judge(self.gates, chosen.measures, figures, why_none)
+                baseline = self._appraise(title, self.present.run_id, folder)
+        figures = baseline.assessment.figures if baseline else None
+        verdicts = check_gates(self.gates, chosen.measures, figures, why_none)
         uses = count_use(self.store, self.data.fingerprint) if self.split == TEST else 0
         return PromotionDecision(
             origin=self.origin,
@@ -150,14 +158,14 @@ class Promotion:
             chosen=chosen,
             others=tuple(others),
             runner_up=_against(chosen, others[0]) if others else None,
-            champion=_against(chosen, rival) if rival else None,
+            champion=_against(chosen, baseline) if baseline else None,
             verdicts=tuple(verdicts),
             confirmation=self.confirmation,
             notices=tuple(self.notices),
             forced=self.request.force,
         )
 
-    def crown(self, decision: PromotionDecision) -> Promoted:
+    def set_champion(self, decision: PromotionDecision) -> Promoted:
         """Register the chosen model and make it the champion.
 
         Raises LostRaceError where another promotion on a server was faster.
@@ -174,7 +182,7 @@ class Promotion:
             if interrupted():
                 withdraw(self.store, version)
                 raise KeyboardInterrupt
-            before = crown(self.store, version, compared_with=self.present)
+            before = set_champion(self.store, version, compared_with=self.present)
             self._log_figures(decision)
         return Promoted(decision, version, before)
 
@@ -195,7 +203,7 @@ class Promotion:
             "give the data a test split and run a new sweep."
         )
 
-    def _rival(self, present: RegisteredVersion | None) -> tuple[Path | None, str]:
+    def _baseline(self, present: RegisteredVersion | None) -> tuple[Path | None, str]:
         """The champion's files, or why there is nothing to compare with.
 
         Raises UserError for a champion that cannot be compared with, unless that is forced.
@@ -250,7 +258,7 @@ class Promotion:
                 "differences cannot be seen."
             )
         present = champion(self.store)
-        folder, _ = self._rival(present)
+        folder, _ = self._baseline(present)
         if folder and read_description(folder)["data_fingerprint"] != self.data.fingerprint:
             self.notices.append(
                 "The present champion was trained on other data: it may have learnt from images "

@@ -74,33 +74,33 @@ class Confirmation:
     def verdict(self) -> str:
         """Whether the sweep's choice is confirmed, in a sentence or two."""
         chosen, *others = self.trials
-        rivals = [trial for trial in others if trial.scores]
+        scored = [trial for trial in others if trial.scores]
         if not chosen.scores:
             return f"The choice of trial {chosen.trial} is not confirmed: it did not train again."
-        if not rivals:
+        if not scored:
             return (
                 "One trial alone confirms no choice. Its spread is what luck with the seed does; "
                 "a mean below the sweep's own figure is usual, for that one was picked as the best."
             )
-        rival = max(rivals, key=lambda trial: trial.mean)
-        gap = chosen.mean - rival.mean
-        shared = [seed for seed in chosen.scores if seed in rival.scores]
-        ahead = sum(chosen.scores[seed] > rival.scores[seed] for seed in shared)
+        runner_up = max(scored, key=lambda trial: trial.mean)
+        gap = chosen.mean - runner_up.mean
+        shared = [seed for seed in chosen.scores if seed in runner_up.scores]
+        ahead = sum(chosen.scores[seed] > runner_up.scores[seed] for seed in shared)
         progress = f"with {ahead} of {len(shared)} seeds"
         if gap > 0 and ahead == len(shared) > 1:
             return (
                 f"The choice of trial {chosen.trial} is confirmed: {gap:.4f} above trial "
-                f"{rival.trial} on average, and ahead {progress}."
+                f"{runner_up.trial} on average, and ahead {progress}."
             )
         if gap < 0 and ahead == 0 and len(shared) > 1:
             return (
-                f"The choice of trial {chosen.trial} is not confirmed: trial {rival.trial} is "
+                f"The choice of trial {chosen.trial} is not confirmed: trial {runner_up.trial} is "
                 f"{-gap:.4f} above it on average, and ahead with every seed."
             )
         return (
             f"The choice of trial {chosen.trial} is neither confirmed nor refuted: it is "
-            f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {rival.trial} on average and "
-            f"ahead {progress}, which luck with the seed can do."
+            f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {runner_up.trial} on average "
+            f"and ahead {progress}, which luck with the seed can do."
         )
 
 
