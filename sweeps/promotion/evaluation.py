@@ -115,7 +115,7 @@ class PairedResult:
 class PromotionDecision:
     """A model proposed as the champion, with all that speaks for and against it."""
 
-    origin: SourceSweep
+    source: SourceSweep
     data: Dataset
     split: str
     uses: int  # of the test split by promotions, this one included; 0 where it was not touched
@@ -127,7 +127,7 @@ class PromotionDecision:
     champion: PairedResult | None
     verdicts: tuple[Verdict, ...]
     confirmation: Confirmation | None
-    notices: tuple[str, ...]  # what has to be said beside the figures
+    warnings: tuple[str, ...]  # what has to be said beside the figures
     forced: bool
 
     @property

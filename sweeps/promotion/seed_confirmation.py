@@ -106,7 +106,7 @@ class Confirmation:
 
 def confirm(
     store: TrackingStore,
-    origin: SourceSweep,
+    source: SourceSweep,
     trials: Sequence[Candidate],
     seeds: int,
     options: SweepOptions,
@@ -117,11 +117,11 @@ def confirm(
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at Ctrl-C, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
-    plan = plan_confirmation(store, origin, trials, seeds, options)
+    plan = plan_confirmation(store, source, trials, seeds, options)
     prepared = prepare(plan)
     sweep = Sweep.start(prepared)
     parent = store.sweep_run(plan.name).info.run_id
-    store.client.set_tag(parent, CONFIRMS, origin.name)
+    store.client.set_tag(parent, CONFIRMS, source.name)
     view = sweep.view(console)
     with view:
         reason = sweep.run(view)
@@ -140,16 +140,16 @@ def confirm(
 
 def plan_confirmation(
     store: TrackingStore,
-    origin: SourceSweep,
+    source: SourceSweep,
     trials: Sequence[Candidate],
     seeds: int,
     options: SweepOptions,
 ) -> SweepPlan:
     """The confirming sweep: the original's recipe with a point for each trial and new seed."""
     configs = [config_of(store, trial) for trial in trials]
-    recipe = confirmation_recipe(origin.recipe, configs, seeds)
-    name = _free_name(store, origin.name)
-    place = options.storage or origin.run.data.tags["sweep.storage"].rpartition("/")[0]
+    recipe = confirmation_recipe(source.recipe, configs, seeds)
+    name = _free_name(store, source.name)
+    place = options.storage or source.run.data.tags["sweep.storage"].rpartition("/")[0]
     return SweepPlan(
         name=name,
         recipe=recipe,

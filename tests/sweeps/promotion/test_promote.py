@@ -20,7 +20,7 @@ from sweeps.cli.promote import app
 from sweeps.promotion import promote as promotion
 from sweeps.promotion.candidates import CONFIRMS
 from sweeps.promotion.evaluation import uses_of_test_split
-from sweeps.promotion.promote import Promotion, Request
+from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.registry import MODEL, champion, version_of
 from sweeps.promotion.seed_confirmation import Confirmation, SeedScores
 from sweeps.tracking.store import local_path, open_store
@@ -384,13 +384,13 @@ class TestInterruption:
 
 
 def test_two_at_once_take_turns(uri):
-    cases = []
+    decisions = []
 
     def run():
         store = open_store(uri)
-        one = Promotion(store, Request(sweep="good"), torch.device("cpu"))
+        plan = plan_promotion(store, Request(sweep="good"), torch.device("cpu"))
         ready.wait()
-        one.settle(Console(quiet=True), cases.append, dry=False)
+        promotion.promote(plan, None, Console(quiet=True), decisions.append, dry=False)
 
     ready = threading.Barrier(2)
     threads = [threading.Thread(target=run) for _ in range(2)]
@@ -398,7 +398,7 @@ def test_two_at_once_take_turns(uri):
         thread.start()
     for thread in threads:
         thread.join()
-    first, second = cases
+    first, second = decisions
     assert first.champion is None
     assert second.champion.other.title == "the champion, version 1"
     assert (first.uses, second.uses) == (1, 2)
