@@ -124,7 +124,7 @@ def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, in
 
 def what_to_expect(options: argparse.Namespace, place: Path) -> tuple[Recipe, list[int], int]:
     """The recipe, the epochs at which trials may end, and the fewest epochs of the sweep."""
-    from sweeps.config.recipe import load_recipe
+    from sweeps.config.loading import load_recipe
     from sweeps.search.asha import milestones
 
     changes = {"epochs": options.epochs, "budget.trials": options.trials}

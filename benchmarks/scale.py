@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 from ray import tune  # noqa: E402
 
 from benchmarks.pretend import pretend_trial  # noqa: E402
-from sweeps.config.recipe import Recipe, load_recipe  # noqa: E402
+from sweeps.config.loading import load_recipe  # noqa: E402
+from sweeps.config.recipe import Recipe  # noqa: E402
 from sweeps.driver.live_view import LiveView  # noqa: E402
 from sweeps.execution.placement import Placement, available_cores  # noqa: E402
 from sweeps.execution.tune_run import ray_up, run_trials  # noqa: E402

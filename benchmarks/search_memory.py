@@ -22,7 +22,7 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from sweeps.config.recipe import load_recipe  # noqa: E402
+from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.search.bounded_storage import BoundedStorage  # noqa: E402
 from sweeps.search.controller import SweepController  # noqa: E402
 from sweeps.state.ledger import Ledger  # noqa: E402

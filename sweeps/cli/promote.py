@@ -11,14 +11,16 @@ from rich.console import Console
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
-    show_case,
+    show_champion,
     show_confirmation,
-    show_crowned,
+    show_decision,
     show_next,
     show_rollback,
 )
 from sweeps.promotion.lock import promotion_lock
-from sweeps.promotion.promote import Promotion, Request
+from sweeps.promotion.plan import Request, plan_promotion
+from sweeps.promotion.promote import confirm_choice
+from sweeps.promotion.promote import promote as promote_model
 from sweeps.promotion.registry import rollback as swap
 from sweeps.text import program
 from sweeps.tracking.store import TrackingStore, open_existing
@@ -114,14 +116,17 @@ def promote(
 def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Console) -> None:
     device = pick_device("cpu" if request.options.gpus == 0 else "auto")
     with console.status("looking at the sweep and its data"):
-        promotion = Promotion(store, request, device)
-    if request.confirm:
-        show_confirmation(console, promotion.confirm(console))
-    promoted = promotion.settle(console, lambda decision: show_case(console, decision), dry=dry_run)
+        plan = plan_promotion(store, request, device)
+    confirmation = confirm_choice(plan, console) if request.confirm else None
+    if confirmation:
+        show_confirmation(console, confirmation)
+    promoted = promote_model(
+        plan, confirmation, console, lambda decision: show_decision(console, decision), dry=dry_run
+    )
     if promoted is None:
         console.print("No gate is in the way. Nothing was changed: --dry-run.")
         return
-    show_crowned(console, promoted.decision, promoted.version, promoted.before)
+    show_champion(console, promoted.decision, promoted.version, promoted.before)
     show_next(console, request.options.tracking_uri, back=promoted.before is not None)
 
 

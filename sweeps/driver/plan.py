@@ -11,13 +11,15 @@ from typing import Any
 import yaml
 
 from sweeps.config.budget import Budget
-from sweeps.config.recipe import Recipe, load_recipe
+from sweeps.config.checks import check_name
+from sweeps.config.loading import load_recipe
+from sweeps.config.recipe import Recipe
 from sweeps.execution.cluster import survey
 from sweeps.execution.placement import Placement, place, place_on_cluster
 from sweeps.search.asha import milestones
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
-from sweeps.tracking.tracker import Tracker, check_name
+from sweeps.tracking.tracker import Tracker
 from unetexp.tracking.server import public_uri
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"

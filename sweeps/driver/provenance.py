@@ -6,7 +6,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from sweeps.config.recipe import Recipe, available_recipes
+from sweeps.config.loading import available_recipes
+from sweeps.config.recipe import Recipe
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import hardware_summary

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.config.recipe import Recipe, differences, find_recipe, load_recipe
+from sweeps.config.loading import find_recipe, load_recipe
+from sweeps.config.recipe import Recipe, differences
 from sweeps.driver.plan import SweepOptions, SweepPlan, control_folder, placement_at
 from sweeps.state.ledger import FILE, Ledger
 from sweeps.state.manifest import SweepManifest, read_manifest

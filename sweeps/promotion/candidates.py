@@ -81,10 +81,10 @@ class SourceSweep:
 def sweep_to_promote(store: TrackingStore, name: str | None) -> SourceSweep:
     """The sweep called `name`, or the newest finished one; UserError where there is none."""
     if name is not None:
-        return _origin(store, store.sweep_run(name))
+        return _source_sweep(store, store.sweep_run(name))
     for run in store.sweep_runs():
         if run.info.status == "FINISHED" and CONFIRMS not in run.data.tags:
-            return _origin(store, run)
+            return _source_sweep(store, run)
     raise UserError(
         "there is no finished sweep to promote from. Run one: "
         f"{program('python')} sweeps/run.py; or name one that was interrupted: "
@@ -110,18 +110,18 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
             f"--run {run_id}: this run is not a trial of a sweep. For a sweep give its name: "
             f"{program('python')} sweeps/promote.py SWEEP"
         )
-    return _origin(store, store.client.get_run(parent))
+    return _source_sweep(store, store.client.get_run(parent))
 
 
-def full_budget_trials(store: TrackingStore, origin: SourceSweep) -> list[Candidate]:
+def full_budget_trials(store: TrackingStore, source: SourceSweep) -> list[Candidate]:
     """The sweep's trials that had the full budget, the best `val/miou` first."""
-    runs = store.trial_runs(origin.run.info.run_id, f"tags.stop_reason = '{StopReason.COMPLETED}'")
+    runs = store.trial_runs(source.run.info.run_id, f"tags.stop_reason = '{StopReason.COMPLETED}'")
     scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST_OBJECTIVE, math.nan))]
     return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
 
 
 def candidates(
-    origin: SourceSweep, trials: Sequence[Candidate], run_id: str | None
+    source: SourceSweep, trials: Sequence[Candidate], run_id: str | None
 ) -> list[Candidate]:
     """Those of the full-budget `trials` that kept their weights; the run `run_id` first, if given.
 
@@ -131,9 +131,9 @@ def candidates(
     able = [trial for trial in trials if trial.has_weights]
     if not able:
         raise UserError(
-            f"no trial of sweep {origin.name!r} had the full budget and kept its weights, so none "
+            f"no trial of sweep {source.name!r} had the full budget and kept its weights, so none "
             "can be promoted. Weights are kept of the best three when a sweep ends; go on with "
-            f"it: {program('python')} sweeps/run.py --resume {origin.name}"
+            f"it: {program('python')} sweeps/run.py --resume {source.name}"
         )
     if run_id is None:
         return able
@@ -147,19 +147,19 @@ def candidates(
         )
         raise UserError(
             f"--run {run_id}: this trial cannot be promoted, because {why}. Those of sweep "
-            f"{origin.name!r} that can be:{named}"
+            f"{source.name!r} that can be:{named}"
         )
     return chosen + [trial for trial in able if trial.run_id != run_id]
 
 
-def open_data(origin: SourceSweep, on_progress: Progress | None = None) -> Dataset:
+def open_data(source: SourceSweep, on_progress: Progress | None = None) -> Dataset:
     """The sweep's data set; DataError where it is no longer what its trials learnt from."""
-    data = open_dataset(origin.recipe.base.data, on_progress=on_progress)
-    if data.fingerprint != origin.fingerprint:
+    data = open_dataset(source.recipe.base.data, on_progress=on_progress)
+    if data.fingerprint != source.fingerprint:
         raise DataError(
-            f"the data of sweep {origin.name!r} has changed, so that images of the test split may "
+            f"the data of sweep {source.name!r} has changed, so that images of the test split may "
             "have been trained on and figures do not compare. Restore it, or run a new sweep on "
-            f"the data as it is.\n  fingerprint then  {origin.fingerprint}\n"
+            f"the data as it is.\n  fingerprint then  {source.fingerprint}\n"
             f"  fingerprint now   {data.fingerprint}"
         )
     return data
@@ -173,7 +173,7 @@ def config_of(store: TrackingStore, trial: Candidate) -> TrainConfig:
     return config
 
 
-def _origin(store: TrackingStore, run: Run) -> SourceSweep:
+def _source_sweep(store: TrackingStore, run: Run) -> SourceSweep:
     from mlflow.exceptions import MlflowException
 
     name = run.data.tags["sweep.name"]

@@ -17,15 +17,14 @@ from unetexp.tracking.server import public_uri
 _COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
 
 
-def show_case(console: Console, decision: PromotionDecision) -> None:
+def show_decision(console: Console, decision: PromotionDecision) -> None:
     """The candidates, how they compare, and the gates."""
-    origin = decision.origin
     console.print(
-        f"Sweep {origin.name}, data {decision.data.fingerprint[:12]}: {decision.split} split, "
-        f"{decision.images} images"
+        f"Sweep {decision.source.name}, data {decision.data.fingerprint[:12]}: "
+        f"{decision.split} split, {decision.images} images"
     )
-    for notice in (*decision.notices, decision.describe_uses()):
-        console.print(f"note: {notice}", style="yellow")
+    for warning in (*decision.warnings, decision.describe_uses()):
+        console.print(f"note: {warning}", style="yellow")
     console.print()
     console.print(_models(decision))
     how = (
@@ -49,12 +48,12 @@ def show_confirmation(console: Console, confirmation: Confirmation) -> None:
     console.print()
 
 
-def show_crowned(
+def show_champion(
     console: Console, decision: PromotionDecision, version: str, before: RegisteredVersion | None
 ) -> None:
     """What has changed."""
     forced = " (forced: its card says so)" if decision.forced else ""
-    name = f"{MODEL} version {version}, {decision.chosen.title} of sweep {decision.origin.name}"
+    name = f"{MODEL} version {version}, {decision.chosen.title} of sweep {decision.source.name}"
     console.print(f"{CHAMPION}: {_version(before)} -> {name}{forced}", style="green")
     if before is not None:
         console.print(f"{PREVIOUS}: {_version(before)}")

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from sweeps.config.gates import Measures, Verdict
 from sweeps.promotion.candidates import Candidate, SourceSweep
+from sweeps.promotion.gates import Measures, Verdict
 from sweeps.promotion.seed_confirmation import Confirmation
 from sweeps.tracking.store import TrackingStore
 from unetexp.data import Dataset
@@ -34,7 +34,7 @@ _USES = "test_split.uses."  # and the fingerprint: the experiment's tag with the
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """A model on the split that is judged by."""
+    """A model on the split that the gates look at."""
 
     title: str  # trial 0003; the champion, version 2
     run_id: str
@@ -66,7 +66,7 @@ def evaluate_model(
     assessment = assess(model, spec, data, split, device, train=train_config(folder))
     height, width = statistics.mode(data[VAL].shapes)  # as in training
     measures = Measures(
-        figures=assessment.figures,
+        metrics=assessment.figures,
         latency_ms=latency_ms(model, spec.in_channels, height, width),
         size_mb=(folder / WEIGHTS).stat().st_size / 1e6,
     )
@@ -115,7 +115,7 @@ class PairedResult:
 class PromotionDecision:
     """A model proposed as the champion, with all that speaks for and against it."""
 
-    origin: SourceSweep
+    source: SourceSweep
     data: Dataset
     split: str
     uses: int  # of the test split by promotions, this one included; 0 where it was not touched
@@ -127,7 +127,7 @@ class PromotionDecision:
     champion: PairedResult | None
     verdicts: tuple[Verdict, ...]
     confirmation: Confirmation | None
-    notices: tuple[str, ...]  # what has to be said beside the figures
+    warnings: tuple[str, ...]  # what has to be said beside the figures
     forced: bool
 
     @property

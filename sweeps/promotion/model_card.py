@@ -30,7 +30,7 @@ def card(decision: PromotionDecision) -> str:
 
 def _head(decision: PromotionDecision) -> Iterator[str]:
     spec, trial = decision.chosen.spec, decision.trial
-    yield f"# unetexp: trial {trial.trial} of sweep {decision.origin.name}"
+    yield f"# unetexp: trial {trial.trial} of sweep {decision.source.name}"
     yield ""
     yield (
         f"A U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
@@ -47,9 +47,9 @@ def _head(decision: PromotionDecision) -> Iterator[str]:
     if decision.forced:
         yield ""
         yield f"> **Promoted with `--force`.** {_what_was_forced(decision)}"
-    for notice in decision.notices:
+    for warning in decision.warnings:
         yield ""
-        yield f"> {notice}"
+        yield f"> {warning}"
 
 
 def _what_was_forced(decision: PromotionDecision) -> str:
@@ -167,11 +167,11 @@ def _gates(decision: PromotionDecision) -> Iterator[str]:
 
 def _data(decision: PromotionDecision) -> Iterator[str]:
     summary = decision.data.summary()
-    source = decision.chosen.description["train"]["data"]
+    config = decision.chosen.description["train"]["data"]
     yield "## Data"
     yield ""
-    settings = ", ".join(f"{key} {value}" for key, value in source.items() if key != "kind")
-    yield f"Source `{source['kind']}`: {settings}."
+    settings = ", ".join(f"{key} {value}" for key, value in config.items() if key != "kind")
+    yield f"Source `{config['kind']}`: {settings}."
     yield f"Fingerprint `{decision.data.fingerprint}` (contents, splits and settings)."
     yield ""
     rows = [
@@ -202,12 +202,12 @@ def _training(decision: PromotionDecision) -> Iterator[str]:
 
 
 def _origin(decision: PromotionDecision) -> Iterator[str]:
-    tags = decision.origin.run.data.tags
+    tags = decision.source.run.data.tags
     commit = tags.get("git.commit", "unknown")
     dirty = " with uncommitted changes" if tags.get("git.dirty") == "True" else ""
     versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
     rows = [
-        ("sweep", f"{decision.origin.name}, run `{decision.origin.run.info.run_id}`"),
+        ("sweep", f"{decision.source.name}, run `{decision.source.run.info.run_id}`"),
         ("trial", f"{decision.trial.trial}, run `{decision.chosen.run_id}`"),
         ("commit", f"{commit}{dirty}"),
         ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),

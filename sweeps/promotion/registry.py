@@ -98,7 +98,7 @@ def register(
 
 
 def withdraw(store: TrackingStore, version: str) -> None:
-    """Take back a version that was never crowned, with its files."""
+    """Take back a version that was never the champion, with its files."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     source = store.client.get_model_version(MODEL, version).source
@@ -126,7 +126,7 @@ def version_of(store: TrackingStore, alias: str) -> RegisteredVersion | None:
 # Succession
 
 
-def crown(
+def set_champion(
     store: TrackingStore, version: str, *, compared_with: RegisteredVersion | None = PRESENT
 ) -> RegisteredVersion | None:
     """Make `version` the champion and the champion of before the previous one, which is returned.
@@ -205,7 +205,7 @@ def _wait_for_claims(store: TrackingStore) -> None:
         time.sleep(_LOOK_S)
 
 
-def _require_champion(store: TrackingStore, expected: str | None, crowning: str) -> None:
+def _require_champion(store: TrackingStore, expected: str | None, promoted: str) -> None:
     """LostRaceError unless the champion is the version `expected`; None: unless there is none."""
     now = champion(store)
     if (now.version if now else None) == expected:
@@ -216,7 +216,7 @@ def _require_champion(store: TrackingStore, expected: str | None, crowning: str)
         by = f", promoted by {now.tags[PROMOTED_BY]}" if PROMOTED_BY in now.tags else ""
         found = f"version {now.version} became the champion meanwhile{by}"
     raise LostRaceError(
-        f"version {crowning} of {MODEL!r} is not the champion: {found}. It stays registered; to "
+        f"version {promoted} of {MODEL!r} is not the champion: {found}. It stays registered; to "
         "compare it with the present champion, promote it again."
     )
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sweeps.config.recipe import Recipe, check
+from sweeps.config.checks import check
+from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, holds, search_order
 from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_root
 from sweeps.driver.prepare import prepare
@@ -73,39 +74,39 @@ class Confirmation:
     def verdict(self) -> str:
         """Whether the sweep's choice is confirmed, in a sentence or two."""
         chosen, *others = self.trials
-        rivals = [trial for trial in others if trial.scores]
+        scored = [trial for trial in others if trial.scores]
         if not chosen.scores:
             return f"The choice of trial {chosen.trial} is not confirmed: it did not train again."
-        if not rivals:
+        if not scored:
             return (
                 "One trial alone confirms no choice. Its spread is what luck with the seed does; "
                 "a mean below the sweep's own figure is usual, for that one was picked as the best."
             )
-        rival = max(rivals, key=lambda trial: trial.mean)
-        gap = chosen.mean - rival.mean
-        shared = [seed for seed in chosen.scores if seed in rival.scores]
-        ahead = sum(chosen.scores[seed] > rival.scores[seed] for seed in shared)
+        runner_up = max(scored, key=lambda trial: trial.mean)
+        gap = chosen.mean - runner_up.mean
+        shared = [seed for seed in chosen.scores if seed in runner_up.scores]
+        ahead = sum(chosen.scores[seed] > runner_up.scores[seed] for seed in shared)
         progress = f"with {ahead} of {len(shared)} seeds"
         if gap > 0 and ahead == len(shared) > 1:
             return (
                 f"The choice of trial {chosen.trial} is confirmed: {gap:.4f} above trial "
-                f"{rival.trial} on average, and ahead {progress}."
+                f"{runner_up.trial} on average, and ahead {progress}."
             )
         if gap < 0 and ahead == 0 and len(shared) > 1:
             return (
-                f"The choice of trial {chosen.trial} is not confirmed: trial {rival.trial} is "
+                f"The choice of trial {chosen.trial} is not confirmed: trial {runner_up.trial} is "
                 f"{-gap:.4f} above it on average, and ahead with every seed."
             )
         return (
             f"The choice of trial {chosen.trial} is neither confirmed nor refuted: it is "
-            f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {rival.trial} on average and "
-            f"ahead {progress}, which luck with the seed can do."
+            f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {runner_up.trial} on average "
+            f"and ahead {progress}, which luck with the seed can do."
         )
 
 
 def confirm(
     store: TrackingStore,
-    origin: SourceSweep,
+    source: SourceSweep,
     trials: Sequence[Candidate],
     seeds: int,
     options: SweepOptions,
@@ -116,11 +117,11 @@ def confirm(
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at Ctrl-C, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
-    plan = plan_confirmation(store, origin, trials, seeds, options)
+    plan = plan_confirmation(store, source, trials, seeds, options)
     prepared = prepare(plan)
     sweep = Sweep.start(prepared)
     parent = store.sweep_run(plan.name).info.run_id
-    store.client.set_tag(parent, CONFIRMS, origin.name)
+    store.client.set_tag(parent, CONFIRMS, source.name)
     view = sweep.view(console)
     with view:
         reason = sweep.run(view)
@@ -141,16 +142,16 @@ def confirm(
 
 def plan_confirmation(
     store: TrackingStore,
-    origin: SourceSweep,
+    source: SourceSweep,
     trials: Sequence[Candidate],
     seeds: int,
     options: SweepOptions,
 ) -> SweepPlan:
     """The confirming sweep: the original's recipe with a point for each trial and new seed."""
     configs = [config_of(store, trial) for trial in trials]
-    recipe = confirmation_recipe(origin.recipe, configs, seeds)
-    name = _free_name(store, origin.name)
-    place = options.storage or origin.run.data.tags["sweep.storage"].rpartition("/")[0]
+    recipe = confirmation_recipe(source.recipe, configs, seeds)
+    name = _free_name(store, source.name)
+    place = options.storage or source.run.data.tags["sweep.storage"].rpartition("/")[0]
     return SweepPlan(
         name=name,
         recipe=recipe,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.config.checks import check_name
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
 from sweeps.state.progress import TrialProgress
 from sweeps.state.stop_reason import StopReason
@@ -31,8 +31,6 @@ from unetexp.training.experiment import MACHINE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Tracker:
@@ -278,15 +276,6 @@ def open_tracking(uri: str | None = None) -> Tracker:
     Raises UserError if it cannot be written or reached (within 15 seconds).
     """
     return Tracker(open_store(uri))
-
-
-def check_name(name: str) -> None:
-    """Raise UserError unless `name` can name a sweep, which also names a folder."""
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
-            "dashes and underscores, the first a letter or digit."
-        )
 
 
 def _driver() -> dict[str, object]:

@@ -11,7 +11,7 @@ from sweeps.cli.compare import app as compare_app
 from sweeps.cli.promote import app as promote_app
 from sweeps.cli.run import app as sweep_app
 from sweeps.config.budget import Asha, Budget, Objective
-from sweeps.config.recipe import available_recipes, load_recipe
+from sweeps.config.loading import available_recipes, load_recipe
 from sweeps.driver.plan import DEFAULT_RECIPE
 from sweeps.tracking.store import PROJECT_ROOT as ROOT
 from tests.support.data_folders import write_folder_dataset

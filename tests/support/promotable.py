@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from sweeps.config.recipe import Recipe, load_recipe
+from sweeps.config.loading import load_recipe
+from sweeps.config.recipe import Recipe
 from sweeps.tracking.store import TrackingStore, open_store
 from sweeps.tracking.tracker import Tracker
 from tests.support.data_folders import write_folder_dataset

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from sweeps.config.budget import parse_duration
-from sweeps.config.recipe import RECIPES, available_recipes, differences, load_recipe
+from sweeps.config.loading import RECIPES, available_recipes, load_recipe
+from sweeps.config.recipe import differences
 from sweeps.config.space import suggest
 from unetexp.errors import ConfigError
 

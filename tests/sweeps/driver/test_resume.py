@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sweeps.cli.run import app
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.search.bounded_storage import BoundedStorage
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger

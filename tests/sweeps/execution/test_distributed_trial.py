@@ -15,7 +15,7 @@ from torch import nn
 
 import unetexp
 from sweeps.config.budget import Budget
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.execution.distributed_trial import as_seen_here, failure_of
 from sweeps.execution.placement import place
 from sweeps.execution.trial import RanksLostError, is_out_of_memory, smaller_micro_batch

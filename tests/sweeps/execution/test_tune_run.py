@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from benchmarks.pretend import pretend_trial
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.execution.placement import Placement
 from sweeps.execution.tune_adapters import ControllerCallback
 from sweeps.execution.tune_run import ray_up, run_trials, starting_at_once

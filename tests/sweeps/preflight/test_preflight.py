@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, plan_sweep
 from sweeps.execution.placement import Placement, place
 from sweeps.execution.tune_run import ray_up

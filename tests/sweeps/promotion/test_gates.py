@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from sweeps.config.gates import Gates, Measures, changed_gates, judge
-from sweeps.config.recipe import load_recipe
+from sweeps.config.gates import Gates, changed_gates
+from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, describe, plan_sweep
+from sweeps.promotion.gates import Measures, check_gates
 from unetexp.errors import ConfigError
 
 CHAMPION = {"miou": 0.80, "iou/cell": 0.9, "iou/wall": 0.7, "iou/rare": math.nan}
@@ -18,7 +19,7 @@ def verdicts(gates=None, champion=CHAMPION, latency_ms=10.0, size_mb=50.0, **fig
     """By gate, the verdicts on the champion itself with some figures changed."""
     measured = {**CHAMPION, **{name.replace("_", "/"): value for name, value in figures.items()}}
     model = Measures(measured, latency_ms, size_mb)
-    return {v.gate: v for v in judge(gates or Gates(), model, champion, "there is none")}
+    return {v.gate: v for v in check_gates(gates or Gates(), model, champion, "there is none")}
 
 
 def test_the_champions_equal_passes():
@@ -49,9 +50,9 @@ def test_no_class_may_be_worse_by_more_than_its_margin(wall, green):
 def test_all_classes_that_are_worse_are_named_worst_first():
     found = verdicts(iou_wall=0.5, iou_cell=0.8, miou=0.9)
     assert found["mIoU"].green
-    words = found["class IoU"].describe()
-    assert words.index("wall -0.2000") < describe.index("cell -0.1000")
-    assert "0.1500 (wall), 0.0500 (cell)" in words
+    text = found["class IoU"].describe()
+    assert text.index("wall -0.2000") < text.index("cell -0.1000")
+    assert "0.1500 (wall), 0.0500 (cell)" in text
 
 
 def test_classes_that_do_not_occur_for_both_are_left_out():

@@ -20,7 +20,7 @@ from sweeps.cli.promote import app
 from sweeps.promotion import promote as promotion
 from sweeps.promotion.candidates import CONFIRMS
 from sweeps.promotion.evaluation import uses_of_test_split
-from sweeps.promotion.promote import Promotion, Request
+from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.registry import MODEL, champion, version_of
 from sweeps.promotion.seed_confirmation import Confirmation, SeedScores
 from sweeps.tracking.store import local_path, open_store
@@ -60,14 +60,14 @@ def _each_model_is_evaluated_once():
         return dataclasses.replace(known[key], **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(promotion, "appraise", remembered)
+        patch.setattr(promotion, "evaluate_model", remembered)
         yield
 
 
 @pytest.fixture(scope="module")
 def after_good(place, tmp_path_factory):
     """The store's database once the sweep `good` has been promoted."""
-    database = tmp_path_factory.mktemp("crowned") / "mlflow.db"
+    database = tmp_path_factory.mktemp("promoted") / "mlflow.db"
     shutil.copyfile(place.root / "mlflow.db", database)
     code, said = call(f"sqlite:///{database}", "good")
     assert code == 0, said
@@ -75,10 +75,10 @@ def after_good(place, tmp_path_factory):
 
 
 @pytest.fixture
-def crowned(after_good, tmp_path):
+def promoted(after_good, tmp_path):
     """A copy of the store in which `good` is champion, to be changed by one test."""
-    shutil.copyfile(after_good, tmp_path / "crowned.db")
-    return f"sqlite:///{tmp_path}/crowned.db"
+    shutil.copyfile(after_good, tmp_path / "promoted.db")
+    return f"sqlite:///{tmp_path}/promoted.db"
 
 
 @pytest.fixture
@@ -139,10 +139,10 @@ class TestTheFirst:
         assert "trial 0002" not in said  # stopped early
         assert "trial 0004" not in said  # kept no weights
 
-    def test_its_card_says_what_has_to_be_known(self, crowned, place):
-        card = read_card(crowned, "1")
+    def test_its_card_says_what_has_to_be_known(self, promoted, place):
+        card = read_card(promoted, "1")
         data = place.data
-        run = trial_run(crowned, "good", "0001")
+        run = trial_run(promoted, "good", "0001")
         for part in (
             "# unetexp: trial 0001 of sweep good",
             "resnet18",
@@ -208,54 +208,54 @@ class TestTheFirst:
 
 
 class TestASecond:
-    def test_a_red_gate_changes_nothing_and_says_by_how_much(self, crowned, place):
-        before = trial_run(crowned, "bad", "0000").data
-        code, said = call(crowned, "bad")
+    def test_a_red_gate_changes_nothing_and_says_by_how_much(self, promoted, place):
+        before = trial_run(promoted, "bad", "0000").data
+        code, said = call(promoted, "bad")
         assert code == 3
-        assert aliases(crowned) == ("1", None)
+        assert aliases(promoted) == ("1", None)
         assert re.search(r"gate red: mIoU: 0\.\d{4}, allowed: at least .*missed by 0\.\d{4}", said)
         assert re.search(r"gate red: class IoU: (cell|wall|back) -0\.\d{4}", said)
         assert "--force" in said
         assert "against the champion, version 1: mIoU -" in said
         assert "used 2 times" in said
-        client = MlflowClient(tracking_uri=crowned, registry_uri=crowned)
+        client = MlflowClient(tracking_uri=promoted, registry_uri=promoted)
         assert len(client.search_model_versions(f"name = '{MODEL}'")) == 1
-        after = trial_run(crowned, "bad", "0000").data
+        after = trial_run(promoted, "bad", "0000").data
         assert (after.metrics, after.tags) == (before.metrics, before.tags)
 
-    def test_margins_let_it_through(self, crowned):
+    def test_margins_let_it_through(self, promoted):
         wide = ["--set", "promotion.miou_margin=1", "--set", "promotion.class_margin=1"]
-        code, said = call(crowned, "bad", *wide)
+        code, said = call(promoted, "bad", *wide)
         assert code == 0, said
         assert "champion: version 1 -> unetexp version 2" in said
         assert "previous: version 1" in said
         assert "--rollback" in said
-        assert aliases(crowned) == ("2", "1")
+        assert aliases(promoted) == ("2", "1")
 
-    def test_force_goes_on_and_the_card_says_so(self, crowned):
-        code, said = call(crowned, "bad", "--force")
+    def test_force_goes_on_and_the_card_says_so(self, promoted):
+        code, said = call(promoted, "bad", "--force")
         assert code == 0, said
-        assert aliases(crowned) == ("2", "1")
-        card = read_card(crowned, "2")
+        assert aliases(promoted) == ("2", "1")
+        card = read_card(promoted, "2")
         assert "Promoted with `--force`" in card
         assert "Red gate: mIoU" in card
         assert "used 2 times" in card
         assert "Champion before it: trial 0000 against the champion, version 1" in card
 
-    def test_rollback_needs_a_previous_one(self, uri, crowned):
-        for store in (uri, crowned):
+    def test_rollback_needs_a_previous_one(self, uri, promoted):
+        for store in (uri, promoted):
             code, said = call(store, "--rollback")
             assert code == 2
             assert "no champion" in said or "no previous one" in said
 
-    def test_rollback_swaps_and_swaps_again(self, crowned):
-        call(crowned, "bad", "--force")
-        code, said = call(crowned, "--rollback")
+    def test_rollback_swaps_and_swaps_again(self, promoted):
+        call(promoted, "bad", "--force")
+        code, said = call(promoted, "--rollback")
         assert code == 0
         assert "champion: version 2 -> version 1" in said
-        assert aliases(crowned) == ("1", "2")
-        assert call(crowned, "--rollback")[0] == 0
-        assert aliases(crowned) == ("2", "1")
+        assert aliases(promoted) == ("1", "2")
+        assert call(promoted, "--rollback")[0] == 0
+        assert aliases(promoted) == ("2", "1")
 
     @pytest.mark.parametrize("gate", ["max_latency_ms", "max_size_mb"])
     def test_latency_and_size(self, uri, gate):
@@ -264,11 +264,11 @@ class TestASecond:
         assert "at most 0.01" in said
         assert aliases(uri) == (None, None)
 
-    def test_the_same_again_is_said(self, crowned):
-        code, said = call(crowned, "good")
+    def test_the_same_again_is_said(self, promoted):
+        code, said = call(promoted, "good")
         assert code == 0, said
         assert "is the present champion, version 1" in said
-        assert aliases(crowned) == ("2", "1")
+        assert aliases(promoted) == ("2", "1")
 
 
 class TestMistakes:
@@ -345,17 +345,17 @@ class TestMistakes:
         assert call(place.uri, "plain", "--force")[0] == 0
         assert "It was not judged by a test split" in read_card(place.uri, "2")
 
-    def test_a_champion_of_other_classes(self, tmp_path, crowned):
-        other = Place(tmp_path / "other", class_names=("back", "vessel"), uri=crowned)
+    def test_a_champion_of_other_classes(self, tmp_path, promoted):
+        other = Place(tmp_path / "other", class_names=("back", "vessel"), uri=promoted)
         other.sweep("vessels", Trial(0.5, other.model(0)))
-        code, said = call(crowned, "vessels")
+        code, said = call(promoted, "vessels")
         assert code == 2
         assert "back, cell, wall" in said
         assert "--force" in said
-        code, said = call(crowned, "vessels", "--force")
+        code, said = call(promoted, "vessels", "--force")
         assert code == 0, said
-        assert aliases(crowned) == ("2", "1")
-        assert "It was not compared with the champion" in read_card(crowned, "2")
+        assert aliases(promoted) == ("2", "1")
+        assert "It was not compared with the champion" in read_card(promoted, "2")
 
 
 class TestInterruption:
@@ -363,7 +363,7 @@ class TestInterruption:
         def interrupted(*_arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(promotion, "appraise", interrupted)
+        monkeypatch.setattr(promotion, "evaluate_model", interrupted)
         assert call(uri, "good")[0] == 130
         assert aliases(uri) == (None, None)
         assert uses_of_test_split(open_store(uri), place.data.fingerprint) == 0
@@ -384,13 +384,13 @@ class TestInterruption:
 
 
 def test_two_at_once_take_turns(uri):
-    cases = []
+    decisions = []
 
     def run():
         store = open_store(uri)
-        one = Promotion(store, Request(sweep="good"), torch.device("cpu"))
+        plan = plan_promotion(store, Request(sweep="good"), torch.device("cpu"))
         ready.wait()
-        one.settle(Console(quiet=True), cases.append, dry=False)
+        promotion.promote(plan, None, Console(quiet=True), decisions.append, dry=False)
 
     ready = threading.Barrier(2)
     threads = [threading.Thread(target=run) for _ in range(2)]
@@ -398,7 +398,7 @@ def test_two_at_once_take_turns(uri):
         thread.start()
     for thread in threads:
         thread.join()
-    first, second = cases
+    first, second = decisions
     assert first.champion is None
     assert second.champion.other.title == "the champion, version 1"
     assert (first.uses, second.uses) == (1, 2)

@@ -16,8 +16,8 @@ from sweeps.promotion.registry import (
     PREVIOUS,
     LostRaceError,
     champion,
-    crown,
     rollback,
+    set_champion,
     version_of,
     withdraw,
 )
@@ -65,7 +65,7 @@ def tags_of(store, version):
     return store.client.get_model_version(MODEL, version).tags
 
 
-class TestCrown:
+class TestChampion:
     def test_there_is_no_champion_at_first(self, store):
         assert champion(store) is None
         add_versions(store, 1)
@@ -73,12 +73,12 @@ class TestCrown:
 
     def test_the_champion_moves_on_and_the_old_one_becomes_previous(self, store):
         runs = add_versions(store, 3)
-        assert crown(store, "1") is None
+        assert set_champion(store, "1") is None
         assert aliases(store) == {CHAMPION: "1"}
-        before = crown(store, "2")
+        before = set_champion(store, "2")
         assert (before.version, before.run_id) == ("1", runs[0])
         assert aliases(store) == {CHAMPION: "2", PREVIOUS: "1"}
-        assert crown(store, "3").version == "2"
+        assert set_champion(store, "3").version == "2"
         assert aliases(store) == {CHAMPION: "3", PREVIOUS: "2"}
         now = champion(store)
         assert (now.version, now.run_id, now.tags["number"]) == ("3", runs[2], "2")
@@ -88,14 +88,14 @@ class TestCrown:
 
     def test_the_champion_itself_stays_what_it_is(self, store):
         add_versions(store, 2)
-        crown(store, "1")
-        crown(store, "2")
-        assert crown(store, "2").version == "2"
+        set_champion(store, "1")
+        set_champion(store, "2")
+        assert set_champion(store, "2").version == "2"
         assert aliases(store) == {CHAMPION: "2", PREVIOUS: "1"}
 
     def test_at_no_moment_is_there_no_champion(self, store, monkeypatch):
         add_versions(store, 2)
-        crown(store, "1")
+        set_champion(store, "1")
         seen, set_alias = [], store.client.set_registered_model_alias
 
         def watched(*call):
@@ -103,7 +103,7 @@ class TestCrown:
             seen.append(aliases(store))
 
         monkeypatch.setattr(store.client, "set_registered_model_alias", watched)
-        crown(store, "2")
+        set_champion(store, "2")
         rollback(store)
         assert [state[CHAMPION] for state in seen] == ["1", "2", "1", "1"]
 
@@ -111,27 +111,27 @@ class TestCrown:
 class TestLostRaces:
     def test_a_champion_that_is_no_longer_the_one_compared_with(self, store):
         add_versions(store, 3)
-        crown(store, "1")
+        set_champion(store, "1")
         measured_against = champion(store)
-        crown(store, "2")
+        set_champion(store, "2")
         with pytest.raises(LostRaceError, match=r"version 2 became the champion .*promoted by .+@"):
-            crown(store, "3", compared_with=measured_against)
+            set_champion(store, "3", compared_with=measured_against)
         with pytest.raises(LostRaceError, match="version 2 became"):
-            crown(store, "3", compared_with=None)
+            set_champion(store, "3", compared_with=None)
         assert aliases(store) == {CHAMPION: "2", PREVIOUS: "1"}
         assert "promotion.claim" not in tags_of(store, "3")
 
     def test_a_champion_that_was_taken_away(self, store):
         add_versions(store, 2)
-        crown(store, "1")
+        set_champion(store, "1")
         measured_against = champion(store)
         store.client.delete_registered_model_alias(MODEL, CHAMPION)
         with pytest.raises(LostRaceError, match="is none any more"):
-            crown(store, "2", compared_with=measured_against)
+            set_champion(store, "2", compared_with=measured_against)
 
     def test_another_writer_between_our_writing_and_our_look(self, store, monkeypatch):
         add_versions(store, 3)
-        crown(store, "1")
+        set_champion(store, "1")
         set_alias = store.client.set_registered_model_alias
 
         def overtaken(name, alias, version):
@@ -143,14 +143,14 @@ class TestLostRaces:
         with pytest.raises(
             LostRaceError, match=r"version 2 .* is not the champion: version 3 became"
         ):
-            crown(store, "2")
+            set_champion(store, "2")
         assert "promoted.by" not in tags_of(store, "2")
 
     @pytest.mark.parametrize("base", [None, "1"])
     def test_of_many_at_once_one_wins_and_the_others_are_told(self, store, base):
         add_versions(store, 5)
         if base:
-            crown(store, base)
+            set_champion(store, base)
         compared_with, outcome = champion(store), {}
         gate = threading.Barrier(4)
 
@@ -158,7 +158,7 @@ class TestLostRaces:
             own = open_store(store.uri)
             gate.wait()
             try:
-                crown(own, version, compared_with=compared_with)
+                set_champion(own, version, compared_with=compared_with)
                 outcome[version] = "won"
             except LostRaceError as error:
                 outcome[version] = str(error)
@@ -181,7 +181,7 @@ class TestLostRaces:
 
     def test_one_that_has_looked_but_not_written_is_waited_for(self, store):
         add_versions(store, 3)
-        crown(store, "1")
+        set_champion(store, "1")
         store.client.set_model_version_tag(MODEL, "3", "promotion.claim", f"{time.time():.0f}")
 
         def finish():
@@ -192,7 +192,7 @@ class TestLostRaces:
         slow = threading.Thread(target=finish)
         slow.start()
         with pytest.raises(LostRaceError, match="version 3 became"):
-            crown(store, "2")
+            set_champion(store, "2")
         slow.join()
 
     def test_a_claim_left_by_one_that_was_killed_is_passed_over(self, store):
@@ -200,13 +200,13 @@ class TestLostRaces:
         hour_ago = f"{time.time() - 3600:.0f}"
         store.client.set_model_version_tag(MODEL, "1", "promotion.claim", hour_ago)
         started = time.monotonic()
-        crown(store, "2")
+        set_champion(store, "2")
         assert time.monotonic() - started < registry._PATIENCE_S / 2
 
     def test_a_rollback_is_overtaken(self, store, monkeypatch):
         add_versions(store, 3)
-        crown(store, "1")
-        crown(store, "2")
+        set_champion(store, "1")
+        set_champion(store, "2")
         set_alias = store.client.set_registered_model_alias
         monkeypatch.setattr(
             store.client,
@@ -220,8 +220,8 @@ class TestLostRaces:
 class TestRollback:
     def test_there_and_back(self, store):
         add_versions(store, 2)
-        crown(store, "1")
-        crown(store, "2")
+        set_champion(store, "1")
+        set_champion(store, "2")
         assert rollback(store) == ("1", "2")
         assert aliases(store) == {CHAMPION: "1", PREVIOUS: "2"}
         assert rollback(store) == ("2", "1")
@@ -233,14 +233,14 @@ class TestRollback:
         add_versions(store, 1)
         with pytest.raises(UserError, match="has no champion"):
             rollback(store)
-        crown(store, "1")
+        set_champion(store, "1")
         with pytest.raises(UserError, match="no previous one"):
             rollback(store)
 
     def test_a_previous_version_that_was_deleted(self, store):
         add_versions(store, 2)
-        crown(store, "1")
-        crown(store, "2")
+        set_champion(store, "1")
+        set_champion(store, "2")
         store.client.delete_model_version(MODEL, "1")
         with pytest.raises(UserError, match="no previous one"):
             rollback(store)

@@ -7,7 +7,7 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
 

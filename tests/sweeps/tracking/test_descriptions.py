@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.state.progress import SweepProgress
 from sweeps.state.stop_reason import StopReason, label_of
 from sweeps.text import count, settings

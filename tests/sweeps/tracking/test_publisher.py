@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.victims import Server
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import FILE, Ledger
 from sweeps.state.storage import Storage

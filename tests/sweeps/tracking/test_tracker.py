@@ -14,9 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from sweeps.config.checks import check_name
 from sweeps.tracking.mlflow_ui import trials_url
 from sweeps.tracking.store import check_tracking, open_existing, open_store
-from sweeps.tracking.tracker import Tracker, check_name, open_tracking
+from sweeps.tracking.tracker import Tracker, open_tracking
 from unetexp.errors import UserError
 from unetexp.tracking.server import public_uri, without_secrets
 

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 import unetexp
 from sweeps.promotion.model_package import REQUIREMENTS, pinned_requirements
-from sweeps.promotion.registry import MODEL, champion, crown, register
+from sweeps.promotion.registry import MODEL, champion, register, set_champion
 from sweeps.tracking.store import open_store
 from unetexp.data.image_decoding import read_image
 from unetexp.errors import DataError
@@ -86,7 +86,7 @@ def store(tmp_path_factory, weights):
     version = register(store, weights, card=CARD, tags={"a": "b"}, run_id=run, example=IMAGE)
     assert before == (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
     assert mlflow.active_run() is None
-    crown(store, version)
+    set_champion(store, version)
     return store
 
 

@@ -1,0 +1,115 @@
+"""What is checked of a recipe before anything starts: paths, values, first points, stopping."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from sweeps.config.recipe import Recipe
+from sweeps.config.space import Choice, Dimension, Integer, search_order, suggest
+from unetexp.component import decode, fields_at, override
+from unetexp.errors import ConfigError, UserError, not_a_choice
+from unetexp.training.batches import require_even_shares
+from unetexp.training.config import TrainConfig
+
+_SAMPLES = 64  # random points of the space that are checked before a sweep starts
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless `name` can name a sweep, which also names a folder."""
+    if not _SWEEP_NAME.fullmatch(name):
+        raise UserError(
+            f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
+            "dashes and underscores, the first a letter or digit."
+        )
+
+
+def check(recipe: Recipe) -> None:
+    """Every path exists, every value suits its path, every first point lies in the space.
+
+    Raises ConfigError naming the faults. A sample of whole points is decoded too, so that what
+    does not go together is found before a trial is.
+    """
+    for path, dimension in recipe.space.items():
+        fields_at(TrainConfig, path)
+        for other in dimension.when:
+            fields_at(TrainConfig, other)
+        _check_values(recipe, path, dimension)
+    search_order(recipe.space)
+    for number, point in enumerate(recipe.points, start=1):
+        _check_point(recipe, number, point)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(_SAMPLES if recipe.space else 0):
+        values = suggest(recipe.space, study.ask(), recipe.fixed_values())
+        try:
+            recipe.config(values)
+        except ConfigError as error:
+            raise ConfigError(f"space: {_describe(values)} do not go together: {error}") from None
+    if recipe.asha.enabled:
+        _check_stopping(recipe)
+    for batch_size in _possible(recipe, "batch_size"):
+        for accumulation in _possible(recipe, "accumulation"):
+            require_even_shares(batch_size, accumulation, recipe.budget.ranks)
+
+
+def _possible(recipe: Recipe, path: str) -> list[int]:
+    """The whole numbers that trials may have at `path`."""
+    dimension = recipe.space.get(path)
+    if dimension is None:
+        return [recipe.fixed_values()[path]]
+    if isinstance(dimension, Integer):
+        return list(range(dimension.low, dimension.high + 1))
+    return dimension.samples()
+
+
+def _check_stopping(recipe: Recipe) -> None:
+    """Early stopping must judge trials when they can be judged, and beside their equals."""
+    grace, epochs = recipe.grace_epochs, recipe.base.epochs
+    if grace > epochs:
+        raise ConfigError(f"asha.grace_epochs is {grace}, more than all {epochs} epochs.")
+    for what, epoch in recipe.settled_by():
+        if grace < min(epoch, epochs):
+            raise ConfigError(
+                f"asha.grace_epochs is {grace}: trials would be stopped for scores from before "
+                f"{what} has run its course. Give at least {min(epoch, epochs)}, or null for a "
+                "grace that is long enough, or set asha.enabled=false."
+            )
+    path = recipe.asha.bracket_by
+    if path is not None:
+        fields_at(TrainConfig, path)
+        if path in recipe.space and not isinstance(recipe.space[path], Choice):
+            raise ConfigError(
+                f"asha.bracket_by: {path} is searched as {recipe.space[path].describe()}. Brackets "
+                "need a choice: with a range every trial would be alone in its own."
+            )
+
+
+def _check_values(recipe: Recipe, path: str, dimension: Dimension) -> None:
+    """Each of the dimension's values must suit its field, its conditions being met."""
+    met = {p: w[0] if isinstance(w, list) else w for p, w in dimension.when.items()}
+    for value in dimension.samples():
+        tree = override(TrainConfig, recipe.base.tree(), {**met, path: value})
+        try:
+            decode(TrainConfig, tree)
+        except ConfigError as error:
+            faults = [line for line in str(error).splitlines() if line.startswith(path)]
+            if faults:
+                raise ConfigError(f"space.{faults[0]}") from None
+
+
+def _check_point(recipe: Recipe, number: int, point: Mapping[str, Any]) -> None:
+    for path, value in point.items():
+        where = f"points[{number}].{path}"
+        if path not in recipe.space:
+            raise ConfigError(not_a_choice(where, path, recipe.space))
+        if not recipe.space[path].admits(value):
+            raise ConfigError(f"{where}: {value!r} is not {recipe.space[path].describe()}.")
+
+
+def _describe(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path}={value}" for path, value in values.items())

@@ -1,0 +1,120 @@
+"""Reading a recipe: its file, the changes of the command line, and the whole of it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sweeps
+from sweeps.config.checks import check
+from sweeps.config.recipe import Recipe
+from sweeps.config.space import Choice, Dimension, Space, holds
+from unetexp.component import Tree, decode, fields_at, override
+from unetexp.errors import ConfigError, not_a_choice
+from unetexp.training.config import TrainConfig, decode_config, read_tree
+
+RECIPES = Path(str(sweeps.__file__)).parent / "recipes"
+_OWN = ("budget", "asha", "objective", "promotion")  # a recipe's own sections
+
+
+def available_recipes() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe's name or of a path; ConfigError names the nearest."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+        if not path.is_file():
+            raise ConfigError(f"recipe {name}: there is no such file.")
+        return path
+    if name not in available_recipes():
+        raise ConfigError(
+            f"{not_a_choice('recipe', name, available_recipes())}. Or give a path to a YAML file."
+        )
+    return RECIPES / f"{name}.yaml"
+
+
+def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
+    """Read a recipe, put the user's dotted `changes` in, and check all of it.
+
+    A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
+    path is the experiment's and is no longer searched. `data` swaps the recipe's data for a folder.
+    """
+    path = find_recipe(name)
+    tree = {"name": path.stem, **read_tree(path)}
+    base = _mapping(tree, "base")
+    if data is not None:
+        base["data"] = {"kind": "folder", "root": data}
+    own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
+    fixed = {p: v for p, v in changes.items() if p not in own}
+    tree = override(Recipe, tree, own)
+    space = _mapping(tree, "space")
+    constants = _conditional(space, fixed)
+    settled = {p: v for p, v in fixed.items() if p not in constants}
+    tree["base"] = decode_config(base, settled, "base").tree()
+    tree["space"] = {
+        p: constants.get(p, dimension) for p, dimension in space.items() if p not in settled
+    } | constants
+    tree["points"] = _points_without(tree.get("points") or [], fixed)
+    recipe: Recipe = decode(Recipe, tree)
+    recipe = recipe.model_copy(update={"space": _reachable(recipe)})
+    check(recipe)
+    return recipe
+
+
+def _mapping(tree: Tree, key: str) -> Tree:
+    value = tree.get(key) or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: expected keys and values, got {value!r}.")
+    return dict(value)
+
+
+def _conditional(space: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
+    """Fixed values that only some searched kinds have: they become choices of one value.
+
+    `loss.gamma=3` while loss.kind is searched holds for the trials whose loss has a gamma.
+    """
+    constants: dict[str, Tree] = {}
+    for path, value in fixed.items():
+        kind_path = f"{path.rpartition('.')[0]}.kind"
+        if kind_path not in space or kind_path in fixed or path == kind_path:
+            continue
+        owners = [part for part, _ in fields_at(TrainConfig, path)]
+        kinds = [part.model_fields["kind"].default for part in owners]
+        constants[path] = {"kind": "choice", "values": [value], "when": {kind_path: kinds}}
+    return constants
+
+
+def _reachable(recipe: Recipe) -> Space:
+    """The space without dimensions whose conditions the base already rules out."""
+    values = recipe.fixed_values()
+    return {
+        path: dimension
+        for path, dimension in recipe.space.items()
+        if holds({p: w for p, w in dimension.when.items() if p not in recipe.space}, values)
+        and all(
+            _can_hold(recipe.space[p], wanted)
+            for p, wanted in dimension.when.items()
+            if p in recipe.space
+        )
+    }
+
+
+def _can_hold(dimension: Dimension, wanted: Any) -> bool:
+    options = wanted if isinstance(wanted, list | tuple) else [wanted]
+    return not isinstance(dimension, Choice) or any(value in dimension.values for value in options)
+
+
+def _points_without(points: list[Tree], fixed: Mapping[str, Any]) -> list[Tree]:
+    """The first points less what is fixed now, each only once."""
+    kept: list[Tree] = []
+    for point in points:
+        if not isinstance(point, dict):
+            raise ConfigError(f"points: expected keys and values, got {point!r}.")
+        left = {path: value for path, value in point.items() if path not in fixed}
+        if left and left not in kept:
+            kept.append(left)
+    return kept

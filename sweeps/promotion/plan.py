@@ -1,0 +1,208 @@
+"""A promotion that has been checked whole: nothing is evaluated yet, and nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweeps.config.gates import Gates, changed_gates
+from sweeps.driver.plan import SweepOptions
+from sweeps.promotion.candidates import (
+    Candidate,
+    SourceSweep,
+    candidates,
+    full_budget_trials,
+    open_data,
+    sweep_of_run,
+    sweep_to_promote,
+)
+from sweeps.promotion.evaluation import TEST, VAL
+from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
+from sweeps.promotion.seed_confirmation import require_enough
+from sweeps.tracking.store import CONFIRMS, TrackingStore
+from unetexp.data import Dataset
+from unetexp.errors import CheckpointError, DataError, UserError
+from unetexp.models.saved_model import read_description, read_spec
+from unetexp.tracking.locate import locate
+
+_FEW_IMAGES = 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    sweep: str | None = None  # the newest finished one
+    run_id: str | None = None
+    confirm: int = 0  # trials that are trained again
+    seeds: int = 3  # how often each
+    split: str = TEST
+    candidates: int = 3
+    force: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths: promotion.*
+    options: SweepOptions = field(default_factory=SweepOptions)  # GPUs, store and storage
+
+
+@dataclass(frozen=True)
+class PromotionPlan:
+    """Everything a promotion needs to start."""
+
+    store: TrackingStore
+    request: Request
+    device: torch.device
+    source: SourceSweep
+    gates: Gates
+    trials: tuple[Candidate, ...]  # had the full budget, the best first
+    candidates: tuple[Candidate, ...]  # those that kept their weights, the chosen one first
+    data: Dataset
+    split: str
+    warnings: tuple[str, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        return self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The champion as a model to compare with, or why there is none."""
+
+    version: RegisteredVersion | None
+    folder: Path | None
+    why_none: str = ""
+
+
+def plan_promotion(store: TrackingStore, request: Request, device: torch.device) -> PromotionPlan:
+    """Check all that can be wrong with the request, which is a UserError; nothing is changed."""
+    run_id = request.run_id
+    if run_id is None:
+        source = sweep_to_promote(store, request.sweep)
+    else:
+        source = sweep_of_run(store, run_id)
+    gates = changed_gates(source.recipe.promotion, request.changes)
+    trials = full_budget_trials(store, source)
+    able = candidates(source, trials, run_id)
+    if request.confirm:
+        require_enough(trials, request.confirm)
+    data = open_data(source)
+    split = _split(source, data, request)
+    baseline = find_baseline(store, data, force=request.force)
+    warnings = [
+        *_forced_split_warnings(split, request),
+        *_source_warnings(source),
+        *_choice_warnings(trials[0], able[0], asked_for=run_id is not None),
+        *_few_images_warnings(data, split),
+        *_baseline_warnings(baseline, able[0], data, split),
+    ]
+    return PromotionPlan(
+        store=store,
+        request=request,
+        device=device,
+        source=source,
+        gates=gates,
+        trials=tuple(trials),
+        candidates=tuple(able),
+        data=data,
+        split=split,
+        warnings=tuple(warnings),
+    )
+
+
+def find_baseline(store: TrackingStore, data: Dataset, *, force: bool) -> Baseline:
+    """The present champion's files, or why there is nothing to compare with.
+
+    Raises UserError for a champion that cannot be compared with, unless `force` is given.
+    """
+    present = champion(store)
+    if present is None:
+        return Baseline(None, None, "there is no champion yet")
+    who = f"the champion, version {present.version},"
+    try:
+        folder = locate(f"models:/{MODEL}/{present.version}", store.uri)
+        why = _misfit(folder, data)
+    except CheckpointError as error:
+        why = f"cannot be read ({error})"
+    if not why:
+        return Baseline(present, folder)
+    if force:
+        return Baseline(present, None, f"{who} {why}")
+    raise UserError(
+        f"{who} {why}. The two cannot be compared: --force promotes without comparing, and "
+        "the card says so."
+    )
+
+
+def _split(source: SourceSweep, data: Dataset, request: Request) -> str:
+    """The split to judge by; DataError where there is none."""
+    if request.split in data.splits:
+        return request.split
+    if request.force:
+        return VAL
+    raise DataError(
+        f"the data of sweep {source.name!r} has no test split (it has: "
+        f"{', '.join(data.splits)}). --split val, or --force, judges by the validation split, by "
+        "which the sweep has chosen, so that its figures flatter; the card says so. Better: "
+        "give the data a test split and run a new sweep."
+    )
+
+
+def _misfit(folder: Path, data: Dataset) -> str:
+    """Why the model in `folder` cannot be judged on `data`; empty where it can."""
+    spec = read_spec(folder)
+    if spec.class_names != data.class_names:
+        return (
+            f"has the classes {', '.join(spec.class_names)}, and this data "
+            f"{', '.join(data.class_names)}"
+        )
+    return ""
+
+
+# Warnings
+
+
+def _forced_split_warnings(split: str, request: Request) -> Iterator[str]:
+    if split != request.split:
+        yield "The data has no test split: forced to judge by the validation split."
+
+
+def _source_warnings(source: SourceSweep) -> Iterator[str]:
+    tags = source.run.data.tags
+    if source.run.info.status != "FINISHED":
+        yield f"Sweep {source.name} has not run to its end."
+    if CONFIRMS in tags:
+        yield f"Sweep {source.name} only trained again what {tags[CONFIRMS]} had found."
+
+
+def _choice_warnings(best: Candidate, chosen: Candidate, *, asked_for: bool) -> Iterator[str]:
+    if best.val_miou > chosen.val_miou:
+        why = "asked for by its run" if asked_for else "the best that kept weights"
+        yield (
+            f"Trial {best.trial} scored higher in the sweep ({best.val_miou:.4f} against "
+            f"{chosen.val_miou:.4f}); trial {chosen.trial} is {why}."
+        )
+
+
+def _few_images_warnings(data: Dataset, split: str) -> Iterator[str]:
+    images = len(data[split])
+    if images < _FEW_IMAGES:
+        yield (
+            f"The {split} split has {images} images: intervals are rough, and small "
+            "differences cannot be seen."
+        )
+
+
+def _baseline_warnings(
+    baseline: Baseline, chosen: Candidate, data: Dataset, split: str
+) -> Iterator[str]:
+    folder, present = baseline.folder, baseline.version
+    if folder and read_description(folder)["data_fingerprint"] != data.fingerprint:
+        yield (
+            "The present champion was trained on other data: it may have learnt from images "
+            f"of this {split} split."
+        )
+    if present and present.run_id == chosen.run_id:
+        yield f"Trial {chosen.trial} is the present champion, version {present.version}."
