@@ -50,7 +50,7 @@ def test_all_classes_that_are_worse_are_named_worst_first():
     found = verdicts(iou_wall=0.5, iou_cell=0.8, miou=0.9)
     assert found["mIoU"].green
     words = found["class IoU"].describe()
-    assert words.index("wall -0.2000") < describe.index("cell -0.1000")
+    assert words.index("wall -0.2000") < words.index("cell -0.1000")
     assert "0.1500 (wall), 0.0500 (cell)" in words
 
 

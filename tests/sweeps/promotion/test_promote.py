@@ -60,7 +60,7 @@ def _each_model_is_evaluated_once():
         return dataclasses.replace(known[key], **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(promotion, "appraise", remembered)
+        patch.setattr(promotion, "evaluate_model", remembered)
         yield
 
 
@@ -427,6 +427,7 @@ def test_what_a_confirmation_says(scores, words):
     assert words in confirmation(*scores).verdict()
 
 
+@pytest.mark.slow
 def test_the_choice_is_confirmed_by_training_again(uri, place, tmp_path):
     code, said = call(uri, "good", "--confirm", 1, "--seeds", 2, "--storage", tmp_path / "runs")
     assert code == 0, said
