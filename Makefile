@@ -7,13 +7,22 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test setup lint types check ui serve clean
+.PHONY: sweep test test-slow test-all setup lint types check ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
 
+# Files stay whole, as tests share what a file's fixtures made; in their order, the long ones first.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+# Whole sweeps, clusters and browsers.
+test-slow: setup
+	$(PYTEST) -m slow $(ARGS)
+
+test-all: test test-slow
 
 # The environment remembers which checkout and which versions it was made for.
 setup:
