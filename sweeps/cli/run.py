@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sweeps.cli.next_steps import next_commands
+from sweeps.cli.next_steps import after_sweep
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
 from sweeps.driver.prepare import PreparedSweep, prepare
 from sweeps.driver.resume import ended_trials, plan_resume
@@ -143,7 +143,7 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     view = sweep.view()
     with view:
         reason = sweep.run(view)
-    view.finish(reason, next_commands(sweep))
+    view.finish(reason, after_sweep(sweep))
     if reason == "interrupted":
         return INTERRUPTED
     if sweep.controller.halt_reason is not None:

@@ -24,13 +24,13 @@ from sweeps.state.ledger import FILE, Event, Ledger
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.progress import INTERRUPTED, SweepProgress
 from sweeps.state.storage import is_full_disk
-from sweeps.text import count, program
+from sweeps.text import count, script
 from sweeps.tracking.descriptions import sweep_note
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
-from unetexp.tracking.server import public_uri
+from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
@@ -204,7 +204,7 @@ class Sweep:
             self.tracker.log_sweep_artifacts({REPORT: path})
             self.report = path
         except Exception as error:
-            again = f"{program('python')} sweeps/compare.py {self.plan.name} --report"
+            again = self.tracker.store.command("compare", self.plan.name, "--report")
             say(f"the report could not be made ({error}); try again: {again}")
 
 
@@ -240,6 +240,4 @@ def _full_disk_explained(plan: SweepPlan) -> Iterator[None]:
 
 def resume_command(plan: SweepPlan) -> str:
     """What brings a stopped sweep back."""
-    uri = plan.options.tracking_uri
-    extra = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    return f"{program('python')} sweeps/run.py --resume {plan.name}{extra}"
+    return script("run", "--resume", plan.name, *tracking_option(plan.options.tracking_uri))

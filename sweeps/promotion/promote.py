@@ -88,7 +88,7 @@ class Promotion:
         )
         self.gates = changed_gates(self.origin.recipe.promotion, request.changes)
         self.trials = full_budget_trials(store, self.origin)
-        self.able = candidates(self.origin, self.trials, run_id)
+        self.able = candidates(store, self.origin, self.trials, run_id)
         self.chosen = self.able[0]
         if request.confirm:
             require_enough(self.trials, request.confirm)

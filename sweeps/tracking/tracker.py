@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
-from sweeps.text import paragraphs, program
+from sweeps.text import paragraphs
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
 from sweeps.tracking.store import TrackingStore, open_store
@@ -52,7 +52,7 @@ class Tracker:
         if self.store.sweep_runs(name):
             raise UserError(
                 f"a sweep named {name!r} exists already. Choose another with --name, or remove "
-                f"it: {program('python')} sweeps/run.py --delete {name}"
+                f"it: {self.store.command('run', '--delete', name)}"
             )
 
     def start_sweep(
