@@ -20,7 +20,7 @@ from sweeps.execution.trial import TrialContext
 from sweeps.execution.tune_run import private_folder, ray_up, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
-from sweeps.state.ledger import FILE, Event, Ledger
+from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.progress import INTERRUPTED, SweepProgress
 from sweeps.state.storage import is_full_disk
@@ -34,7 +34,6 @@ from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
-_LOCK = "driver.lock"
 REPORT = "report.html"
 
 
@@ -214,7 +213,7 @@ def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:
 
 def _locked(plan: SweepPlan) -> FileLock:
     """The sweep's lock, taken; a driver that dies lets go of it."""
-    lock = FileLock(plan.control / _LOCK)
+    lock = FileLock(plan.control / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

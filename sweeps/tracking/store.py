@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "unetexp"
+LOST_FROM = "sweep.lost_from"  # tag of a run that left its sweep, whose ledger was damaged
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the UI opens in its training view
