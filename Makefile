@@ -42,16 +42,19 @@ types: setup
 
 check: test lint types
 
+# Addresses reach the shell as variables, so that a path may hold spaces and quotes.
+ui serve: export STORE = $(TRACKING_URI)
+ui: export ARTIFACTS = file://$(CURDIR)/mlartifacts
 ui: setup
 	@echo "MLflow UI on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
-		--backend-store-uri $(TRACKING_URI) \
-		--default-artifact-root file://$(CURDIR)/mlartifacts --host 127.0.0.1 --port $(PORT)
+		--backend-store-uri "$$STORE" \
+		--default-artifact-root "$$ARTIFACTS" --host 127.0.0.1 --port $(PORT)
 
 # MLflow calls uvicorn by its name, so the environment's programs are put in the path.
 serve: PORT = 5001
 serve: setup
-	@PATH="$(abspath $(BIN)):$$PATH" MLFLOW_TRACKING_URI=$(TRACKING_URI) \
+	@PATH="$$(cd $(BIN) && pwd):$$PATH" MLFLOW_TRACKING_URI="$$STORE" \
 		MLFLOW_DISABLE_TELEMETRY=true mlflow models serve --env-manager local \
 		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
 

@@ -11,17 +11,16 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from sweeps.cli.next_steps import after_comparison, no_sweeps_yet, print_commands
 from sweeps.leaderboard.export import TableFormat, encode, format_of
 from sweeps.leaderboard.ranking import Leaderboard, rank_trials
 from sweeps.leaderboard.text_table import blocks
 from sweeps.leaderboard.trials import select_sweeps, trials_frame
-from sweeps.text import count, program
-from sweeps.tracking.mlflow_ui import trials_url, ui_command
+from sweeps.text import count
 from sweeps.tracking.run_writer import RunWriter
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.errors import ConfigError, UserError
-from unetexp.tracking.server import public_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -104,7 +103,7 @@ def compare(
             raise ConfigError("--format parquet is not text: give a file with --out.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+            raise UserError(no_sweeps_yet(tracking_uri))
         runs = select_sweeps(store, sweeps or [])
         names = [run.data.tags["sweep.name"] for run in runs]
         if report and len(runs) > 1:
@@ -125,7 +124,7 @@ def compare(
         if report is not None:
             _report(store, runs, report, say)
         if chosen is TableFormat.TABLE:
-            _print_next(store, runs, tracking_uri, board, say)
+            print_commands(after_comparison(store, runs, tracking_uri, board), say)
 
 
 def _is_path(text: str) -> bool:
@@ -200,28 +199,3 @@ def _report(
         if not path:
             RunWriter(store.client, run.info.run_id).log_content(REPORT, target)
         say(f"report of {name}: {target}")
-
-
-def _print_next(
-    store: TrackingStore,
-    runs: Sequence[Run],
-    uri: str | None,
-    board: Leaderboard,
-    say: Callable[[str], None],
-) -> None:
-    """The links to the MLflow UI, and the commands that are wanted next."""
-    where = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    lines = [("see the trials", ui_command(uri))]
-    for run in runs:
-        name = f" {run.data.tags['sweep.name']}" if len(runs) > 1 else ""
-        lines += [
-            (f"  table{name}", trials_url(store, run.info.run_id)),
-            (f"  charts{name}", trials_url(store, run.info.run_id, charts=True)),
-        ]
-    if board.rows["full_budget"].any():
-        best = board.rows.loc[board.rows["full_budget"], "sweep"].iloc[0]
-        lines.append(("promote the best", f"{program('python')} sweeps/promote.py {best}{where}"))
-    width = max(len(what) for what, _ in lines)
-    say("")
-    for what, command in lines:
-        say(f"{what:<{width}}  {command}")

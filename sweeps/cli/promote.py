@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from sweeps.cli.next_steps import Commands, after_promotion, no_sweeps_yet, print_commands
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
     show_champion,
     show_confirmation,
     show_decision,
-    show_next,
     show_rollback,
 )
 from sweeps.promotion.lock import promotion_lock
@@ -22,7 +22,6 @@ from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.promote import confirm_choice
 from sweeps.promotion.promote import promote as promote_model
 from sweeps.promotion.registry import rollback as swap
-from sweeps.text import program
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.errors import ConfigError, UserError
@@ -95,7 +94,7 @@ def promote(
             raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+            raise UserError(no_sweeps_yet(tracking_uri))
         if rollback:
             _roll_back(store, tracking_uri, console)
             return
@@ -127,11 +126,16 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
         console.print("No gate is in the way. Nothing was changed: --dry-run.")
         return
     show_champion(console, promoted.decision, promoted.version, promoted.before)
-    show_next(console, request.options.tracking_uri, back=promoted.before is not None)
+    commands = after_promotion(request.options.tracking_uri, back=promoted.before is not None)
+    _print_next(console, commands)
 
 
 def _roll_back(store: TrackingStore, tracking_uri: str | None, console: Console) -> None:
     with promotion_lock(store, lambda text: console.print(text)):
         now, before = swap(store)
     show_rollback(console, now, before)
-    show_next(console, tracking_uri, back=True)
+    _print_next(console, after_promotion(tracking_uri, back=True))
+
+
+def _print_next(console: Console, commands: Commands) -> None:
+    print_commands(commands, lambda line: console.print(line, soft_wrap=True))

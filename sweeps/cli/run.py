@@ -10,13 +10,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sweeps.cli.next_steps import next_commands
+from sweeps.cli.next_steps import after_sweep
+from sweeps.driver.ledger_repair import truncate_ledger
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
 from sweeps.driver.prepare import PreparedSweep, prepare
-from sweeps.driver.resume import ended_trials, plan_resume
+from sweeps.driver.resume import ended_trials, plan_resume, require_sound_warm_start
 from sweeps.driver.signals import second_signal_kills
 from sweeps.driver.sweep import Sweep
 from sweeps.preflight.preflight import preflight, require_store_and_disk_space
+from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import open_existing
@@ -63,6 +65,10 @@ def run(
     warm_start: Annotated[
         str | None, typer.Option(help="Start with what this sweep's trials taught.")
     ] = None,
+    truncate_ledger_: Annotated[
+        bool,
+        typer.Option(TRUNCATE, help="With --resume: go on from what a damaged record still tells."),
+    ] = False,
     skip_preflight: Annotated[
         bool, typer.Option("--skip-preflight", help="Start without checks and estimate.")
     ] = False,
@@ -113,6 +119,9 @@ def run(
                 preflight=not skip_preflight,
                 pack=pack,
             )
+            if truncate_ledger_:
+                _truncate_ledger(resume, options, dry_run)
+            require_sound_warm_start(options)
             plan, manifest = plan_resume(resume, options) if resume else (plan_sweep(options), None)
             if dry_run:
                 Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
@@ -143,7 +152,7 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     view = sweep.view()
     with view:
         reason = sweep.run(view)
-    view.finish(reason, next_commands(sweep))
+    view.finish(reason, after_sweep(sweep))
     if reason.resumable:
         return INTERRUPTED
     if sweep.controller.halt_reason is not None:
@@ -160,6 +169,14 @@ def _checked(
         return prepared
     plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
     return replace(prepared, plan=plan)
+
+
+def _truncate_ledger(name: str | None, options: SweepOptions, dry_run: bool) -> None:
+    if name is None or dry_run:
+        raise ConfigError(f"{TRUNCATE} goes with --resume NAME, and without --dry-run.")
+    console = Console(highlight=False, soft_wrap=True)
+    for line in truncate_ledger(name, options):
+        console.print(line, markup=False)
 
 
 def _list(tracking_uri: str | None) -> None:

@@ -20,22 +20,21 @@ from sweeps.execution.trial import TrialContext
 from sweeps.execution.tune_run import private_folder, ray_up, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
-from sweeps.state.ledger import FILE, Event, Ledger
+from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.progress import SweepProgress
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import is_full_disk
-from sweeps.text import count, program
+from sweeps.text import count, script
 from sweeps.tracking.descriptions import sweep_note
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
-from unetexp.tracking.server import public_uri
+from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
-_LOCK = "driver.lock"
 REPORT = "report.html"
 
 
@@ -206,7 +205,7 @@ class Sweep:
             self.tracker.log_sweep_artifacts({REPORT: path})
             self.report = path
         except Exception as error:
-            again = f"{program('python')} sweeps/compare.py {self.plan.name} --report"
+            again = self.tracker.store.command("compare", self.plan.name, "--report")
             say(f"the report could not be made ({error}); try again: {again}")
 
 
@@ -216,7 +215,7 @@ def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:
 
 def _locked(plan: SweepPlan) -> FileLock:
     """The sweep's lock, taken; a driver that dies lets go of it."""
-    lock = FileLock(plan.control / _LOCK)
+    lock = FileLock(plan.control / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -242,6 +241,4 @@ def _full_disk_explained(plan: SweepPlan) -> Iterator[None]:
 
 def resume_command(plan: SweepPlan) -> str:
     """What brings a stopped sweep back."""
-    uri = plan.options.tracking_uri
-    extra = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    return f"{program('python')} sweeps/run.py --resume {plan.name}{extra}"
+    return script("run", "--resume", plan.name, *tracking_option(plan.options.tracking_uri))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.state.stop_reason import RUNNING, StopReason
-from sweeps.text import program
+from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
@@ -37,7 +37,7 @@ def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
     """
     runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
     if not runs:
-        raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+        raise UserError(f"there are no sweeps yet. Run one: {script('run')}")
     newest_first = list(reversed(runs))
     for name in names:
         if name not in runs:

@@ -19,7 +19,7 @@ from sweeps.config.checks import check_name
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
 from sweeps.state.progress import TrialProgress
 from sweeps.state.stop_reason import StopReason
-from sweeps.text import paragraphs, program
+from sweeps.text import paragraphs
 from sweeps.tracking.descriptions import trial_outcome
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
@@ -54,7 +54,7 @@ class Tracker:
         if self.store.sweep_runs(name):
             raise UserError(
                 f"a sweep named {name!r} exists already. Choose another with --name, or remove "
-                f"it: {program('python')} sweeps/run.py --delete {name}"
+                f"it: {self.store.command('run', '--delete', name)}"
             )
 
     def start_sweep(
