@@ -34,7 +34,8 @@ from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.config.recipe import Recipe  # noqa: E402
 from sweeps.driver.live_view import LiveView  # noqa: E402
 from sweeps.execution.placement import Placement, available_cores  # noqa: E402
-from sweeps.execution.tune_run import ray_up, run_trials  # noqa: E402
+from sweeps.execution.ray_session import ray_up  # noqa: E402
+from sweeps.execution.tune_run import run_trials  # noqa: E402
 from sweeps.search.controller import SweepController  # noqa: E402
 from sweeps.state.ledger import FILE, Ledger, now_s  # noqa: E402
 from sweeps.state.storage import Storage  # noqa: E402

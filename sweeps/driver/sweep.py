@@ -16,8 +16,9 @@ from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.driver.provenance import manifest_of, parameters, tags_of
 from sweeps.driver.resume import find_control, refuse_other_data
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import TrialContext
-from sweeps.execution.tune_run import private_folder, ray_up, run_trials
+from sweeps.execution.tune_run import private_folder, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
 from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger

@@ -12,8 +12,9 @@ import ray
 from benchmarks.pretend import pretend_trial
 from sweeps.config.loading import load_recipe
 from sweeps.execution.placement import Placement
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.tune_adapters import ControllerCallback
-from sweeps.execution.tune_run import ray_up, run_trials, starting_at_once
+from sweeps.execution.tune_run import run_trials, starting_at_once
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
