@@ -20,6 +20,7 @@ from sweeps.text import count
 from sweeps.tracking.run_writer import RunWriter
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -56,38 +57,46 @@ def compare(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Better or smaller values first; -COLUMN: the other way round.",
+            help="Order by this column, the better or smaller value first; -COLUMN reverses it.",
             show_default="full budget first, then best/val/miou",
         ),
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(
-            metavar="CONDITION", help="Such as \"loss.kind == 'focal' and optimizer.lr < 1e-3\"."
+            metavar="CONDITION",
+            help="Only trials that meet it: \"loss.kind == 'focal' and optimizer.lr < 1e-3\".",
         ),
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials shown.", show_default=f"{_ROWS_IN_A_TABLE} in a table"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of trials shown.",
+            show_default=f"{_ROWS_IN_A_TABLE} in a table",
+        ),
     ] = None,
     format_: Annotated[
         TableFormat | None,
         typer.Option(
             "--format",
-            help="What is printed or written.",
+            help="Form of what is printed or written.",
             show_default="table, or by the ending of --out",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of printing.")
+    ] = None,
     report: Annotated[
         str | None,
         typer.Option(
             metavar="[PATH]",
-            help="Make the report of each sweep again: in its folder and in MLflow, or as the "
+            help="Write the report of each sweep again: in its folder and in MLflow, or as the "
             ".html file PATH.",
         ),
     ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Compare the trials of one or several sweeps.
 

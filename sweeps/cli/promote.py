@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from sweeps.cli.next_steps import Commands, after_promotion, no_sweeps_yet, print_commands
+from sweeps.cli.options import Gpus
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
@@ -24,6 +25,7 @@ from sweeps.promotion.promote import promote as promote_model
 from sweeps.promotion.registry import rollback as swap
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
 from unetexp.training.device import pick_device
@@ -36,43 +38,61 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def promote(
     sweep: Annotated[
-        str | None, typer.Argument(help="A sweep's name; without it, the newest finished one.")
+        str | None, typer.Argument(help="A sweep's name.", show_default="the newest finished one")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(metavar="RUN_ID", help="Promote this trial, not the best one.")
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Promote this trial instead of the best one."),
     ] = None,
     confirm: Annotated[
         int, typer.Option(min=0, metavar="K", help="Train the best K again with new seeds.")
     ] = 0,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="S", help=f"New seeds for --confirm; {_SEEDS} if not given."),
+        typer.Option(min=1, metavar="S", help="New seeds for --confirm.", show_default=str(_SEEDS)),
     ] = None,
     split: Annotated[
         Literal["test", "val"],
-        typer.Option(help="What is judged by; val only where there is no test split."),
+        typer.Option(
+            help="Split that the models are judged on; val only where there is no test split."
+        ),
     ] = "test",
     candidates: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Trials that are evaluated, the best first.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Number of trials that are evaluated, the best first."
+        ),
     ] = 3,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="promotion.GATE=VALUE in place of the recipe's; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="promotion.GATE=VALUE",
+            help="A gate in place of the recipe's. Repeatable.",
+        ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Promote against the gates; the card says so.")
+        bool,
+        typer.Option("--force", help="Promote although a gate failed; the model card says so."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Judge only; it still uses the test split.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Evaluate only, and change nothing; this still uses the test split."
+        ),
     ] = False,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Swap the champion and the previous one.")
     ] = False,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+    gpus: Gpus = None,
+    tracking_uri: TrackingUri = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Folder or URI for --confirm; without it, beside the sweep's."),
+        typer.Option(
+            metavar="DIR_OR_URI",
+            help="Where the trials of --confirm keep their files.",
+            show_default="beside the sweep's",
+        ),
     ] = None,
 ) -> None:
     """Make the best trial of a sweep the champion, if it passes the gates.
