@@ -7,13 +7,22 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test setup lint types check ui serve clean
+.PHONY: sweep test test-slow test-all setup lint types check ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
 
+# Files stay whole, as tests share what a file's fixtures made; in their order, the long ones first.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+# Whole sweeps, clusters and browsers.
+test-slow: setup
+	$(PYTEST) -m slow $(ARGS)
+
+test-all: test test-slow
 
 # The environment remembers which checkout and which versions it was made for.
 setup:
@@ -33,16 +42,19 @@ types: setup
 
 check: test lint types
 
+# Addresses reach the shell as variables, so that a path may hold spaces and quotes.
+ui serve: export STORE = $(TRACKING_URI)
+ui: export ARTIFACTS = file://$(CURDIR)/mlartifacts
 ui: setup
 	@echo "MLflow UI on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
-		--backend-store-uri $(TRACKING_URI) \
-		--default-artifact-root file://$(CURDIR)/mlartifacts --host 127.0.0.1 --port $(PORT)
+		--backend-store-uri "$$STORE" \
+		--default-artifact-root "$$ARTIFACTS" --host 127.0.0.1 --port $(PORT)
 
 # MLflow calls uvicorn by its name, so the environment's programs are put in the path.
 serve: PORT = 5001
 serve: setup
-	@PATH="$(abspath $(BIN)):$$PATH" MLFLOW_TRACKING_URI=$(TRACKING_URI) \
+	@PATH="$$(cd $(BIN) && pwd):$$PATH" MLFLOW_TRACKING_URI="$$STORE" \
 		MLFLOW_DISABLE_TELEMETRY=true mlflow models serve --env-manager local \
 		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from ray import tune
 
+from sweeps.search.trial_report import REPORT, EpochFinished
 
-def pretend_trial(config: dict[str, Any], plan: int) -> None:
-    """Report `plan` epochs with a score that the trial's settings decide."""
-    experiment = config["config"]
-    quality = 1 / (1 + abs(experiment["optimizer"]["lr"] - 1e-3) * 1e3)
-    for epoch in range(1, plan + 1):
+
+def pretend_trial(config: dict[str, Any], context: int) -> None:
+    """Report `context` epochs with a score that the trial's settings decide."""
+    quality = 1 / (1 + abs(config["values"]["optimizer.lr"] - 1e-3) * 1e3)
+    for epoch in range(1, context + 1):
         score = quality * (1 - 0.5**epoch)
-        tune.report({"epoch": epoch, "val/miou": score, "train/loss": 1 - score})
+        metrics = {"val/miou": score, "train/loss": 1 - score}
+        tune.report({REPORT: EpochFinished(epoch, metrics), **metrics})

@@ -34,10 +34,10 @@ from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.config.recipe import Recipe  # noqa: E402
 from sweeps.driver.live_view import LiveView  # noqa: E402
 from sweeps.execution.placement import Placement, available_cores  # noqa: E402
-from sweeps.execution.tune_run import ray_up, run_trials  # noqa: E402
+from sweeps.execution.ray_session import ray_up  # noqa: E402
+from sweeps.execution.tune_run import run_trials  # noqa: E402
 from sweeps.search.controller import SweepController  # noqa: E402
 from sweeps.state.ledger import FILE, Ledger, now_s  # noqa: E402
-from sweeps.state.progress import SweepProgress  # noqa: E402
 from sweeps.state.storage import Storage  # noqa: E402
 from sweeps.tracking.publisher import Publisher  # noqa: E402
 from sweeps.tracking.tracker import open_tracking  # noqa: E402
@@ -101,10 +101,12 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
     tracker = open_tracking(f"sqlite:///{folder / 'mlflow.db'}")
     tracker.start_sweep(NAME, storage=storage.root)
     ledger = Ledger(folder / FILE)
+    at_once = placement.max_concurrent
+    controller = SweepController(recipe, recipe.base.seed, ledger, at_once=at_once)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         view = LiveView(
             NAME,
-            SweepProgress(trials, epochs, placement.max_concurrent),
+            controller.progress,
             device="GPU",
             devices_per_trial=1,
             trials_url=tracker.trials_url(),
@@ -117,7 +119,7 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
 
         say = lambda text: view({"event": "said", "text": text})  # noqa: E731
         publisher = Publisher(StopwatchTracker(tracker, measured), storage, recipe, say)
-        controller = SweepController(recipe, recipe.base.seed, ledger, [publisher, view, watch])
+        controller.listeners += [publisher, view, watch]
         with ray_up(placement), view:
             measured.begin()
             run_trials(controller, epochs, placement, pretend_trial, starting=available_cores())
@@ -138,7 +140,7 @@ def run_plain(trials: int, gpus: int, epochs: int, folder: Path, measured: Measu
     with ray_up(placement):
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(pretend_trial, plan=epochs), placement.resources()
+                tune.with_parameters(pretend_trial, context=epochs), placement.resources()
             ),
             param_space={"config": {"optimizer": {"lr": tune.loguniform(3e-4, 3e-3)}}},
             tune_config=tune.TuneConfig(

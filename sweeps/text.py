@@ -1,30 +1,14 @@
-"""How settings and endings are put into words, on the terminal and in MLflow."""
+"""How settings and endings are put into words, on the terminal and in MLflow; commands to type."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-_REASONS = {
-    "completed": "completed",
-    "asha": "stopped early",
-    "time_budget": "time was up",
-    "interrupted": "interrupted",
-    "nan": "loss not finite",
-    "oom": "out of memory",
-    "error": "error",
-    "crash": "crashed",
-    "preempted": "preempted",
-    "node_lost": "node lost",
-}
-
-
-def describe_reason(stop_reason: str) -> str:
-    """A stop reason for people."""
-    return _REASONS.get(stop_reason, stop_reason)
+from unetexp.shell import installed as installed
+from unetexp.shell import make as make
+from unetexp.shell import program as program
+from unetexp.shell import script as script
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -44,16 +28,3 @@ def paragraphs(*texts: str) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def program(name: str) -> str:
-    """`python` or `unetexp`: the bare name where the shell finds this environment's, else its path.
-
-    After `make sweep` the shell's own Python is another one than that of the sweep.
-    """
-    ours = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    if (found and Path(found).absolute() == ours) or not ours.exists():
-        return name
-    here = Path.cwd()
-    return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)

@@ -1,6 +1,12 @@
 """What holds for all tests."""
 
+import os
+
 import pytest
+
+# Read when torch and MLflow are imported: several tests run at once, and none calls home.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -8,4 +14,14 @@ def _cache_of_the_tests(tmp_path_factory):
     """No test writes to the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNETEXP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk():
+    """No test pulls the plug, so none waits until its files are on the disk."""
+    from tests.support.databases import quick_databases  # MLflow: not while tests are collected
+
+    with pytest.MonkeyPatch.context() as patch, quick_databases():
+        patch.setattr("os.fsync", lambda file: None)
         yield

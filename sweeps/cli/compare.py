@@ -11,17 +11,17 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from sweeps.cli.next_steps import after_comparison, no_sweeps_yet, print_commands
 from sweeps.leaderboard.export import TableFormat, encode, format_of
 from sweeps.leaderboard.ranking import Leaderboard, rank_trials
 from sweeps.leaderboard.text_table import blocks
 from sweeps.leaderboard.trials import select_sweeps, trials_frame
-from sweeps.text import count, program
-from sweeps.tracking.mlflow_ui import trials_url, ui_command
+from sweeps.text import count
 from sweeps.tracking.run_writer import RunWriter
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
-from unetexp.tracking.server import public_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -57,38 +57,46 @@ def compare(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Better or smaller values first; -COLUMN: the other way round.",
+            help="Order by this column, the better or smaller value first; -COLUMN reverses it.",
             show_default="full budget first, then best/val/miou",
         ),
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(
-            metavar="CONDITION", help="Such as \"loss.kind == 'focal' and optimizer.lr < 1e-3\"."
+            metavar="CONDITION",
+            help="Only trials that meet it: \"loss.kind == 'focal' and optimizer.lr < 1e-3\".",
         ),
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials shown.", show_default=f"{_ROWS_IN_A_TABLE} in a table"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of trials shown.",
+            show_default=f"{_ROWS_IN_A_TABLE} in a table",
+        ),
     ] = None,
     format_: Annotated[
         TableFormat | None,
         typer.Option(
             "--format",
-            help="What is printed or written.",
+            help="Form of what is printed or written.",
             show_default="table, or by the ending of --out",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of printing.")
+    ] = None,
     report: Annotated[
         str | None,
         typer.Option(
             metavar="[PATH]",
-            help="Make the report of each sweep again: in its folder and in MLflow, or as the "
+            help="Write the report of each sweep again: in its folder and in MLflow, or as the "
             ".html file PATH.",
         ),
     ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Compare the trials of one or several sweeps.
 
@@ -104,7 +112,7 @@ def compare(
             raise ConfigError("--format parquet is not text: give a file with --out.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+            raise UserError(no_sweeps_yet(tracking_uri))
         runs = select_sweeps(store, sweeps or [])
         names = [run.data.tags["sweep.name"] for run in runs]
         if report and len(runs) > 1:
@@ -125,7 +133,7 @@ def compare(
         if report is not None:
             _report(store, runs, report, say)
         if chosen is TableFormat.TABLE:
-            _print_next(store, runs, tracking_uri, board, say)
+            print_commands(after_comparison(store, runs, tracking_uri, board), say)
 
 
 def _is_path(text: str) -> bool:
@@ -200,28 +208,3 @@ def _report(
         if not path:
             RunWriter(store.client, run.info.run_id).log_content(REPORT, target)
         say(f"report of {name}: {target}")
-
-
-def _print_next(
-    store: TrackingStore,
-    runs: Sequence[Run],
-    uri: str | None,
-    board: Leaderboard,
-    say: Callable[[str], None],
-) -> None:
-    """The links to the MLflow UI, and the commands that are wanted next."""
-    where = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    lines = [("see the trials", ui_command(uri))]
-    for run in runs:
-        name = f" {run.data.tags['sweep.name']}" if len(runs) > 1 else ""
-        lines += [
-            (f"  table{name}", trials_url(store, run.info.run_id)),
-            (f"  charts{name}", trials_url(store, run.info.run_id, charts=True)),
-        ]
-    if board.rows["full_budget"].any():
-        best = board.rows.loc[board.rows["full_budget"], "sweep"].iloc[0]
-        lines.append(("promote the best", f"{program('python')} sweeps/promote.py {best}{where}"))
-    width = max(len(what) for what, _ in lines)
-    say("")
-    for what, command in lines:
-        say(f"{what:<{width}}  {command}")

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from sweeps.cli.next_steps import Commands, after_promotion, no_sweeps_yet, print_commands
+from sweeps.cli.options import Gpus
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
     show_champion,
     show_confirmation,
     show_decision,
-    show_next,
     show_rollback,
 )
 from sweeps.promotion.lock import promotion_lock
@@ -22,9 +23,9 @@ from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.promote import confirm_choice
 from sweeps.promotion.promote import promote as promote_model
 from sweeps.promotion.registry import rollback as swap
-from sweeps.text import program
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
 from unetexp.training.device import pick_device
@@ -37,43 +38,61 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def promote(
     sweep: Annotated[
-        str | None, typer.Argument(help="A sweep's name; without it, the newest finished one.")
+        str | None, typer.Argument(help="A sweep's name.", show_default="the newest finished one")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(metavar="RUN_ID", help="Promote this trial, not the best one.")
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Promote this trial instead of the best one."),
     ] = None,
     confirm: Annotated[
         int, typer.Option(min=0, metavar="K", help="Train the best K again with new seeds.")
     ] = 0,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="S", help=f"New seeds for --confirm; {_SEEDS} if not given."),
+        typer.Option(min=1, metavar="S", help="New seeds for --confirm.", show_default=str(_SEEDS)),
     ] = None,
     split: Annotated[
         Literal["test", "val"],
-        typer.Option(help="What is judged by; val only where there is no test split."),
+        typer.Option(
+            help="Split that the models are judged on; val only where there is no test split."
+        ),
     ] = "test",
     candidates: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Trials that are evaluated, the best first.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Number of trials that are evaluated, the best first."
+        ),
     ] = 3,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="promotion.GATE=VALUE in place of the recipe's; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="promotion.GATE=VALUE",
+            help="A gate in place of the recipe's. Repeatable.",
+        ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Promote against the gates; the card says so.")
+        bool,
+        typer.Option("--force", help="Promote although a gate failed; the model card says so."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Judge only; it still uses the test split.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Evaluate only, and change nothing; this still uses the test split."
+        ),
     ] = False,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Swap the champion and the previous one.")
     ] = False,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
+    gpus: Gpus = None,
+    tracking_uri: TrackingUri = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Folder or URI for --confirm; without it, beside the sweep's."),
+        typer.Option(
+            metavar="DIR_OR_URI",
+            help="Where the trials of --confirm keep their files.",
+            show_default="beside the sweep's",
+        ),
     ] = None,
 ) -> None:
     """Make the best trial of a sweep the champion, if it passes the gates.
@@ -95,7 +114,7 @@ def promote(
             raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
         store = open_existing(tracking_uri)
         if store is None:
-            raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+            raise UserError(no_sweeps_yet(tracking_uri))
         if rollback:
             _roll_back(store, tracking_uri, console)
             return
@@ -127,11 +146,16 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
         console.print("No gate is in the way. Nothing was changed: --dry-run.")
         return
     show_champion(console, promoted.decision, promoted.version, promoted.before)
-    show_next(console, request.options.tracking_uri, back=promoted.before is not None)
+    commands = after_promotion(request.options.tracking_uri, back=promoted.before is not None)
+    _print_next(console, commands)
 
 
 def _roll_back(store: TrackingStore, tracking_uri: str | None, console: Console) -> None:
     with promotion_lock(store, lambda text: console.print(text)):
         now, before = swap(store)
     show_rollback(console, now, before)
-    show_next(console, tracking_uri, back=True)
+    _print_next(console, after_promotion(tracking_uri, back=True))
+
+
+def _print_next(console: Console, commands: Commands) -> None:
+    print_commands(commands, lambda line: console.print(line, soft_wrap=True))

@@ -10,18 +10,30 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sweeps.cli.next_steps import next_commands
+from sweeps.cli.next_steps import after_sweep
+from sweeps.cli.options import (
+    CpusPerTrial,
+    Epochs,
+    Gpus,
+    GpusPerTrial,
+    MaxConcurrent,
+    TimeBudget,
+    Trials,
+)
+from sweeps.driver.ledger_repair import truncate_ledger
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
 from sweeps.driver.prepare import PreparedSweep, prepare
-from sweeps.driver.resume import ended_trials, plan_resume
+from sweeps.driver.resume import ended_trials, plan_resume, require_sound_warm_start
 from sweeps.driver.signals import second_signal_kills
 from sweeps.driver.sweep import Sweep
 from sweeps.preflight.preflight import preflight, require_store_and_disk_space
+from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
-from sweeps.state.progress import COMPLETED
+from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import open_existing
 from sweeps.tracking.sweep_list import check_deletable, delete_sweep, sweep_rows, sweep_table
 from unetexp.cli.exit_codes import DONE, FAILED, INTERRUPTED, exit_codes
+from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError
 from unetexp.training.config import parse_assignments, parse_yaml
 
@@ -34,40 +46,99 @@ def run(
         str | None,
         typer.Argument(help="A recipe's name, or a YAML file.", show_default=DEFAULT_RECIPE),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; 0 is the CPU.")] = None,
-    gpus_per_trial: Annotated[
+    gpus: Gpus = None,
+    gpus_per_trial: GpusPerTrial = None,
+    cpus_per_trial: CpusPerTrial = None,
+    trials: Trials = None,
+    epochs: Epochs = None,
+    max_concurrent: MaxConcurrent = None,
+    data: Annotated[
         str | None,
-        typer.Option(help="0.5 puts two on one GPU; auto: as many as its memory holds, up to 4."),
+        typer.Option(
+            metavar="DIR",
+            help="A folder of images and masks, in place of the recipe's data.",
+            show_default="the recipe's",
+        ),
     ] = None,
-    cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores a trial gets.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Configurations to try.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of a full trial.")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(help="Trials at once, at most.")] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images and masks.")] = None,
-    name: Annotated[str | None, typer.Option(help="The sweep's name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The sweep's name. A name that is taken is refused.",
+            show_default="recipe and local time",
+        ),
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of proposals, weights, order and augmentation.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Seed of proposals, weights, image order and augmentation.",
+            show_default="the recipe's",
+        ),
     ] = None,
-    time_budget: Annotated[str | None, typer.Option(help="End in good order after 8h.")] = None,
+    time_budget: TimeBudget = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE of the recipe; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Fix a setting, which is then not searched; also budget.*, asha.*, objective.* "
+            "and promotion.*. Repeatable.",
+        ),
     ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="Where MLflow keeps runs.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Folder or URI for checkpoints.")] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    tracking_uri: TrackingUri = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_URI",
+            help="Where the trials' files go.",
+            show_default="sweep_runs in the project's folder",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Join the Ray cluster at this address, not a Ray of its own."
+        ),
+    ] = None,
     simulate_gpus: Annotated[
-        int | None, typer.Option(min=1, help="Rehearse on N pretend GPUs, on the CPU.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Rehearse the schedule of N GPUs on the CPU; replaces --gpus.",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
-    resume: Annotated[str | None, typer.Option(help="Go on with this sweep.")] = None,
-    warm_start: Annotated[
-        str | None, typer.Option(help="Start with what this sweep's trials taught.")
-    ] = None,
-    skip_preflight: Annotated[
-        bool, typer.Option("--skip-preflight", help="Start without checks and estimate.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole plan and start nothing.")
     ] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show the sweeps there are.")] = False,
-    delete: Annotated[str | None, typer.Option(help="Remove a sweep for good.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Continue this sweep; only its budget may change."),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Start a new sweep whose search knows this sweep's trials."
+        ),
+    ] = None,
+    truncate_ledger_: Annotated[
+        bool,
+        typer.Option(TRUNCATE, help="With --resume: go on from what a damaged record still tells."),
+    ] = False,
+    skip_preflight: Annotated[
+        bool, typer.Option("--skip-preflight", help="Start without the checks and the estimate.")
+    ] = False,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="List all sweeps with their state, trials, best score and disk use."
+        ),
+    ] = False,
+    delete: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Remove a sweep, its runs and its files, after asking."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --delete.")] = False,
 ) -> None:
     """Find the best U-Net for your images: trials through Ray Tune, proposals by Optuna, in MLflow.
@@ -113,6 +184,9 @@ def run(
                 preflight=not skip_preflight,
                 pack=pack,
             )
+            if truncate_ledger_:
+                _truncate_ledger(resume, options, dry_run)
+            require_sound_warm_start(options)
             plan, manifest = plan_resume(resume, options) if resume else (plan_sweep(options), None)
             if dry_run:
                 Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
@@ -143,12 +217,12 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     view = sweep.view()
     with view:
         reason = sweep.run(view)
-    view.finish(reason, next_commands(sweep))
-    if reason == "interrupted":
+    view.finish(reason, after_sweep(sweep))
+    if reason.resumable:
         return INTERRUPTED
     if sweep.controller.halt_reason is not None:
         return FAILED
-    return DONE if sweep.progress.count(COMPLETED) else FAILED
+    return DONE if sweep.progress.count(StopReason.COMPLETED) else FAILED
 
 
 def _checked(
@@ -160,6 +234,14 @@ def _checked(
         return prepared
     plan = preflight(prepared.plan, prepared.data, lambda text: console.print(f"preflight: {text}"))
     return replace(prepared, plan=plan)
+
+
+def _truncate_ledger(name: str | None, options: SweepOptions, dry_run: bool) -> None:
+    if name is None or dry_run:
+        raise ConfigError(f"{TRUNCATE} goes with --resume NAME, and without --dry-run.")
+    console = Console(highlight=False, soft_wrap=True)
+    for line in truncate_ledger(name, options):
+        console.print(line, markup=False)
 
 
 def _list(tracking_uri: str | None) -> None:

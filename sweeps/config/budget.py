@@ -14,8 +14,10 @@ from unetexp.errors import ConfigError
 class Objective(Component):
     """What the sweep looks for."""
 
-    metric: Literal["val/miou"] = "val/miou"
-    mode: Literal["max"] = "max"
+    metric: Literal["val/miou"] = Field(
+        "val/miou", description="the metric by which trials are compared"
+    )
+    mode: Literal["max"] = Field("max", description="max: a larger value is better")
 
 
 def parse_duration(text: str) -> float:
@@ -32,13 +34,19 @@ def parse_duration(text: str) -> float:
 class Budget(Component):
     """How much is spent."""
 
-    trials: int = Field(20, ge=1, le=100_000, description="configurations tried")
+    trials: int = Field(20, ge=1, le=100_000, description="number of configurations to try")
     time: str | None = Field(None, description="wall time such as 45m, 8h or 2d; null: no limit")
     gpus_per_trial: float = Field(
-        1.0, gt=0, description="share of a GPU a trial gets, or the number of GPUs that train it"
+        1.0,
+        gt=0,
+        description="share of a GPU per trial, or the number of GPUs that train one trial",
     )
-    cpus_per_trial: float | None = Field(None, gt=0, description="null: all cores, shared evenly")
-    max_concurrent: int | None = Field(None, ge=1, description="null: as many as there is room for")
+    cpus_per_trial: float | None = Field(
+        None, gt=0, description="CPU cores per trial; null: all cores, shared evenly"
+    )
+    max_concurrent: int | None = Field(
+        None, ge=1, description="most trials at the same time; null: as many as fit on the devices"
+    )
 
     @field_validator("time")
     @classmethod
@@ -66,14 +74,20 @@ class Budget(Component):
 class Asha(Component):
     """Early stopping by asynchronous successive halving."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="false: every trial runs all its epochs")
     grace_epochs: int | None = Field(
         None,
         ge=1,
-        description="epochs no trial is stopped before; null: a third of all, and long enough for "
-        "warm-up and thawing",
+        description="no trial is stopped before it has trained this many epochs; null: a third of "
+        "all epochs, or more where warm-up or thawing take longer",
     )
-    reduction_factor: float = Field(3.0, gt=1, description="a rung keeps the best 1/this")
+    reduction_factor: float = Field(
+        3.0,
+        gt=1,
+        description="a trial continues at a rung if it is among the best 1/reduction_factor",
+    )
     bracket_by: str | None = Field(
-        None, description="path whose choices are not compared with each other; null: all are"
+        None,
+        description="dotted path of a setting; only trials with the same value of it are compared "
+        "with each other; null: all trials are",
     )

@@ -17,16 +17,18 @@ class Gates(Component):
     """What a model must reach to be promoted."""
 
     miou_margin: float = Field(
-        0.0, ge=0, le=1, description="how far mIoU may lie below the champion's"
+        0.0, ge=0, le=1, description="how far the mIoU may lie below the champion's"
     )
     class_margin: float = Field(
-        0.05, ge=0, le=1, description="how far a class's IoU may lie below the champion's"
+        0.05, ge=0, le=1, description="how far the IoU of any class may lie below the champion's"
     )
     max_latency_ms: float | None = Field(
-        None, gt=0, description="most milliseconds for one image; null: no limit"
+        None, gt=0, description="largest latency in milliseconds per image; null: no limit"
     )
     max_size_mb: float | None = Field(
-        None, gt=0, description="most megabytes (10^6 bytes) of weights; null: no limit"
+        None,
+        gt=0,
+        description="largest size of the weights in megabytes (10^6 bytes); null: no limit",
     )
 
     def describe(self) -> str:

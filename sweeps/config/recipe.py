@@ -18,15 +18,24 @@ from unetexp.training.config import TrainConfig, decode_config
 class Recipe(Component):
     """A whole sweep, checked."""
 
-    name: str
-    description: str = ""
-    base: TrainConfig = Field(default_factory=TrainConfig)
-    space: Space = Field(default_factory=dict)
-    objective: Objective = Objective()
-    budget: Budget = Budget()
-    asha: Asha = Asha()
-    points: tuple[dict[str, Any], ...] = Field((), description="combinations tried first")
-    promotion: Gates = Gates()
+    name: str = Field(description="first part of the sweep's name")
+    description: str = Field("", description="one line that the plan, MLflow and the report show")
+    base: TrainConfig = Field(
+        default_factory=TrainConfig, description="the experiment that the trials vary"
+    )
+    space: Space = Field(
+        default_factory=dict,
+        description="what is searched: the dotted path PATH of a setting, and a dimension",
+    )
+    objective: Objective = Field(Objective(), description="what the sweep looks for")
+    budget: Budget = Field(Budget(), description="how much the sweep may spend")
+    asha: Asha = Field(Asha(), description="early stopping by asynchronous successive halving")
+    points: tuple[dict[str, Any], ...] = Field(
+        (), description="combinations that are tried first; what they leave out is drawn"
+    )
+    promotion: Gates = Field(
+        Gates(), description="the gates that a model passes before it becomes the champion"
+    )
 
     def fixed_values(self) -> dict[str, Any]:
         """Dotted path -> value of the base, for conditions on what is not searched."""

@@ -19,7 +19,8 @@ Conditions = dict[str, Any]
 class _Dimension(Component):
     when: Conditions = Field(
         default_factory=dict,
-        description="path: value, or list of values, that must hold for this one to be searched",
+        description="mapping from other paths to a value or a list of values; this setting is "
+        "searched only in trials that have them",
     )
 
 
@@ -27,7 +28,7 @@ class Choice(_Dimension):
     """One of the listed values."""
 
     kind: Literal["choice"] = "choice"
-    values: tuple[Any, ...] = Field(min_length=1, description="what to choose from")
+    values: tuple[Any, ...] = Field(min_length=1, description="the values to choose from")
 
     @model_validator(mode="after")
     def _values_are_scalars_and_differ(self) -> Self:
@@ -53,8 +54,8 @@ class Choice(_Dimension):
 
 
 class _Range(_Dimension):
-    low: float
-    high: float
+    low: float = Field(description="smallest value, included")
+    high: float = Field(description="largest value, included")
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> Self:
@@ -82,10 +83,10 @@ class Uniform(_Range):
 
 
 class LogUniform(_Range):
-    """Any positive number between low and high, every order of magnitude alike."""
+    """Any positive number between low and high, with equal weight for every order of magnitude."""
 
     kind: Literal["loguniform"] = "loguniform"
-    low: float = Field(gt=0)
+    low: float = Field(gt=0, description="smallest value, included")
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> float:
         return trial.suggest_float(path, self.low, self.high, log=True)
@@ -98,8 +99,8 @@ class Integer(_Range):
     """A whole number from low to high, both included."""
 
     kind: Literal["int"] = "int"
-    low: int
-    high: int
+    low: int = Field(description="smallest value, included")
+    high: int = Field(description="largest value, included")
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> int:
         return trial.suggest_int(path, int(self.low), int(self.high))

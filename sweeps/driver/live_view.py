@@ -5,7 +5,6 @@ Knows nothing of Ray or MLflow: it is fed with the ledger's events.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -17,19 +16,14 @@ from rich.text import Text
 
 from sweeps.config.metric_names import OBJECTIVE
 from sweeps.state.ledger import now_s
-from sweeps.state.progress import (
-    COMPLETED,
-    INTERRUPTED,
-    STOPPED,
-    Event,
-    SweepProgress,
-    TrialProgress,
-)
-from sweeps.text import describe_reason, settings
+from sweeps.state.progress import Event, SweepProgress, TrialProgress
+from sweeps.state.stop_reason import StopReason
+from sweeps.text import settings
 
 _ROWS_BESIDE_TRIALS = 9  # lines of the live view that are no trials, and the prompt
 _WIDTH_BESIDE_SETTINGS = 45
 _BEST_TRIALS = 10
+_ENDED = {StopReason.COMPLETED: "is done", StopReason.TIME_BUDGET: "ended: its time is up"}
 
 
 class LiveView:
@@ -57,7 +51,6 @@ class LiveView:
         self.console = console or Console(highlight=False, markup=False, emoji=False)
         self._clock = clock
         self._started = clock()
-        self._lock = threading.RLock()
         self._live = Live(
             self, console=self.console, refresh_per_second=2, transient=True, redirect_stderr=True
         )
@@ -81,27 +74,24 @@ class LiveView:
 
     def __call__(self, event: Event) -> None:
         """Take in an event; one line of it where there is no live view, or it matters."""
-        with self._lock:
-            trial = self.progress.apply(event)
+        with self.progress.lock:
+            trial = self.progress.by_id.get(event.get("trial", ""))
             text = event["text"] if trial is None else self._describe(event, trial)
         matters = trial is None or (event["event"] == "end" and trial.failed)
         if text and (matters or not self.console.is_terminal):
             self._line(f"[{_clock_time(self._clock() - self._started)}] {text}")
 
-    def finish(self, reason: str, commands: Sequence[tuple[str, str]]) -> None:
+    def finish(self, reason: StopReason, commands: Sequence[tuple[str, str]]) -> None:
         """After the `with` block: the best trials, the hours, the next `(what for, command)`."""
         self._line("")
-        ended = {"completed": "is done", "time_budget": "ended: its time is up"}
-        self._line(
-            f"Sweep {self.name} {ended.get(reason, f'ended: {describe_reason(reason)}')}. "
-            f"{self._counts()}. {self._hours(None)}."
-        )
+        ended = _ENDED.get(reason, f"ended: {reason.label}")
+        self._line(f"Sweep {self.name} {ended}. {self._counts()}. {self._hours(None)}.")
         best = self.progress.ranking[:_BEST_TRIALS]
         if best:
             self.console.print(_best_table(best, self.progress.epochs))
         else:
             self._line("No trial has a score.")
-        if any(trial.reason != COMPLETED for trial in best):
+        if any(trial.reason != StopReason.COMPLETED for trial in best):
             self._line("* had fewer epochs than the full budget: ranked after those that had it.")
         self._line("")
         width = max((len(what) for what, _ in commands), default=0)
@@ -109,7 +99,7 @@ class LiveView:
             self._line(f"{what:<{width}}  {command}")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        with self._lock:
+        with self.progress.lock:
             now = self._clock()
             yield Group(
                 Text(""),
@@ -175,11 +165,11 @@ class LiveView:
     def _counts(self) -> str:
         progress = self.progress
         parts = [
-            f"{progress.count(COMPLETED)} completed",
-            f"{progress.count(STOPPED)} stopped early",
+            f"{progress.count(StopReason.COMPLETED)} completed",
+            f"{progress.count(StopReason.ASHA)} stopped early",
             f"{progress.failed} failed",
         ]
-        if interrupted := progress.count(INTERRUPTED):
+        if interrupted := progress.count(StopReason.INTERRUPTED):
             parts.append(f"{interrupted} interrupted")
         return ", ".join(parts)
 
@@ -199,7 +189,7 @@ class LiveView:
                 progress = f"epoch {trial.epoch}/{self.progress.epochs}"
                 return f"trial {trial.id} {progress}: {OBJECTIVE} {trial.score:.4f} ({best})"
             case "end":
-                reason = describe_reason(event["reason"])
+                reason = StopReason(event["reason"]).label
                 cause = (event.get("error") or "").strip().rpartition("\n")[2]
                 verb = f"failed ({reason})" if trial.failed else reason
                 text = f"trial {trial.id} {verb} after epoch {trial.epoch}, {best}"
@@ -216,7 +206,7 @@ def _best_table(trials: Sequence[TrialProgress], epochs: int) -> Table:
         table.add_column(heading, no_wrap=True, justify="left" if heading == "trial" else "right")
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(trials, start=1):
-        partial = "" if trial.reason == COMPLETED else "*"
+        partial = "" if trial.reason == StopReason.COMPLETED else "*"
         table.add_row(
             str(rank),
             trial.id,

@@ -7,14 +7,15 @@ from pathlib import Path
 from sweeps.config.loading import find_recipe, load_recipe
 from sweeps.config.recipe import Recipe, differences
 from sweeps.driver.plan import SweepOptions, SweepPlan, control_folder, placement_at
-from sweeps.state.ledger import FILE, Ledger
+from sweeps.state.ledger import FILE, Ledger, read_ledger
 from sweeps.state.manifest import SweepManifest, read_manifest
-from sweeps.state.progress import INTERRUPTED
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import check_tracking, open_existing
 from unetexp.component import Tree, decode, override
 from unetexp.data import Dataset
-from unetexp.errors import ConfigError, DataError, UserError
+from unetexp.errors import CheckpointError, ConfigError, DataError, UserError
+from unetexp.tracking.uri import tracking_option
 
 
 def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManifest]:
@@ -24,6 +25,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
     not there and ConfigError, with the differences, for a recipe that has changed.
     """
     control = find_control(name, options)
+    require_sound_ledger(control, options)
     manifest = read_manifest(control)
     recipe = _recipe(manifest, options)
     _refuse_changes(manifest, recipe)
@@ -55,10 +57,23 @@ def find_control(name: str, options: SweepOptions) -> Path:
     return control_folder(Storage(storage), name)
 
 
+def require_sound_ledger(control: Path, options: SweepOptions) -> None:
+    """Raise CheckpointError, with the command that helps, where the ledger is damaged."""
+    content = read_ledger(control / FILE)
+    if content.damage is not None:
+        raise CheckpointError(content.describe_damage(tracking_option(options.tracking_uri)))
+
+
+def require_sound_warm_start(options: SweepOptions) -> None:
+    """Raise UserError where the sweep of `--warm-start` is not there or its ledger is damaged."""
+    if options.warm_start is not None:
+        require_sound_ledger(find_control(options.warm_start, options), options)
+
+
 def ended_trials(plan: SweepPlan) -> int:
     """How many trials of the planned sweep ended for good under an earlier driver."""
     ledger = Ledger(plan.control / FILE, write=False)
-    return sum(event["reason"] != INTERRUPTED for event in ledger.of("end"))
+    return sum(not StopReason(event["reason"]).resumable for event in ledger.of("end"))
 
 
 def refuse_other_data(manifest: SweepManifest, data: Dataset) -> None:

@@ -16,25 +16,26 @@ from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.driver.provenance import manifest_of, parameters, tags_of
 from sweeps.driver.resume import find_control, refuse_other_data
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import TrialContext
-from sweeps.execution.tune_run import private_folder, ray_up, run_trials
+from sweeps.execution.tune_run import private_folder, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
-from sweeps.state.ledger import FILE, Event, Ledger
+from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger
 from sweeps.state.manifest import SweepManifest
-from sweeps.state.progress import INTERRUPTED, SweepProgress
+from sweeps.state.progress import SweepProgress
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import is_full_disk
-from sweeps.text import count, program
+from sweeps.text import count, script
 from sweeps.tracking.descriptions import sweep_note
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
-from unetexp.tracking.server import public_uri
+from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
 _INTERRUPT_S = 8.0
-_LOCK = "driver.lock"
 REPORT = "report.html"
 
 
@@ -49,15 +50,11 @@ class Sweep:
             tracker,
             lock,
         )
-        recipe = self.plan.recipe
-        self.ledger = Ledger(self.plan.control / FILE)
-        self.progress = SweepProgress(
-            recipe.budget.trials, recipe.base.epochs, self.plan.placement.max_concurrent
+        plan = self.plan
+        self.ledger = Ledger(plan.control / FILE)
+        self.controller = SweepController(
+            plan.recipe, plan.seed, self.ledger, at_once=plan.placement.max_concurrent
         )
-        for event in self.ledger.events:
-            self.progress.apply(event)
-        for trial in self.progress.running:
-            trial.leave_worker()
         self.report: Path | None = None  # once it is written
 
     @classmethod
@@ -123,19 +120,22 @@ class Sweep:
             console=console,
         )
 
-    def run(self, view: Callable[[Event], None]) -> str:
+    @property
+    def progress(self) -> SweepProgress:
+        """What the sweep's events add up to."""
+        return self.controller.progress
+
+    def run(self, view: Callable[[Event], None]) -> StopReason:
         """Run all trials; returns how it ended: completed, time_budget, interrupted or error.
 
-        `view` is called with every event and keeps `tally` up to date.
+        `view` is called with every event once `progress` holds it.
         """
         plan = self.plan
         say = _speaker(view)
         past = list(self.ledger.events)
         devices = plan.placement.gpus_per_trial or 1.0
         self.publisher = Publisher(self.tracker, plan.storage, plan.recipe, say, devices)
-        self.controller = SweepController(
-            plan.recipe, plan.seed, self.ledger, [self.publisher, view]
-        )
+        self.controller.listeners += [self.publisher, view]
         placement = plan.placement
         context = TrialContext(
             plan.storage,
@@ -146,7 +146,7 @@ class Sweep:
             placement.ranks,
             placement.rank_resources(),
         )
-        reason = "error"
+        reason = StopReason.ERROR
         try:
             with _full_disk_explained(plan):
                 if self.controller.trials:
@@ -158,19 +158,19 @@ class Sweep:
                     run_trials(self.controller, context, placement, shared=shared)
                 reason = self._how_it_ended()
         except KeyboardInterrupt:
-            reason = "interrupted"
+            reason = StopReason.INTERRUPTED
         finally:
             with _full_disk_explained(plan):
                 arrived = self._close(reason)
-                if arrived and reason != "interrupted":
+                if arrived and not reason.resumable:
                     self._write_report(say)
             self._lock.release()
         return reason
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> StopReason:
         if self.controller.halt_reason is not None:
-            return "error"
-        return "time_budget" if self.controller.halted else "completed"
+            return StopReason.ERROR
+        return StopReason.TIME_BUDGET if self.controller.halted else StopReason.COMPLETED
 
     def _say_what_was_found(self, say: Callable[[str], None]) -> None:
         """The check of a resumed sweep: its trials, rungs and runs."""
@@ -179,21 +179,23 @@ class Sweep:
         say(f"resuming {self.plan.name}: {finished} of {len(trials)} trials are finished")
         for trial in self.controller.to_continue:
             epoch = self.plan.storage.checkpoint_epoch(trial.id)
-            how = f"goes on after epoch {epoch}" if epoch else "starts again"
+            how = f"resumes after epoch {epoch}" if epoch else "starts again"
             say(f"trial {trial.id} {how} ({count(trial.epoch, 'epoch')} on record)")
         for line in self.controller.rungs.describe():
             say(line)
-        closed = sum(why != INTERRUPTED for why in self.tracker.settled_trials().values())
+        closed = sum(
+            why != StopReason.INTERRUPTED for why in self.tracker.settled_trials().values()
+        )
         say(f"MLflow runs: {closed} closed, {len(trials) - closed} opened again")
 
-    def _close(self, reason: str) -> bool:
+    def _close(self, reason: StopReason) -> bool:
         """End the record and the runs; False if not everything reached the tracking store."""
         for trial in self.controller.running:
-            self.controller.trial_ended(trial.id, "interrupted")
+            self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
         best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
-        return self.publisher.close(_INTERRUPT_S if reason == "interrupted" else _LAST_POINTS_S)
+        return self.publisher.close(_INTERRUPT_S if reason.resumable else _LAST_POINTS_S)
 
     def _write_report(self, say: Callable[[str], None]) -> None:
         """The report as a file and in the parent run; a sweep does not fail for its picture."""
@@ -204,7 +206,7 @@ class Sweep:
             self.tracker.log_sweep_artifacts({REPORT: path})
             self.report = path
         except Exception as error:
-            again = f"{program('python')} sweeps/compare.py {self.plan.name} --report"
+            again = self.tracker.store.command("compare", self.plan.name, "--report")
             say(f"the report could not be made ({error}); try again: {again}")
 
 
@@ -214,7 +216,7 @@ def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:
 
 def _locked(plan: SweepPlan) -> FileLock:
     """The sweep's lock, taken; a driver that dies lets go of it."""
-    lock = FileLock(plan.control / _LOCK)
+    lock = FileLock(plan.control / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -240,6 +242,4 @@ def _full_disk_explained(plan: SweepPlan) -> Iterator[None]:
 
 def resume_command(plan: SweepPlan) -> str:
     """What brings a stopped sweep back."""
-    uri = plan.options.tracking_uri
-    extra = f" --tracking-uri {public_uri(uri)}" if uri else ""
-    return f"{program('python')} sweeps/run.py --resume {plan.name}{extra}"
+    return script("run", "--resume", plan.name, *tracking_option(plan.options.tracking_uri))

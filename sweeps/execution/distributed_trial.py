@@ -19,17 +19,17 @@ import ray
 import ray.train
 import torch
 import torch.distributed as dist
-from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from sweeps.execution.trial import (
-    SAID,
     RanksLostError,
     TrialContext,
     data_on_this_node,
-    figures,
+    epoch_report,
     run_trial,
+    send,
 )
+from sweeps.search.trial_report import TrialMessage
 from unetexp.training.config import TrainConfig
 from unetexp.training.distributed import Group, Ranks
 from unetexp.training.experiment import Experiment, follow
@@ -97,7 +97,7 @@ class _Task:
     trial: str
     config: TrainConfig
     accumulation: int
-    plan: TrialContext
+    context: TrialContext
     channel: RankChannel
 
 
@@ -109,13 +109,15 @@ class _Failure:
     text: str
 
 
-def run_parallel_trial(config: dict[str, Any], plan: TrialContext) -> None:
-    """As `run_trial`, on `plan.ranks` GPUs."""
-    run_trial(config, plan, _train_on_ranks)
+def run_parallel_trial(config: dict[str, Any], context: TrialContext) -> None:
+    """As `run_trial`, on `context.ranks` GPUs."""
+    run_trial(config, context, _train_on_ranks)
 
 
-def _train_on_ranks(trial: str, config: TrainConfig, accumulation: int, plan: TrialContext) -> None:
-    task = _Task(trial, config, accumulation, plan, RankChannel())
+def _train_on_ranks(
+    trial: str, config: TrainConfig, accumulation: int, context: TrialContext
+) -> None:
+    task = _Task(trial, config, accumulation, context, RankChannel())
     ranks = threading.Thread(target=_run_ranks, args=[task], daemon=True)
     ranks.start()
     try:
@@ -124,7 +126,7 @@ def _train_on_ranks(trial: str, config: TrainConfig, accumulation: int, plan: Tr
                 raise as_seen_here(message)
             if message is None:  # the first rank is done
                 break
-            tune.report(message)
+            send(message)
             task.channel.answer(True)
         else:
             raise RanksLostError("a process of the trial died")
@@ -146,17 +148,17 @@ def _messages(channel: RankChannel, ranks: threading.Thread) -> Iterator[Any]:
 
 def _run_ranks(task: _Task) -> None:
     """Have Ray Train run the ranks to their end; what went wrong is told through the line."""
-    plan = task.plan
-    cuda = plan.device == "cuda"
+    context = task.context
+    cuda = context.device == "cuda"
     with tempfile.TemporaryDirectory(prefix="unetexp-train-") as scratch:
         trainer = TorchTrainer(
             _run_rank,
             train_loop_config={"task": task},
             torch_config=TorchConfig(backend="nccl" if cuda else _GLOO),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=plan.ranks,
-                use_gpu="GPU" in plan.rank_resources,
-                resources_per_worker=dict(plan.rank_resources),
+                num_workers=context.ranks,
+                use_gpu="GPU" in context.rank_resources,
+                resources_per_worker=dict(context.rank_resources),
             ),
             run_config=ray.train.RunConfig(storage_path=scratch, name=task.trial),
         )
@@ -169,7 +171,7 @@ def _run_ranks(task: _Task) -> None:
 def _run_rank(setting: dict[str, _Task]) -> None:
     """What each process runs."""
     task = setting["task"]
-    torch.set_num_threads(task.plan.threads)
+    torch.set_num_threads(task.context.threads)
     try:
         _train_a_rank(task, Group())
     except Exception as error:
@@ -178,9 +180,9 @@ def _run_rank(setting: dict[str, _Task]) -> None:
 
 
 def _train_a_rank(task: _Task, ranks: Ranks) -> None:
-    plan, config = task.plan, task.config
-    device = get_device() if plan.device == "cuda" else torch.device("cpu")
-    data = data_on_this_node(plan.data, config)
+    context, config = task.context, task.config
+    device = get_device() if context.device == "cuda" else torch.device("cpu")
+    data = data_on_this_node(context.data, config)
     if ranks.rank > 0:
         others = follow(
             config,
@@ -188,19 +190,19 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
             device,
             ranks,
             accumulation=task.accumulation,
-            workers=plan.loader_workers,
+            workers=context.loader_workers,
         )
         for _ in others:
             if not ranks.from_first(True):
                 return
         return
-    with plan.storage.trial_folder(task.trial) as folder:
+    with context.storage.trial_folder(task.trial) as folder:
         experiment = Experiment(config, data, folder.path, device, task.accumulation, ranks)
         for sentence in experiment.skipped_checkpoints:
-            task.channel.ask({SAID: sentence})
-        for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
+            task.channel.ask(TrialMessage(sentence))
+        for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
             folder.publish()
-            if not ranks.from_first(task.channel.ask(figures(report, experiment, plan))):
+            if not ranks.from_first(task.channel.ask(epoch_report(report, experiment, context))):
                 return
     task.channel.tell(None)
 

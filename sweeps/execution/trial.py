@@ -1,15 +1,11 @@
-"""One trial in a Ray worker: config -> training -> a report an epoch.
-
-A report is an epoch's metrics with the key `epoch`, a sentence for the user with the key `said`,
-or the trial's end with the key `failure`: a deterministic error is reported, not raised, because
-Ray would run it again.
-"""
+"""One trial in a Ray worker: config -> training -> one report per epoch."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -21,15 +17,22 @@ import psutil
 import torch
 from ray import tune
 
+from sweeps.search.trial_report import (
+    REPORT,
+    DiskFull,
+    EpochFinished,
+    TrialFailed,
+    TrialMessage,
+    TrialReport,
+)
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, is_full_disk
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
-from unetexp.training.config import TrainConfig, decode_config
+from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport
 
-FAILURE, SAID = "failure", "said"
-FULL_DISK = "full_disk"
 CHECKPOINT_EVERY_S = 20.0
 
 
@@ -51,49 +54,61 @@ class TrialContext:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
-# (trial, config, accumulation, plan): trains and reports
+# (trial, config, accumulation, context): trains and reports
 Train = Callable[[str, TrainConfig, int, TrialContext], None]
 
 
-def run_trial(config: dict[str, Any], plan: TrialContext, train: Train | None = None) -> None:
-    """Train `config["config"]` as trial `config["trial"]`, from its checkpoint if it has one.
+def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None = None) -> None:
+    """Train `config["config"]`, a pickled TrainConfig, as trial `config["trial"]`.
+
+    It resumes from its checkpoint if it has one.
 
     `train` stands in for training in this process. A lost process of a trial is raised: Ray then
     runs the trial again.
     """
     logging.captureWarnings(True)
-    torch.set_num_threads(plan.threads)
+    torch.set_num_threads(context.threads)
     try:
-        _train_in_memory(config["trial"], decode_config(config["config"]), plan, train or _train)
+        train_config: TrainConfig = pickle.loads(config["config"])
+        _train_in_memory(config["trial"], train_config, context, train or _train)
     except RanksLostError:
         raise
     except NonFiniteLossError as error:
-        tune.report({FAILURE: "nan", "error": str(error)})
+        send(TrialFailed(StopReason.NAN, str(error)))
     except Exception as error:
-        if is_out_of_memory(error):
-            tune.report({FAILURE: "oom", "error": traceback.format_exc()})
-        elif is_full_disk(error):
-            tune.report({FAILURE: FULL_DISK, "error": str(error)})
-        else:
-            tune.report({FAILURE: "error", "error": traceback.format_exc()})
+        send(failure_report(error))
     finally:
         _release_memory(sys.exc_info()[2])
 
 
-def _train_in_memory(trial: str, config: TrainConfig, plan: TrialContext, train: Train) -> None:
+def send(report: TrialReport) -> None:
+    """Hand a report to the driver; Ray ends the trial here if it is to stop."""
+    tune.report({REPORT: report})
+
+
+def failure_report(error: Exception) -> TrialReport:
+    """The report of an exception that another attempt would meet again."""
+    if is_out_of_memory(error):
+        return TrialFailed(StopReason.OOM, traceback.format_exc())
+    if is_full_disk(error):
+        return DiskFull(str(error))
+    return TrialFailed(StopReason.ERROR, traceback.format_exc())
+
+
+def _train_in_memory(trial: str, config: TrainConfig, context: TrialContext, train: Train) -> None:
     """Train; where memory runs out, go on with half the micro-batch and the same batch."""
     accumulation = config.accumulation
     while True:
         try:
-            return train(trial, config, accumulation, plan)
+            return train(trial, config, accumulation, context)
         except Exception as error:
-            smaller = smaller_micro_batch(config.batch_size, accumulation, plan.ranks)
+            smaller = smaller_micro_batch(config.batch_size, accumulation, context.ranks)
             if smaller is None or not is_out_of_memory(error):
                 raise
             accumulation = smaller
             _release_memory(error.__traceback__)
         micro = config.batch_size // accumulation
-        tune.report({SAID: f"out of memory, goes on with micro-batches of {micro}"})
+        send(TrialMessage(f"out of memory, continues with micro-batches of {micro}"))
 
 
 def smaller_micro_batch(batch_size: int, accumulation: int, ranks: int = 1) -> int | None:
@@ -106,23 +121,25 @@ def smaller_micro_batch(batch_size: int, accumulation: int, ranks: int = 1) -> i
     return next((batch_size // size for size in sizes if batch_size % size == 0), None)
 
 
-def _train(trial: str, config: TrainConfig, accumulation: int, plan: TrialContext) -> None:
-    data = data_on_this_node(plan.data, config)
-    with plan.storage.trial_folder(trial) as folder:
-        device = torch.device(plan.device)
+def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialContext) -> None:
+    data = data_on_this_node(context.data, config)
+    with context.storage.trial_folder(trial) as folder:
+        device = torch.device(context.device)
         experiment = Experiment(config, data, folder.path, device, accumulation)
         for sentence in experiment.skipped_checkpoints:
-            tune.report({SAID: sentence})
-        for report in experiment.run(plan.loader_workers, plan.checkpoint_every_s):
+            send(TrialMessage(sentence))
+        for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
             folder.publish()
-            tune.report(figures(report, experiment, plan))
+            send(epoch_report(report, experiment, context))
 
 
-def figures(report: EpochReport, experiment: Experiment, plan: TrialContext) -> dict[str, float]:
+def epoch_report(
+    report: EpochReport, experiment: Experiment, context: TrialContext
+) -> EpochFinished:
     """An epoch as it is reported; the first one also says what the model costs to use."""
-    system = {"system/micro_batch": experiment.micro_batch, **_peak_memory(plan)}
+    system = {"system/micro_batch": experiment.micro_batch, **_peak_memory(context)}
     model = experiment.model_figures() if report.epoch == 1 else {}
-    return {"epoch": report.epoch, **report.metrics, **model, **system}
+    return EpochFinished(report.epoch, {**report.metrics, **model, **system})
 
 
 def _release_memory(stopped_at: TracebackType | None) -> None:
@@ -151,9 +168,9 @@ def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:
     return data
 
 
-def _peak_memory(plan: TrialContext) -> dict[str, float]:
+def _peak_memory(context: TrialContext) -> dict[str, float]:
     """Memory of the process, and the GPU's peak where there is one, in GiB."""
     peak = {"system/memory_gib": psutil.Process(os.getpid()).memory_info().rss / 2**30}
-    if plan.device == "cuda":
+    if context.device == "cuda":
         peak["system/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return peak

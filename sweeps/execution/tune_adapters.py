@@ -1,12 +1,15 @@
-"""Ray Tune's extension points, each handing on to the conductor.
+"""Ray Tune's extension points, each handing over to the controller.
 
-All of a sweep's decisions and records are the conductor's: Ray places trials on devices, runs
-them and restarts them when a worker dies. The staging decides which worker a trial gets.
+All of a sweep's decisions and records are the controller's: Ray places trials on devices, runs
+them and restarts them when a worker dies. The worker queue decides which worker a trial gets.
 """
 
 from __future__ import annotations
 
+import pickle
+import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.execution.trial import FAILURE, FULL_DISK, SAID
-from sweeps.execution.worker_failures import FailureClassifier
+from sweeps.execution.worker_failures import PATIENCE_S, FailureClassifier, last_failure
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
+from sweeps.search.trial_report import REPORT
+from sweeps.state.stop_reason import StopReason
 
 
 class _Adapter:
-    """Holds the conductor and the staging; Ray's snapshots leave them out and are never read."""
+    """Holds controller and worker queue; Ray's snapshots leave them out and are never read."""
 
     def __init__(self, controller: SweepController, worker_queue: WorkerQueue) -> None:
         super().__init__()
@@ -38,18 +42,19 @@ class ControllerSearcher(_Adapter, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.worker_queue.full:
             return None
-        proposal = self.controller.propose()
-        if proposal is None:  # a trial that has not ended may be put back
+        trial = self.controller.propose()
+        if trial is None:  # a trial that has not ended may be put back
             over = self.controller.halted or not self.controller.running
             return Searcher.FINISHED if over else None
-        self.worker_queue.proposed(proposal.id)
-        config = self.controller.recipe.config(proposal.values)
-        return {"trial": proposal.id, "config": config.tree()}
+        self.worker_queue.proposed(trial.id)
+        # Pickled here, so that only a worker that trains imports what a config is made of.
+        config = pickle.dumps(trial.config)
+        return {"trial": trial.id, "values": dict(trial.values), "config": config}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The conductor hears of it through the scheduler and the callback."""
+        """The controller hears of it through the scheduler and the callback."""
 
     def save(self, checkpoint_path: str) -> None:
         """The ledger holds the search's state; Ray only wants a file to be there."""
@@ -79,25 +84,22 @@ class ControllerScheduler(_Adapter, FIFOScheduler):
         return verdict
 
     def _judge(self, trial: Trial, result: dict[str, Any]) -> str:
-        trial_id = trial.config["trial"]
-        if SAID in result:
-            self.controller.say(f"trial {trial_id}: {result[SAID]}")
-            return FIFOScheduler.CONTINUE
-        if result.get(FAILURE) == FULL_DISK:
-            self.controller.halt(f"a disk is full: {result['error']}")
-            self.controller.trial_ended(trial_id, "interrupted", result["error"])
-            return FIFOScheduler.STOP
-        if FAILURE in result:
-            self.controller.trial_ended(trial_id, result[FAILURE], result["error"])
-            return FIFOScheduler.STOP
-        if "epoch" not in result:  # the function returned: its last report has been judged
-            return FIFOScheduler.STOP
-        metrics = {name: result[name] for name in result if name == "epoch" or "/" in name}
-        metrics = {n: v for n, v in metrics.items() if not n.startswith(("config/", "perf/"))}
-        if self.controller.epoch_finished(trial_id, metrics):
-            return FIFOScheduler.CONTINUE
-        self.controller.trial_ended(trial_id, "completed")
-        return FIFOScheduler.STOP
+        # Without a report the function has returned: its last report has been judged.
+        goes_on = REPORT in result and self.controller.trial_reported(
+            trial.config["trial"], result[REPORT]
+        )
+        return FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP
+
+
+@dataclass(frozen=True)
+class _Death:
+    """A worker's death that is not classified for good yet."""
+
+    trial: Trial
+    text: str
+    counted: bool
+    final: bool  # Ray gives the trial up
+    until: float  # the time by `time.monotonic` at which a crash is taken for one
 
 
 class ControllerCallback(_Adapter, tune.Callback):
@@ -108,6 +110,11 @@ class ControllerCallback(_Adapter, tune.Callback):
         self.classifier = FailureClassifier()
         self.restarting: set[str] = set()
         self.put_back: Counter[str] = Counter()  # how often a trial was
+        self.failures: Counter[str] = Counter()  # of each trial, as Ray had counted them
+        self.deaths: list[_Death] = []  # to be classified
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        self.settle_deaths()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         trial_id = trial.config["trial"]
@@ -119,12 +126,11 @@ class ControllerCallback(_Adapter, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         self.worker_queue.settled(trial.config["trial"])
-        self.controller.trial_ended(trial.config["trial"], "interrupted")
+        self.controller.trial_ended(trial.config["trial"], StopReason.INTERRUPTED)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        cause, _text = self.classifier.classify(trial)
         self.restarting.add(trial.config["trial"])
-        self.controller.trial_restarted(trial.config["trial"], cause)
+        self._note_death(trial, final=False)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         trial_id = trial.config["trial"]
@@ -132,13 +138,48 @@ class ControllerCallback(_Adapter, tune.Callback):
         if self._is_echo(trial):
             self.put_back[trial_id] += 1
             self.controller.trial_put_back(trial_id)
-            return
-        cause, text = self.classifier.classify(trial)
-        if cause == "preempted":  # after as many crashes as Ray allows, it counts this as one too
+        else:
+            self._note_death(trial, final=True)
+
+    def settle_deaths(self, *, at_once: bool = False) -> None:
+        """Tell the controller of the deaths whose cause is known; `at_once`: of all.
+
+        A node's end is often known seconds after that of its workers, so a crash is believed
+        only after a while. Tune's loop runs on meanwhile.
+        """
+        waiting, self.deaths = self.deaths, []
+        for death in waiting:
+            cause = self.classifier.classify(
+                death.text,
+                (death.trial.last_result or {}).get("node_ip"),
+                counted=death.counted,
+            )
+            late = at_once or time.monotonic() >= death.until
+            if cause is StopReason.CRASH and not late:
+                self.deaths.append(death)
+            else:
+                self._apply(death, cause)
+
+    def _note_death(self, trial: Trial, *, final: bool) -> None:
+        trial_id, failures = trial.config["trial"], trial.run_metadata.num_failures
+        counted = failures != self.failures[trial_id]
+        self.failures[trial_id] = failures
+        until = time.monotonic() + PATIENCE_S
+        self.deaths.append(_Death(trial, last_failure(trial), counted, final, until))
+        self.settle_deaths()
+
+    def _apply(self, death: _Death, cause: StopReason) -> None:
+        trial_id = death.trial.config["trial"]
+        if cause is StopReason.PREEMPTED and death.counted:  # it is nobody's failure
+            death.trial.run_metadata.num_failures -= 1
+            self.failures[trial_id] -= 1
+        if not death.final:
+            self.controller.trial_restarted(trial_id, cause)
+        elif cause is StopReason.PREEMPTED:
             self.controller.trial_restarted(trial_id, cause)
             self.controller.trial_put_back(trial_id)
         else:
-            self.controller.trial_ended(trial_id, cause, text)
+            self.controller.trial_ended(trial_id, cause, death.text)
 
     def _is_echo(self, trial: Trial) -> bool:
         """Whether Ray gives a trial up over the death for which it restarts it.

@@ -10,15 +10,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
+from sweeps.state.stop_reason import StopReason
 from unetexp.tracking.server import reaches
-
-Cause = Literal["crash", "preempted", "node_lost"]
 
 PATIENCE_S = 3.0  # how long a node may take to go down after its workers
 _FRESH_S = 60.0  # a node that died longer ago has nothing to do with a death now
@@ -32,65 +31,47 @@ _LOST = (
 _HEADING = re.compile(r"^Failure # \d+ \(occurred at .*\)$", re.MULTILINE)
 
 
-def cause_of(error: BaseException | str) -> Cause:
-    """The cause that an exception of Ray's, or its text, names; `crash` where it names none."""
+def cause_of(error: BaseException | str) -> StopReason:
+    """The cause that an exception of Ray's, or its text, names; CRASH where it names none."""
     if isinstance(error, RayTaskError):
         error = error.as_instanceof_cause()
     text = str(error)
     if getattr(error, "preempted", False) or any(sign in text for sign in _PREEMPTED):
-        return "preempted"
+        return StopReason.PREEMPTED
     lost = isinstance(error, NodeDiedError | LocalRayletDiedError)
-    return "node_lost" if lost or any(sign in text for sign in _LOST) else "crash"
+    lost = lost or any(sign in text for sign in _LOST)
+    return StopReason.NODE_LOST if lost else StopReason.CRASH
 
 
 class FailureClassifier:
-    """Tells why a trial's worker died, from Ray's message and from the nodes that are gone.
+    """Tells why a worker died from Ray's message and from the nodes that are gone.
 
     `nodes` lists all nodes that ever were, as `ray.nodes` does.
     """
 
-    def __init__(
-        self,
-        nodes: Callable[[], list[dict[str, Any]]] = ray.nodes,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
-        self._nodes, self._patience_s = nodes, patience_s
-        self._failures: dict[str, int] = {}  # of each trial, as Ray had counted them
+    def __init__(self, nodes: Callable[[], list[dict[str, Any]]] = ray.nodes) -> None:
+        self._nodes = nodes
         self._died: dict[str, float] = {  # node -> when its death was first seen
             node["NodeID"]: time.monotonic() - _FRESH_S for node in nodes() if not node["Alive"]
         }
 
-    def classify(self, trial: Trial) -> tuple[Cause, str]:
-        """Why the trial's worker died just now, and Ray's words for it.
+    def classify(self, text: str, address: str | None, *, counted: bool) -> StopReason:
+        """Why a worker on the node at `address` (None: unknown) died just now.
 
-        A preemption is taken off the failures that Ray counts against the trial.
+        `text` is what Ray wrote of it, `counted` whether Ray counts the death against the trial:
+        it leaves one out where its exception says that the node was preempted. `crash` may turn
+        out to be a node's loss within `PATIENCE_S`. Changes nothing and does not wait.
         """
-        text = last_failure(trial)
-        cause = self._cause(text, trial)
-        if cause == "preempted":
-            trial.run_metadata.num_failures = self._failures.get(trial.trial_id, 0)
-        self._failures[trial.trial_id] = trial.run_metadata.num_failures
-        return cause, text
-
-    def _cause(self, text: str, trial: Trial) -> Cause:
-        # Ray leaves a death out of its count where its exception says that the node was preempted.
-        if trial.run_metadata.num_failures == self._failures.get(trial.trial_id, 0):
-            return "preempted"
+        if not counted:
+            return StopReason.PREEMPTED
         cause = cause_of(text)
-        if cause != "crash":
-            return cause
-        return self._cause_by_nodes((trial.last_result or {}).get("node_ip"))
+        return cause if cause is not StopReason.CRASH else self._cause_by_nodes(address)
 
-    def _cause_by_nodes(self, address: str | None) -> Cause:
-        """What a node at `address` (None: anywhere) went down of just now, or `crash`."""
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            for node in self._nodes():
-                if address in (None, node["NodeManagerAddress"]) and self._is_freshly_gone(node):
-                    return _cause_of_node(node)
-            if time.monotonic() >= deadline:
-                return "crash"
-            time.sleep(min(0.25, self._patience_s))
+    def _cause_by_nodes(self, address: str | None) -> StopReason:
+        for node in self._nodes():
+            if address in (None, node["NodeManagerAddress"]) and self._is_freshly_gone(node):
+                return _cause_of_node(node)
+        return StopReason.CRASH
 
     def _is_freshly_gone(self, node: dict[str, Any]) -> bool:
         if node["NodeID"] not in self._died:
@@ -101,9 +82,9 @@ class FailureClassifier:
         return time.monotonic() - self._died[node["NodeID"]] < _FRESH_S
 
 
-def _cause_of_node(node: dict[str, Any]) -> Cause:
+def _cause_of_node(node: dict[str, Any]) -> StopReason:
     cause = cause_of(f"{node.get('DeathReason')} {node.get('DeathReasonMessage')}")
-    return "preempted" if cause == "preempted" else "node_lost"
+    return cause if cause is StopReason.PREEMPTED else StopReason.NODE_LOST
 
 
 def last_failure(trial: Trial) -> str:

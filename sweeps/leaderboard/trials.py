@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
-from sweeps.state.progress import COMPLETED
-from sweeps.text import program
+from sweeps.state.stop_reason import RUNNING, StopReason
+from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["histories", "parameter_columns", "per_class_columns", "select_sweeps", "trials_frame"]
 
-RUNNING = "running"  # the stop reason of a trial that has not ended
 LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
 _BUDGET = "epochs"  # the parameter that says how many epochs a full trial has
 _IDENTITY = ("sweep", "trial", "run_id")
@@ -38,7 +37,7 @@ def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
     """
     runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
     if not runs:
-        raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
+        raise UserError(f"there are no sweeps yet. Run one: {script('run')}")
     newest_first = list(reversed(runs))
     for name in names:
         if name not in runs:
@@ -94,7 +93,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
         "trial": tags["tune.trial_id"],
         "run_id": run.info.run_id,
         "stop_reason": reason,
-        "full_budget": reason == COMPLETED,
+        "full_budget": reason == StopReason.COMPLETED,
         "epochs": max(_last_epochs(run).values(), default=0),
         "budget": int(run.data.params.get(_BUDGET, 0)),
         **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_PRICE)},

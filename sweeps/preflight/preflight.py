@@ -22,8 +22,8 @@ from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, placement_at
 from sweeps.execution.placement import available_cores
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import data_on_this_node, is_out_of_memory
-from sweeps.execution.tune_run import ray_up
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE
 from sweeps.config.recipe import Recipe
-from sweeps.state.progress import COMPLETED
-from sweeps.text import program
+from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.component import decode
 from unetexp.data import Dataset, open_dataset
@@ -87,8 +86,8 @@ def sweep_to_promote(store: TrackingStore, name: str | None) -> SourceSweep:
             return _source_sweep(store, run)
     raise UserError(
         "there is no finished sweep to promote from. Run one: "
-        f"{program('python')} sweeps/run.py; or name one that was interrupted: "
-        f"{program('python')} sweeps/promote.py SWEEP"
+        f"{store.command('run')}; or name one that was interrupted: "
+        f"{store.command('promote', 'SWEEP')}"
     )
 
 
@@ -102,26 +101,26 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
         raise UserError(
             f"--run {run_id}: there is no such run in the tracking store. A run's id is the last "
             "part of its address in the MLflow UI; "
-            f"{program('python')} sweeps/compare.py --format csv lists them."
+            f"{store.command('compare', '--format', 'csv')} lists them."
         ) from None
     parent = run.data.tags.get("mlflow.parentRunId")
     if parent is None:
         raise UserError(
             f"--run {run_id}: this run is not a trial of a sweep. For a sweep give its name: "
-            f"{program('python')} sweeps/promote.py SWEEP"
+            f"{store.command('promote', 'SWEEP')}"
         )
     return _source_sweep(store, store.client.get_run(parent))
 
 
 def full_budget_trials(store: TrackingStore, source: SourceSweep) -> list[Candidate]:
     """The sweep's trials that had the full budget, the best `val/miou` first."""
-    runs = store.trial_runs(source.run.info.run_id, f"tags.stop_reason = '{COMPLETED}'")
+    runs = store.trial_runs(source.run.info.run_id, f"tags.stop_reason = '{StopReason.COMPLETED}'")
     scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST_OBJECTIVE, math.nan))]
     return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
 
 
 def candidates(
-    source: SourceSweep, trials: Sequence[Candidate], run_id: str | None
+    store: TrackingStore, source: SourceSweep, trials: Sequence[Candidate], run_id: str | None
 ) -> list[Candidate]:
     """Those of the full-budget `trials` that kept their weights; the run `run_id` first, if given.
 
@@ -133,7 +132,7 @@ def candidates(
         raise UserError(
             f"no trial of sweep {source.name!r} had the full budget and kept its weights, so none "
             "can be promoted. Weights are kept of the best three when a sweep ends; go on with "
-            f"it: {program('python')} sweeps/run.py --resume {source.name}"
+            f"it: {store.command('run', '--resume', source.name)}"
         )
     if run_id is None:
         return able

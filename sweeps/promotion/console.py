@@ -11,8 +11,6 @@ from rich.text import Text
 from sweeps.promotion.evaluation import PromotionDecision
 from sweeps.promotion.registry import CHAMPION, MODEL, PREVIOUS, RegisteredVersion
 from sweeps.promotion.seed_confirmation import Confirmation
-from sweeps.text import program
-from unetexp.tracking.server import public_uri
 
 _COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
 
@@ -63,22 +61,6 @@ def show_rollback(console: Console, now: str, before: str) -> None:
     """What has changed."""
     console.print(f"{CHAMPION}: version {before} -> version {now}", style="green")
     console.print(f"{PREVIOUS}: version {before}")
-
-
-def show_next(console: Console, tracking_uri: str | None, *, back: bool) -> None:
-    """The commands that are wanted next; `back`: whether there is a champion to go back to."""
-    address = f"models:/{MODEL}@{CHAMPION}"
-    flag = f" --tracking-uri {public_uri(tracking_uri)}" if tracking_uri else ""
-    place = f" TRACKING_URI={public_uri(tracking_uri)}" if tracking_uri else ""
-    commands = [
-        ("predict", f"{program('unetexp')} predict {address} IMAGES --out predictions{flag}"),
-        ("serve", f"make serve{place}"),
-    ]
-    if back:
-        commands.append(("take it back", f"{program('python')} sweeps/promote.py --rollback{flag}"))
-    console.print()
-    for what, command in commands:
-        console.print(f"{what:<12}  {command}", soft_wrap=True)
 
 
 def _models(decision: PromotionDecision) -> Table:

@@ -85,7 +85,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         source = sweep_of_run(store, run_id)
     gates = changed_gates(source.recipe.promotion, request.changes)
     trials = full_budget_trials(store, source)
-    able = candidates(source, trials, run_id)
+    able = candidates(store, source, trials, run_id)
     if request.confirm:
         require_enough(trials, request.confirm)
     data = open_data(source)

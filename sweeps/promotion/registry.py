@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final
 from numpy.typing import NDArray
 
 from sweeps.promotion.model_package import CARD, package
-from sweeps.text import program
 from sweeps.tracking.store import TrackingStore
 from unetexp.errors import UnetexpError, UserError
 
@@ -167,7 +166,7 @@ def rollback(store: TrackingStore) -> tuple[str, str]:
     if before is None:
         raise UserError(
             f"the registered model {MODEL!r} has no champion, so there is nothing to take back. "
-            f"Promote one first: {program('python')} sweeps/promote.py SWEEP"
+            f"Promote one first: {store.command('promote', 'SWEEP')}"
         )
     if now is None or now == before:
         raise UserError(

@@ -20,7 +20,7 @@ from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_ro
 from sweeps.driver.prepare import prepare
 from sweeps.driver.sweep import Sweep, resume_command
 from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
-from sweeps.state.progress import COMPLETED, INTERRUPTED
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
 from unetexp.component import flatten
@@ -125,16 +125,18 @@ def confirm(
     view = sweep.view(console)
     with view:
         reason = sweep.run(view)
-    if reason == INTERRUPTED:
+    if reason == StopReason.INTERRUPTED:
         console.print(f"sweep {plan.name} stays as far as it came; go on: {resume_command(plan)}")
         raise KeyboardInterrupt
-    if not sweep.progress.count(COMPLETED):
+    if not sweep.progress.count(StopReason.COMPLETED):
         raise UnetexpError(
             f"sweep {plan.name}: no training with a new seed was completed, so nothing is "
             "confirmed and nothing was promoted. Its runs in MLflow say why."
         )
     found = sweep.progress.by_id
-    scores = {id_: trial.best for id_, trial in found.items() if trial.reason == COMPLETED}
+    scores = {
+        id_: trial.best for id_, trial in found.items() if trial.reason == StopReason.COMPLETED
+    }
     return _gathered(plan, trials, scores)
 
 

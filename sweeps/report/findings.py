@@ -12,8 +12,8 @@ from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.report.effects import FEWEST, Effect
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
-from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED
-from sweeps.text import count, describe_reason
+from sweeps.state.stop_reason import StopReason, is_failure, label_of
+from sweeps.text import count
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _best(sweep_data: SweepData) -> list[str]:
 
 def _stopping(sweep_data: SweepData) -> list[str]:
     trials = sweep_data.trials
-    stopped = int((trials["stop_reason"] == STOPPED).sum())
+    stopped = int((trials["stop_reason"] == StopReason.ASHA).sum())
     spent, saved = trials[COST].sum() / 3600, float(pd.Series(sweep_data.saved_s).sum()) / 3600
     if not spent:
         return []
@@ -116,11 +116,10 @@ def _stopping(sweep_data: SweepData) -> list[str]:
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:
-    well = (COMPLETED, STOPPED, INTERRUPTED, "running")
-    failed = trials.loc[~trials["stop_reason"].isin(well), "stop_reason"].value_counts()
+    failed = trials.loc[trials["stop_reason"].map(is_failure), "stop_reason"].value_counts()
     if failed.empty:
         return []
-    causes = ", ".join(f"{number} {describe_reason(reason)}" for reason, number in failed.items())
+    causes = ", ".join(f"{number} {label_of(reason)}" for reason, number in failed.items())
     return [f"{int(failed.sum())} of {count(len(trials), 'trial')} failed: {causes}."]
 
 

@@ -26,7 +26,7 @@ from sweeps.report.plots_settings import importance, parallel, slices
 from sweeps.report.plots_tradeoffs import per_class, prices
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import EQUAL, SweepData
-from sweeps.text import describe_reason
+from sweeps.state.stop_reason import label_of
 
 _PRINTED_ROWS, _CLASSES_IN_TABLE = 60, 8
 _HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def page(
     specs = {chart.key: {"data": chart.data, "layout": chart.layout} for chart in charts}
     return templates.get_template("page.html").render(
         name=sweep_data.name,
-        state=describe_reason(sweep_data.tags.get("stop_reason", "still running")),
+        state=label_of(sweep_data.tags.get("stop_reason", "still running")),
         findings=findings,
         caveats=caveats,
         charts=charts,
@@ -96,7 +96,7 @@ def _table(sweep_data: SweepData) -> dict[str, Any]:
     classes = classes if len(classes) <= _CLASSES_IN_TABLE else []
     columns = {
         "trial": trials["label"],
-        "ended": [describe_reason(reason) for reason in trials["stop_reason"]],
+        "ended": [label_of(reason) for reason in trials["stop_reason"]],
         "epochs": [f"{used} of {sweep_data.budget}" for used in trials["epochs"]],
         "best mIoU": _format(trials[BEST_OBJECTIVE], "{:.4f}"),
         "in epoch": _format(trials[BEST_EPOCH], "{:.0f}"),

@@ -28,8 +28,8 @@ from sweeps.report.plot_style import (
     percent,
 )
 from sweeps.report.sweep_data import Curve, SweepData
-from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED
-from sweeps.text import count, describe_reason
+from sweeps.state.stop_reason import RUNNING, StopReason, is_failure, label_of
+from sweeps.text import count
 
 _MOST_POINTS = 30_000  # of learning curves in one figure
 _HIGHLIGHTED = 5
@@ -107,13 +107,13 @@ def learning_curves(sweep_data: SweepData) -> Chart:
                 "hovertemplate": "epoch %{x}: %{y:.1%}<extra>%{fullData.name}</extra>",
             }
         )
-    data.append(_cuts(sweep_data, others[others["stop_reason"] == STOPPED]))
+    data.append(_cuts(sweep_data, others[others["stop_reason"] == StopReason.ASHA]))
     return Chart(
         "curves",
         "Learning curves",
         "val mIoU after each epoch. A cross is where early stopping (ASHA) cut a trial.",
         f"{count(len(scored), 'trial')}, the {len(best)} best of full budget picked out; "
-        f"{int((scored['stop_reason'] == STOPPED).sum())} were cut.",
+        f"{int((scored['stop_reason'] == StopReason.ASHA).sum())} were cut.",
         data,
         layout(420, xaxis=axis("epoch", rangemode="tozero"), yaxis=percent("val mIoU")),
     )
@@ -156,16 +156,16 @@ def device_time(sweep_data: SweepData) -> Chart:
     trials = sweep_data.trials
     hours = trials[COST].fillna(0) / 3600
     reason = trials["stop_reason"]
-    failed = ~reason.isin([COMPLETED, STOPPED, INTERRUPTED, "running"])
+    failed = reason.map(is_failure)
     saved = pd.Series(sweep_data.saved_s, index=trials.index).fillna(0) / 3600
     unit, scale = ("minutes", 60.0) if (hours.sum() + saved.sum()) < 2 else ("hours", 1.0)
     parts = [
-        ("completed", hours[reason == COMPLETED], BLUE, "", "spent"),
-        ("stopped early", hours[reason == STOPPED], ORANGE, "/", "spent"),
+        ("completed", hours[reason == StopReason.COMPLETED], BLUE, "", "spent"),
+        ("stopped early", hours[reason == StopReason.ASHA], ORANGE, "/", "spent"),
         ("failed", hours[failed], RED, "x", "spent"),
         (
             "interrupted or running",
-            hours[reason.isin([INTERRUPTED, "running"])],
+            hours[reason.isin([StopReason.INTERRUPTED, RUNNING])],
             MUTED,
             ".",
             "spent",
@@ -205,14 +205,13 @@ def device_time(sweep_data: SweepData) -> Chart:
 def endings(sweep_data: SweepData) -> Chart:
     """How many trials ended in which way; failures by cause."""
     counts = sweep_data.trials["stop_reason"].value_counts()
-    usual = (COMPLETED, STOPPED, INTERRUPTED, "running")
-    colours = [MUTED if reason in usual else RED for reason in counts.index]
-    failed = int(counts[[reason for reason in counts.index if reason not in usual]].sum())
+    colours = [RED if is_failure(reason) else MUTED for reason in counts.index]
+    failed = int(counts[[reason for reason in counts.index if is_failure(reason)]].sum())
     bars = {
         "type": "bar",
         "orientation": "h",
         "x": counts.tolist(),
-        "y": [describe_reason(str(reason)) for reason in counts.index],
+        "y": [label_of(str(reason)) for reason in counts.index],
         "text": counts.tolist(),
         "textposition": "auto",
         "marker": {

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sweeps.config.metric_names import BEST_OBJECTIVE, COST
 from sweeps.leaderboard.trials import histories, trials_frame
 from sweeps.report.searched_settings import Setting, searched_settings
-from sweeps.state.progress import COMPLETED, STOPPED
+from sweeps.state.progress import saved_s
+from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import TrackingStore
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ class SweepData:
     def saved_s(self) -> NDArray[np.float64]:
         """Device seconds that early stopping spared, (N,): at each stopped trial's own pace."""
         trials = self.trials
-        stopped = (trials["stop_reason"] == STOPPED) & (trials["epochs"] > 0)
-        pace = trials[COST] / trials["epochs"].where(trials["epochs"] > 0)
-        left = (self.budget - trials["epochs"]).clip(lower=0)
-        saved: NDArray[np.float64] = (pace * left).where(stopped, 0.0).to_numpy(float)
-        return saved
+        stopped = (trials["stop_reason"] == StopReason.ASHA) & (trials["epochs"] > 0)
+        epochs = trials["epochs"].where(stopped).clip(upper=self.budget)
+        saved = np.asarray(saved_s(trials[COST], epochs, self.budget), float)
+        found: NDArray[np.float64] = np.nan_to_num(saved)
+        return found
 
 
 def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
@@ -84,13 +85,13 @@ def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
 
 
 def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:
-    ended = trials["stop_reason"].isin([COMPLETED, STOPPED])
+    ended = trials["stop_reason"].isin([StopReason.COMPLETED, StopReason.ASHA])
     lasts = [curves[run][-1][0] for run in trials.loc[ended, "run_id"] if curves[run]]
     return min(lasts, default=0)
 
 
 def _label(trial: str, reason: str) -> str:
-    return trial if reason == COMPLETED else f"{trial}*"
+    return trial if reason == StopReason.COMPLETED else f"{trial}*"
 
 
 def _hours(store: TrackingStore, parent: Run, trials: pd.DataFrame) -> list[float]:

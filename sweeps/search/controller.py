@@ -1,15 +1,15 @@
 """What a sweep decides: which trial comes next, which one stops, how each one ended.
 
-Knows nothing of Ray or MLflow. Every event goes to the ledger first and then to the listeners,
-and the search and the rungs follow from the ledger alone: a conductor that is given a ledger
-with a past goes on where that past ended.
+Knows nothing of Ray or MLflow. Every event goes to the ledger first, then into the progress and
+then to the listeners. The search and the rungs follow from the ledger alone: a controller that is
+given a ledger with a past continues where that past ended.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,19 @@ from sweeps.config.recipe import Recipe
 from sweeps.config.space import suggest
 from sweeps.search.asha import AshaRungs
 from sweeps.search.bounded_storage import BoundedStorage
+from sweeps.search.trial_report import (
+    DiskFull,
+    EpochFinished,
+    TrialFailed,
+    TrialMessage,
+    TrialReport,
+)
 from sweeps.search.warm_start import known_trial
 from sweeps.state.ledger import Event, Ledger, now_s
+from sweeps.state.progress import SweepProgress, TrialProgress
+from sweeps.state.stop_reason import StopReason
+from unetexp.component import flatten
+from unetexp.training.config import TrainConfig
 
 Listener = Callable[[Event], None]
 
@@ -30,39 +41,60 @@ STARTUP_TRIALS = 5  # drawn at random before TPE has something to learn from
 HOPELESS = 3  # so many first trials that fail with the same error end the sweep
 
 
-_NO_FAILURES = ("completed", "asha", "interrupted")
-
-
 @dataclass
 class Trial:
-    """What is known of one trial."""
+    """A trial as the search sees it."""
 
-    id: str
-    values: dict[str, Any]
+    progress: TrialProgress
     optuna_trial: optuna.Trial
-    epoch: int = 0
-    best: float = -math.inf
-    stop_reason: str | None = None
-    decision: str | None = None  # why it was told to stop, before it has ended
+    config: TrainConfig | None = None  # decoded when it is proposed
+    decision: StopReason | None = None  # why it was told to stop, before it has ended
+    ended: bool = False  # for good, or in this driver
     error: str = ""
 
     @property
-    def failed(self) -> bool:
-        return self.stop_reason not in (None, *_NO_FAILURES)
+    def id(self) -> str:
+        return self.progress.id
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Dotted path -> searched value."""
+        return self.progress.values
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is recorded."""
+        return self.progress.epoch
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        return self.progress.reason if self.ended else None
 
 
 class SweepController:
-    """The sweep's mind. One process, one thread."""
+    """Decides for one sweep. One process, one thread."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, ledger: Ledger, listeners: list[Listener]
+        self,
+        recipe: Recipe,
+        seed: int,
+        ledger: Ledger,
+        listeners: Iterable[Listener] = (),
+        at_once: int = 1,
     ) -> None:
-        self.recipe, self.seed, self.ledger, self.listeners = recipe, seed, ledger, listeners
+        """Replay the ledger's past; `at_once` trials run side by side."""
+        self.recipe, self.seed, self.ledger = recipe, seed, ledger
+        self.listeners: list[Listener] = list(listeners)
         self.trials: dict[str, Trial] = {}
         self.ended: list[Trial] = []
         self.epochs = recipe.base.epochs
         budget = recipe.budget.time
-        self.deadline = None if budget is None else now_s() + parse_duration(budget)
+        self.progress = SweepProgress(
+            recipe.budget.trials,
+            self.epochs,
+            at_once,
+            None if budget is None else now_s() + parse_duration(budget),
+        )
         self.rungs = AshaRungs(recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,145 +104,167 @@ class SweepController:
         for point in recipe.points:
             self.study.enqueue_trial(point)
         for event in ledger.events:
-            self._recall(event)
+            self._replay(event)
+        self.progress.all_workers_gone()
         self.to_continue = self.running  # what the past left unfinished comes first
 
     @property
     def halted(self) -> bool:
         """Whether running trials are to end and none is to start."""
-        out_of_time = self.deadline is not None and now_s() >= self.deadline
+        deadline = self.progress.deadline
+        out_of_time = deadline is not None and now_s() >= deadline
         return out_of_time or self.halt_reason is not None
 
     @property
     def running(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.stop_reason is None]
+        return [trial for trial in self.trials.values() if not trial.ended]
 
     def propose(self) -> Trial | None:
-        """The trial to run next, or None when the budget of trials is spent."""
+        """The trial to run next, its `config` decoded; None when all have been proposed."""
         if self.halted:
             return None
         while self.to_continue:
             trial = self.to_continue.pop(0)
             if trial.decision is None:
+                trial.config = trial.config or self.recipe.config(trial.values)
                 return trial
             self.trial_ended(trial.id, trial.decision)  # it was stopped, and killed right then
         number = len(self.trials)
         if number >= self.recipe.budget.trials:
             return None
-        # A sampler a trial, seeded by its number: what a trial proposes does not depend on how
+        # One sampler per trial, seeded by its number: what a trial proposes does not depend on how
         # many random numbers were drawn before a restart.
         self.study.sampler = self._sampler(number)
-        record = self._ask()
-        self._happened("trial", trial=record.id, values=record.values)
-        return record
-
-    def _ask(self) -> Trial:
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
-        record = Trial(f"{len(self.trials):04d}", values, asked)
-        self.trials[record.id] = record
-        return record
+        config = self.recipe.config(values)
+        trial_id = f"{number:04d}"
+        self._happened("trial", trial=trial_id, values=values, params=flatten(config.tree()))
+        return self._add(trial_id, asked, config)
 
     def trial_started(self, trial_id: str) -> None:
-        """A worker has taken the trial up, for the first time or again."""
+        """A worker has taken the trial, for the first time or again."""
         self._happened("start", trial=trial_id)
 
-    def epoch_finished(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
-        """Take in an epoch's figures; True when the trial should go on.
+    def trial_reported(self, trial_id: str, report: TrialReport) -> bool:
+        """Act on what a trial reports; True when it should continue."""
+        match report:
+            case TrialMessage(text):
+                self.say(f"trial {trial_id}: {text}")
+                return True
+            case EpochFinished(epoch, metrics):
+                if self.epoch_finished(trial_id, {"epoch": epoch, **metrics}):
+                    return True
+                self.trial_ended(trial_id, StopReason.COMPLETED)
+            case DiskFull(error):
+                self.halt(f"a disk is full: {error}")
+                self.trial_ended(trial_id, StopReason.INTERRUPTED, error)
+            case TrialFailed(reason, error):
+                self.trial_ended(trial_id, reason, error)
+        return False
 
-        An epoch that is already in the record (a trial that went on from a checkpoint repeats
+    def epoch_finished(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
+        """Record an epoch's metrics, `epoch` among them; True when the trial should continue.
+
+        An epoch that is already in the ledger (a trial that resumed from a checkpoint repeats
         some) changes nothing.
         """
         trial = self.trials[trial_id]
         epoch = int(metrics["epoch"])
-        if epoch <= trial.epoch:
-            return trial.decision is None
-        self._happened("epoch", trial=trial_id, epoch=epoch, metrics=dict(metrics))
-        self._apply(trial, epoch, metrics)
+        if epoch > trial.epoch:
+            self._happened("epoch", trial=trial_id, epoch=epoch, metrics=dict(metrics))
+            self._decide(trial)
         return trial.decision is None
 
-    def trial_restarted(self, trial_id: str, cause: str) -> None:
-        """Its worker died of `cause` (crash, preempted, node_lost); it goes on elsewhere."""
+    def trial_restarted(self, trial_id: str, cause: StopReason) -> None:
+        """Its worker died of `cause` (crash, preempted, node_lost); it continues elsewhere."""
         self._happened("restart", trial=trial_id, cause=cause)
-        wording = cause.replace("_", " ")
-        self.say(f"trial {trial_id} starts again from its last checkpoint: {wording}")
+        self.say(f"trial {trial_id} starts again from its last checkpoint: {cause.label}")
 
     def trial_put_back(self, trial_id: str) -> None:
         """A trial that was to start again is to be proposed once more."""
         self.to_continue.append(self.trials[trial_id])
 
-    def trial_ended(self, trial_id: str, reason: str, error: str = "") -> None:
-        """Close a trial: completed, asha, nan, oom, error, crash, interrupted, ..."""
+    def trial_ended(self, trial_id: str, reason: StopReason, error: str = "") -> None:
+        """Close a trial, with the reason it was told to stop for if there is one."""
         trial = self.trials[trial_id]
-        if trial.stop_reason is not None:
+        if trial.ended:
             return
         reason = trial.decision or reason
-        self._happened("end", trial=trial_id, reason=reason, error=error, epoch=trial.epoch)
-        self._end(trial, reason, error)
+        epoch = trial.epoch
+        self._happened("end", trial=trial_id, reason=reason, error=error, epoch=epoch)
+        self._end(trial, error)
         self._halt_if_hopeless()
 
     def halt(self, reason: str) -> None:
-        """End the sweep in good order: running trials are interrupted and can go on later."""
+        """End the sweep in good order: running trials are interrupted and can be resumed."""
         self.halt_reason = reason
         self.say(reason)
 
     def say(self, text: str) -> None:
-        """Something the user should hear."""
+        """Something the user should read."""
         self._happened("said", text=text)
 
-    def _recall(self, event: Event) -> None:
+    def _add(self, trial_id: str, asked: optuna.Trial, config: TrainConfig | None = None) -> Trial:
+        trial = Trial(self.progress.by_id[trial_id], asked, config)
+        self.trials[trial_id] = trial
+        return trial
+
+    def _replay(self, event: Event) -> None:
         """Take in an event of an earlier driver as if it had happened now."""
+        self.progress.apply(event)
         match event["event"]:
             case "trial":
                 if len(self.trials) >= len(self.recipe.points):
                     self.study.enqueue_trial(event["values"])
-                self._ask()
+                asked = self.study.ask()
+                suggest(self.recipe.space, asked, self.recipe.fixed_values())
+                self._add(event["trial"], asked)
             case "known":
                 self.study.add_trial(known_trial(self.recipe, event))
             case "epoch":
-                self._apply(self.trials[event["trial"]], event["epoch"], event["metrics"])
-            case "end" if event["reason"] != "interrupted":  # an interrupted one goes on
-                self._end(self.trials[event["trial"]], event["reason"], event["error"])
+                self._decide(self.trials[event["trial"]])
+            case "end" if not StopReason(event["reason"]).resumable:
+                self._end(self.trials[event["trial"]], event["error"])
 
-    def _end(self, trial: Trial, reason: str, error: str) -> None:
-        trial.stop_reason, trial.error = reason, error
+    def _end(self, trial: Trial, error: str) -> None:
+        trial.ended, trial.error = True, error
         self.ended.append(trial)
-        if reason != "interrupted":
-            self._tell(trial, reason)
+        self._tell(trial)
 
-    def _apply(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
-        score = metrics[self.recipe.objective.metric]
-        trial.epoch = epoch
+    def _decide(self, trial: Trial) -> None:
+        """Settle whether the trial stops after the epoch that it has just finished."""
+        epoch, score = trial.epoch, trial.progress.score
         if math.isfinite(score):
-            trial.best = max(trial.best, score)
             trial.optuna_trial.report(score, epoch)
         if epoch >= self.epochs:
-            trial.decision = "completed"
+            trial.decision = StopReason.COMPLETED
         elif not math.isfinite(score):
-            trial.decision = "nan"
+            trial.decision = StopReason.NAN
         elif self.recipe.asha.enabled and not self.rungs.admits(
             trial.id, epoch, score, self.recipe.bracket(trial.values)
         ):
-            trial.decision = "asha"
+            trial.decision = StopReason.ASHA
 
     def _halt_if_hopeless(self) -> None:
         """End the sweep when each of the first trials failed, and with the same error."""
-        if len(self.ended) != HOPELESS or not all(trial.failed for trial in self.ended):
+        if len(self.ended) != HOPELESS or not all(t.progress.failed for t in self.ended):
             return
         if len({_last_line(trial.error) for trial in self.ended}) == 1:
             text = self.ended[0].error
             self.halt(f"the first {HOPELESS} trials all failed with the same error:\n{text}")
 
-    def _tell(self, trial: Trial, reason: str) -> None:
+    def _tell(self, trial: Trial) -> None:
         """Optuna learns full-budget scores as such, stopped trials as pruned, others as failed.
 
         Ray's own searcher would report a stopped trial's partial score as if it were complete.
         """
-        if reason == "completed" and math.isfinite(trial.best):
-            self.study.tell(trial.optuna_trial, trial.best)
-        elif reason == "asha":
+        reason, best = trial.progress.reason, trial.progress.best
+        if reason is StopReason.COMPLETED and math.isfinite(best):
+            self.study.tell(trial.optuna_trial, best)
+        elif reason is StopReason.ASHA:
             self.study.tell(trial.optuna_trial, state=TrialState.PRUNED)
-        else:
+        elif reason is not StopReason.INTERRUPTED:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -226,9 +280,10 @@ class SweepController:
             )
 
     def _happened(self, event: str, **fields: Any) -> None:
-        record = self.ledger.append(event, **fields)
+        recorded = self.ledger.append(event, **fields)
+        self.progress.apply(recorded)
         for listener in self.listeners:
-            listener(record)
+            listener(recorded)
 
 
 def _last_line(text: str) -> str:

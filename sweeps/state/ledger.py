@@ -2,22 +2,32 @@
 
 It is the single truth that the search, the early stopping and the tracking are rebuilt from: the
 driver appends a line and flushes it to disk before anything acts on it. A line that a crash cut
-short is dropped when the file is opened again.
+short is dropped when the file is opened again. Each line ends with a checksum of what is before it,
+which is not part of the event; lines of older versions have none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from sweeps.text import count, script
+from unetexp.errors import CheckpointError
 
 Event = dict[str, Any]
 
 FILE = "ledger.jsonl"
+DRIVER_LOCK = "driver.lock"  # beside the ledger, held by the process that writes it
+TRUNCATE = "--truncate-ledger"
 _STARTED_AT_S = time.time() - time.monotonic()
+_CHECKSUM = b', "crc": '  # the last key of a line
 
 
 def now_s() -> float:
@@ -28,26 +38,102 @@ def now_s() -> float:
     return _STARTED_AT_S + time.monotonic()
 
 
+@dataclass(frozen=True)
+class LedgerContent:
+    """What a ledger's file holds, up to the first damaged line."""
+
+    path: Path
+    events: list[Event]
+    sound_bytes: int
+    damage: str | None  # what is wrong with the line after the events
+    lines_after: int  # whole lines after the damaged one
+
+    def describe_damage(self, options: tuple[str, ...] = ()) -> str:
+        """The damage, what can be saved, and the command that saves it; `options` are added."""
+        line = len(self.events) + 1
+        finished, trials = self._trials()
+        command = script("run", "--resume", self.path.parent.name, TRUNCATE, *options)
+        return (
+            f"{self.path}, line {line}: this record of the sweep is damaged ({self.damage}). The "
+            f"{count(line - 1, 'event')} before it can be saved: {finished} of {trials} trials "
+            f"have ended in them. {count(self.lines_after, 'line')} after it cannot be used. Put "
+            "back a copy of the file from a backup; or go on from what is saved: the damaged file "
+            "is kept beside it, and trials that are lost run again.\n"
+            f"{command}"
+        )
+
+    def _trials(self) -> tuple[int, int]:
+        """Trials that ended for good, and all trials."""
+        proposed = {event["trial"] for event in self.events if event["event"] == "trial"}
+        return len(ended_trials(self.events)), len(proposed)
+
+
+def ended_trials(events: list[Event]) -> set[str]:
+    """The trials that ended for good: an interrupted one goes on."""
+    ends = [event for event in events if event["event"] == "end"]
+    return {event["trial"] for event in ends if event["reason"] != "interrupted"}
+
+
+def read_ledger(path: Path) -> LedgerContent:
+    """The content of a ledger's file, which may be damaged or missing."""
+    whole = path.read_bytes() if path.exists() else b""
+    lines = whole.split(b"\n")[:-1]  # what follows the last line's end was cut short
+    events: list[Event] = []
+    sound_bytes, damage = 0, None
+    for line in lines:
+        try:
+            events.append(_decode(line))
+        except ValueError as error:
+            damage = str(error)
+            break
+        sound_bytes += len(line) + 1
+    after = len(lines) - len(events) - 1 if damage else 0
+    return LedgerContent(path, events, sound_bytes, damage, after)
+
+
+def truncate(path: Path) -> Path:
+    """Cut a damaged ledger before its damaged line; returns the copy of the whole beside it.
+
+    Raises CheckpointError for a ledger that is not damaged.
+    """
+    content = read_ledger(path)
+    if content.damage is None:
+        raise CheckpointError(f"{path} is not damaged: leave {TRUNCATE} out.")
+    copy = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    shutil.copy2(path, copy)
+    _replace(path, copy.read_bytes()[: content.sound_bytes])
+    return copy
+
+
+def rewrite(path: Path, events: list[Event]) -> None:
+    """Put other events in place of a ledger's: the old file or the new one is there."""
+    _replace(path, b"".join(map(_encode, events)))
+
+
 class Ledger:
     """An append-only list of events in a file that one process at a time writes."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
-        """Read what is there; without `write` the file stays as it is."""
+        """Read what is there; without `write` the file stays as it is.
+
+        Raises CheckpointError, with what can be saved, where a line is damaged.
+        """
         self.path = path
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole[: whole.rfind(b"\n") + 1]
-        self.events: list[Event] = [json.loads(line) for line in whole.splitlines()]
+        content = read_ledger(path)
+        if content.damage is not None:
+            raise CheckpointError(content.describe_damage())
+        self.events = content.events
         self._file: BinaryIO | None = None
         if write:
             self._file = path.open("r+b" if path.exists() else "wb")
-            self._file.truncate(len(whole))
-            self._file.seek(len(whole))
+            self._file.truncate(content.sound_bytes)
+            self._file.seek(content.sound_bytes)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Write an event with its time (`now_s`), and have it on disk before returning it."""
         assert self._file is not None
         record: Event = {"event": event, "at": now_s(), **fields}
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.write(_encode(record))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.events.append(record)
@@ -60,3 +146,34 @@ class Ledger:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _encode(event: Event) -> bytes:
+    """The event's line: its JSON object, with the checksum of the rest as the last key."""
+    text = json.dumps(event).encode()
+    return text[:-1] + _CHECKSUM + str(zlib.crc32(text)).encode() + b"}\n"
+
+
+def _decode(line: bytes) -> Event:
+    """The event of a line, without its checksum; ValueError says what is wrong with it."""
+    body, found, checksum = line.rpartition(_CHECKSUM)
+    if found:
+        line = body + b"}"
+        if checksum != str(zlib.crc32(line)).encode() + b"}":
+            raise ValueError("its checksum does not match")
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    if not isinstance(event, dict) or "event" not in event:
+        raise ValueError("it is not an event")
+    return event
+
+
+def _replace(path: Path, content: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)

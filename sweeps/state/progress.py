@@ -1,21 +1,30 @@
-"""What a sweep's events add up to: who leads, who runs, the time spent, saved and left.
+"""The fold of a sweep's events: who leads, who runs, the time spent, saved and left.
 
-Takes the ledger's events as they come, `{"event": ..., "at": seconds since 1970, ...}`; times
-are the events' own, so a record played again adds up to the same.
+The only place where the ledger's events, `{"event": ..., "at": seconds since 1970, ...}`, are
+added up: the controller, the publisher, the terminal and the next driver read what stands here.
+Times are the events' own, so a ledger that is replayed adds up to the same.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.config.metric_names import OBJECTIVE
+from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, OBJECTIVE
+from sweeps.state.stop_reason import StopReason
 
 Event = Mapping[str, Any]
 
-COMPLETED, STOPPED, INTERRUPTED = "completed", "asha", "interrupted"
+
+_ENDED_WELL = (StopReason.COMPLETED, StopReason.ASHA)
+
+
+def saved_s(spent_s: float, epochs: int, budget: int) -> float:
+    """Seconds that a trial stopped after `epochs` of `budget` epochs spared, at its own pace."""
+    return (budget - epochs) * spent_s / epochs
 
 
 @dataclass
@@ -23,12 +32,12 @@ class TrialProgress:
     """One trial so far."""
 
     id: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> searched value
     epoch: int = 0
     score: float = math.nan  # of the last epoch
     best: float = -math.inf
     best_epoch: int = 0
-    reason: str | None = None  # why it ended
+    reason: StopReason | None = None  # why it ended
     since: float | None = None  # when it was taken up by the worker it runs on
     seen: float = 0.0  # the last sign of life
     spent_s: float = 0.0  # on workers it no longer runs on
@@ -39,7 +48,12 @@ class TrialProgress:
 
     @property
     def failed(self) -> bool:
-        return self.reason not in (None, COMPLETED, STOPPED, INTERRUPTED)
+        return self.reason is not None and self.reason.failed
+
+    @property
+    def best_metrics(self) -> dict[str, float]:
+        """The best so far as metrics; none before an epoch has a finite score."""
+        return {BEST_OBJECTIVE: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
 
     def wall_s(self, now: float | None = None) -> float:
         """Seconds on a worker, up to `now` or the last sign of life."""
@@ -47,43 +61,59 @@ class TrialProgress:
             return self.spent_s
         return self.spent_s + max(0.0, (self.seen if now is None else now) - self.since)
 
+    def apply(self, event: Event) -> None:
+        """Add an event of this trial."""
+        match event["event"]:
+            case "start":
+                self.leave_worker()
+                self.since = self.seen = event["at"]
+                self.reason = None
+            case "epoch":
+                self.seen = event["at"]
+                self.finish_epoch(event["epoch"], event["metrics"])
+            case "end":
+                self.seen = event["at"]
+                self.leave_worker()
+                self.reason = StopReason(event["reason"])
+
+    def finish_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Take in the metrics of an epoch: the one place where a best so far is found."""
+        self.epoch, self.score = epoch, metrics.get(OBJECTIVE, math.nan)
+        if math.isfinite(self.score) and self.score > self.best:
+            self.best, self.best_epoch = self.score, self.epoch
+
     def leave_worker(self) -> None:
         self.spent_s, self.since = self.wall_s(), None
 
 
 @dataclass
 class SweepProgress:
-    """A sweep of `trials` trials of `epochs` epochs, `at_once` of them side by side."""
+    """A sweep of `trials` trials of `epochs` epochs, `at_once` of them side by side.
+
+    One thread applies events; another that reads holds `lock` meanwhile.
+    """
 
     trials: int
     epochs: int
     at_once: int
     deadline: float | None = None  # seconds since 1970
     by_id: dict[str, TrialProgress] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def apply(self, event: Event) -> TrialProgress | None:
         """Add an event; returns the trial it is about."""
-        kind = event["event"]
-        if kind == "trial":
-            self.by_id[event["trial"]] = TrialProgress(event["trial"], event["values"])
-        trial = self.by_id.get(event.get("trial", ""))
-        if trial is None:
-            return None
-        if kind == "start":
+        with self.lock:
+            if event["event"] == "trial":
+                self.by_id[event["trial"]] = TrialProgress(event["trial"], event["values"])
+            trial = self.by_id.get(event.get("trial", ""))
+            if trial is not None:
+                trial.apply(event)
+            return trial
+
+    def all_workers_gone(self) -> None:
+        """A driver that died took its workers with it."""
+        for trial in self.running:
             trial.leave_worker()
-            trial.since = trial.seen = event["at"]
-            trial.reason = None
-        elif kind == "epoch":
-            trial.seen = event["at"]
-            trial.epoch = event["epoch"]
-            trial.score = event["metrics"].get(OBJECTIVE, math.nan)
-            if math.isfinite(trial.score) and trial.score > trial.best:
-                trial.best, trial.best_epoch = trial.score, trial.epoch
-        elif kind == "end":
-            trial.seen = event["at"]
-            trial.leave_worker()
-            trial.reason = event["reason"]
-        return trial
 
     @property
     def running(self) -> list[TrialProgress]:
@@ -93,14 +123,14 @@ class SweepProgress:
     def ranking(self) -> list[TrialProgress]:
         """Trials with a score: those that had the full budget first, each group best first."""
         scored = [trial for trial in self.by_id.values() if trial.best_epoch]
-        return sorted(scored, key=lambda t: (t.reason != COMPLETED, -t.best))
+        return sorted(scored, key=lambda t: (t.reason is not StopReason.COMPLETED, -t.best))
 
     @property
     def leader(self) -> TrialProgress | None:
         """The trial with the best score so far, finished or not."""
         return max(self.ranking, key=lambda trial: trial.best, default=None)
 
-    def count(self, *reasons: str) -> int:
+    def count(self, *reasons: StopReason) -> int:
         return sum(trial.reason in reasons for trial in self.by_id.values())
 
     @property
@@ -119,9 +149,9 @@ class SweepProgress:
     def saved_s(self) -> float:
         """Worker seconds that early stopping spared, at each stopped trial's own pace."""
         return sum(
-            (self.epochs - trial.epoch) * trial.wall_s() / trial.epoch
+            saved_s(trial.wall_s(), trial.epoch, self.epochs)
             for trial in self.by_id.values()
-            if trial.reason == STOPPED and trial.epoch
+            if trial.reason is StopReason.ASHA and trial.epoch
         )
 
     def left_s(self, now: float) -> float | None:
@@ -132,7 +162,7 @@ class SweepProgress:
         done = sum(trial.epoch for trial in self.by_id.values())
         if not done:
             return None
-        ended = [t.epoch for t in self.by_id.values() if t.reason in (COMPLETED, STOPPED)]
+        ended = [t.epoch for t in self.by_id.values() if t.reason in _ENDED_WELL]
         usual = sum(ended) / len(ended) if ended else float(self.epochs)
         running = [
             (usual if trial.epoch < usual else self.epochs) - trial.epoch for trial in self.running

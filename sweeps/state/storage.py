@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from pyarrow import fs
 from sweeps.state.ledger import FILE
 from unetexp.errors import UserError
 
+_DISK = fs.LocalFileSystem()
 _FULL_DISK = (
     "No space left on device",
     "Disk quota exceeded",
@@ -105,6 +106,23 @@ class Storage:
         for info in system.get_file_info(below):
             if info.base_name.startswith("epoch-"):
                 system.delete_dir(info.path)
+
+    def set_aside(self, kept: Collection[str], name: str) -> int:
+        """Move the files of all trials but the `kept` ones into the folder `name`; how many."""
+        system, path = fs.FileSystem.from_uri(self.root) if self.is_remote else (_DISK, self.root)
+        below = fs.FileSelector(f"{path}/trials", allow_not_found=True)
+        lost = [info for info in system.get_file_info(below) if info.base_name not in kept]
+        for info in lost:
+            place = f"{path}/{name}/{info.base_name}"
+            if self.is_remote:  # an object store has no folders to rename
+                fs.copy_files(
+                    info.path, place, source_filesystem=system, destination_filesystem=system
+                )
+                system.delete_dir(info.path)
+            else:
+                system.create_dir(f"{path}/{name}")
+                system.move(info.path, place)
+        return len(lost)
 
     def _fetch(self, below: str, folder: Path) -> None:
         system, path = fs.FileSystem.from_uri(self.root)

@@ -7,8 +7,9 @@ from typing import Any
 
 from sweeps.config.metric_names import OBJECTIVE
 from sweeps.config.recipe import Recipe
-from sweeps.state.progress import COMPLETED, INTERRUPTED, STOPPED, SweepProgress
-from sweeps.text import count, describe_reason, paragraphs, settings
+from sweeps.state.progress import SweepProgress, TrialProgress
+from sweeps.state.stop_reason import StopReason
+from sweeps.text import count, paragraphs, settings
 from unetexp.data import Dataset
 
 _CLASSES_NAMED = 10
@@ -33,19 +34,19 @@ def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
     )
 
 
-def sweep_outcome(reason: str, progress: SweepProgress) -> str:
+def sweep_outcome(reason: StopReason, progress: SweepProgress) -> str:
     """How a sweep ended, and its best trial."""
     counts = [
-        f"{progress.count(COMPLETED)} completed",
-        f"{progress.count(STOPPED)} stopped early",
+        f"{progress.count(StopReason.COMPLETED)} completed",
+        f"{progress.count(StopReason.ASHA)} stopped early",
         f"{progress.failed} failed",
-        f"{progress.count(INTERRUPTED)} interrupted",
+        f"{progress.count(StopReason.INTERRUPTED)} interrupted",
     ]
-    text = f"Ended: {describe_reason(reason)}. Trials: {', '.join(counts)}."
+    text = f"Ended: {reason.label}. Trials: {', '.join(counts)}."
     if not progress.ranking:
         return f"{text} None has a score."
     best = progress.ranking[0]
-    partial = "" if best.reason == COMPLETED else ", none of them with the full budget"
+    partial = "" if best.reason is StopReason.COMPLETED else ", none of them with the full budget"
     return (
         f"{text} The best{partial}: trial **{best.id}**, `{OBJECTIVE}` **{best.best:.4f}** in "
         f"epoch {best.best_epoch}, with {settings(best.values)}."
@@ -59,3 +60,12 @@ def trial_note(trial: str, values: Mapping[str, Any]) -> str:
         f"{varied} All its settings are in `config.yaml`, what it predicts in its best epoch is in "
         "`overlay.png`, both among the artifacts."
     )
+
+
+def trial_outcome(reason: StopReason, trial: TrialProgress) -> str:
+    """How a trial ended, and its best epoch."""
+    explained = "" if reason.label == reason else f" ({reason.label})"
+    text = f"Ended as {reason}{explained} after {count(trial.epoch, 'epoch')}."
+    if trial.best_epoch:
+        text += f" Best {OBJECTIVE} {trial.best:.4f} in epoch {trial.best_epoch}."
+    return text

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.text import make
 from sweeps.tracking.store import TrackingStore
 from unetexp.tracking.server import public_uri
 from unetexp.tracking.uri import PROJECT_DATABASE, absolute
@@ -177,6 +178,6 @@ def ui_command(tracking_uri: str | None) -> str:
     """What shows the store in the MLflow UI: a command, or the address of a server."""
     uri = absolute(tracking_uri)
     if uri == PROJECT_DATABASE:
-        return "make ui"
+        return make("ui")
     shown = public_uri(uri)
-    return shown if shown.startswith("http") else f"make ui TRACKING_URI={shown}"
+    return shown if shown.startswith("http") else make("ui", TRACKING_URI=shown)

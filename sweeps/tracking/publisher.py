@@ -1,4 +1,4 @@
-"""The sweep's events on their way to MLflow, behind the sweep's back.
+"""The sweep's events on their way to MLflow, in the background.
 
 A thread of the driver takes the events in order, so trials never wait for the tracking store. A
 store that does not answer is tried again until it does; nothing is dropped or written twice,
@@ -19,7 +19,8 @@ import pandas as pd
 
 from sweeps.config.recipe import Recipe
 from sweeps.state.ledger import Event
-from sweeps.state.progress import INTERRUPTED, SweepProgress
+from sweeps.state.progress import SweepProgress
+from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.descriptions import sweep_outcome, trial_note
 from sweeps.tracking.mlflow_ui import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
@@ -34,7 +35,7 @@ KEPT_CHECKPOINTS = 3
 
 
 class Publisher:
-    """Feeds a tracker with the conductor's events, in a thread of its own."""
+    """Feeds a tracker with the controller's events, in a thread of its own."""
 
     def __init__(
         self,
@@ -46,9 +47,10 @@ class Publisher:
     ) -> None:
         """`devices_per_trial` are its GPUs, which may be a part of one; 1 on the CPU."""
         self._tracker, self._storage, self._recipe = tracker, storage, recipe
-        self._complain = warn
+        self._warn = warn
         self._devices = devices_per_trial
-        self._tally = SweepProgress(recipe.budget.trials, recipe.base.epochs, at_once=1)
+        # Lags behind the controller's: a run is written as things stood at its event.
+        self._progress = SweepProgress(recipe.budget.trials, recipe.base.epochs, at_once=1)
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -59,31 +61,31 @@ class Publisher:
         self._events.put(event)
 
     def catch_up(self, events: list[Event]) -> None:
-        """Take in a past driver's events again, but for trials whose runs are closed as they ended.
+        """Publish a past driver's events, but of trials whose runs are closed as they ended.
 
-        What of them is in the store already is not written twice.
+        What is in the store already is not written twice.
         """
         settled = self._tracker.settled_trials()
-        ends = [e for e in events if e["event"] == "end" and e["reason"] != INTERRUPTED]
+        ends = [e for e in events if e["event"] == "end" and not _resumable(e)]
         done = {e["trial"] for e in ends if settled.get(e["trial"]) == e["reason"]}
         for event in events:
-            goes_on = event["event"] == "end" and event["reason"] == INTERRUPTED
+            interrupted = event["event"] == "end" and _resumable(event)
             if event.get("trial") in done:
-                self._tally.apply(event)
-            elif "trial" in event and not goes_on:
+                self._progress.apply(event)
+            elif "trial" in event and not interrupted:
                 self(event)
 
     def close(self, patience_s: float) -> bool:
-        """Wait until everything has arrived; False, said aloud, when `patience_s` ran out."""
+        """Wait until everything has arrived; False, with a message, when `patience_s` ran out."""
         self._events.put(None)
         try:
             self._thread.join(patience_s)
         finally:  # also when the user does not want to wait
             arrived = not self._thread.is_alive()
             if not arrived:
-                self._complain(
-                    "the tracking store has not taken in everything; the rest is on disk, and "
-                    "--resume hands it in"
+                self._warn(
+                    "the tracking store has not received everything; the rest is on disk, and "
+                    "--resume writes it"
                 )
         return arrived
 
@@ -92,50 +94,62 @@ class Publisher:
             self._deliver(event)
 
     def _deliver(self, event: Event) -> None:
-        self._tally.apply(event)
+        self._progress.apply(event)
         attempt = 0
         while True:
             try:
                 self._write(event)
                 if attempt:
-                    self._complain("the tracking store answers again")
+                    self._warn("the tracking store answers again")
                 return
             except Exception:
                 if attempt == 0:
                     last = traceback.format_exc().strip().splitlines()[-1]
                     reason = without_secrets(last, self._tracker.store.uri)
-                    self._complain(
-                        f"the tracking store does not take an event, trying on: {reason}"
-                    )
+                    self._warn(f"the tracking store: write failed, retrying: {reason}")
                 self._closing.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
 
     def _write(self, event: Event) -> None:
         match event["event"]:
             case "trial":
-                params = flatten(self._recipe.config(event["values"]).tree())
-                note = trial_note(event["trial"], event["values"])
-                self._tracker.start_trial(
-                    event["trial"], f"{self._recipe.name}-{event['trial']}", params, note
-                )
+                self._start_trial(event)
             case "epoch":
-                metrics = {n: v for n, v in event["metrics"].items() if n != "epoch"}
-                self._tracker.log_epoch(event["trial"], event["epoch"], metrics, event["at"])
+                self._log_epoch(event)
             case "end":
-                goes_on = event["reason"] == INTERRUPTED
-                self._log_results(event["trial"], series=not goes_on)
-                cost = self._tally.by_id[event["trial"]].wall_s() * self._devices
-                self._tracker.log_cost(event["trial"], cost, event["at"])
-                self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
-                if not goes_on:  # one that goes on needs its checkpoints
-                    self._storage.forget_resume_state(event["trial"])
+                self._end_trial(event)
             case "closed":
-                self._tracker.end_sweep(
-                    event["reason"], sweep_outcome(event["reason"], self._tally)
-                )
+                reason = StopReason(event["reason"])
+                self._tracker.end_sweep(reason, sweep_outcome(reason, self._progress))
             case "best":
                 for trial in event["trials"]:
-                    self._tracker.log_checkpoint(trial, self._storage.local_copy(trial) / BEST)
+                    self._log_checkpoint(trial)
+
+    def _start_trial(self, event: Event) -> None:
+        trial, values = event["trial"], event["values"]
+        # Ledgers of earlier versions hold the searched values only.
+        params = event.get("params") or flatten(self._recipe.config(values).tree())
+        name = f"{self._recipe.name}-{trial}"
+        self._tracker.start_trial(trial, name, params, trial_note(trial, values))
+
+    def _log_epoch(self, event: Event) -> None:
+        metrics = {n: v for n, v in event["metrics"].items() if n != "epoch"}
+        self._tracker.log_epoch(event["trial"], event["epoch"], metrics, event["at"])
+
+    def _end_trial(self, event: Event) -> None:
+        trial, reason = self._progress.by_id[event["trial"]], StopReason(event["reason"])
+        self._log_results(trial.id, series=not reason.resumable)
+        self._tracker.log_cost(trial.id, trial.wall_s() * self._devices, event["at"])
+        self._tracker.end_trial(trial.id, reason, event["error"] or None)
+        if not reason.resumable:  # one that is resumed needs its checkpoints
+            self._storage.forget_resume_state(trial.id)
+
+    def _log_checkpoint(self, trial: str) -> None:
+        folder = self._storage.local_copy(trial)
+        if has_model(folder):
+            self._tracker.log_checkpoint(trial, folder / BEST)
+        else:
+            self._warn(f"trial {trial}: no weights in {folder}, so MLflow gets none of them")
 
     def _log_results(self, trial: str, series: bool) -> None:
         """Config, pictures, confusion matrix and per-class table of the trial's best epoch.
@@ -160,6 +174,10 @@ class Publisher:
             draw_confusion(place / "confusion_matrix.png", figures["confusion"], figures["classes"])
             per_class(figures).to_csv(place / "per_class.csv", index=False)
             self._tracker.log_artifacts(trial, place)
+
+
+def _resumable(end: Event) -> bool:
+    return StopReason(end["reason"]).resumable
 
 
 def per_class(figures: dict[str, Any]) -> pd.DataFrame:

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sweeps.state.progress import TrialProgress
+from sweeps.state.stop_reason import StopReason
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, OBJECTIVE
-from sweeps.text import count, describe_reason, paragraphs
-
 V = TypeVar("V")
 
-_FINISHED = ("completed", "asha", "time_budget")
 _METRICS_A_CALL, _ROWS_A_CALL = 1000, 100
 _LONGEST_NAME, _LONGEST_VALUE = 250, 6000
 _PICTURE = re.compile(r"images/(?P<key>[^+]+)\+step\+(?P<step>\d+)\+.*\.webp$")  # written last
@@ -106,17 +105,10 @@ class RunWriter:
             if picture := _PICTURE.search(entry.path):
                 self.images.add((picture["key"].replace("~", "/"), int(picture["step"])))
 
-    def close(self, stop_reason: str, note: str) -> None:
-        """End the run with the status that goes with `stop_reason`."""
+    def close(self, stop_reason: StopReason, note: str) -> None:
+        """End the run with the status of `stop_reason`."""
         self.set_tags({"stop_reason": stop_reason, "mlflow.note.content": note})
-        self.client.set_terminated(self.run_id, status_of(stop_reason), now_ms())
-
-
-def status_of(stop_reason: str) -> str:
-    """The MLflow run status that goes with a stop reason."""
-    if stop_reason in _FINISHED:
-        return "FINISHED"
-    return "KILLED" if stop_reason == "interrupted" else "FAILED"
+        self.client.set_terminated(self.run_id, stop_reason.mlflow_status, now_ms())
 
 
 def now_ms() -> int:
@@ -144,28 +136,10 @@ def _in_batches(rows: Sequence[V], size: int) -> Iterator[Sequence[V]]:
 
 @dataclass
 class TrialRun:
-    """One trial's run, its best so far and its description."""
+    """What has been written of one trial to its run."""
 
     run: RunWriter
-    note: str
+    note: str  # its description, to which the end adds how it ended
+    progress: TrialProgress  # up to the last epoch that is written
     running: bool = True
-    last_epoch: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
     seen_ms: dict[int, int] = field(default_factory=dict)  # when an epoch was first handed in
-
-    def apply(self, epoch: int, score: float) -> None:
-        if math.isfinite(score) and score > self.best:
-            self.best, self.best_epoch = score, epoch
-
-    def best_figures(self) -> dict[str, float]:
-        return {BEST_OBJECTIVE: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
-
-    def outcome(self, stop_reason: str) -> str:
-        """The description, with how the trial ended."""
-        wording = describe_reason(stop_reason)
-        explained = "" if wording == stop_reason else f" ({wording})"
-        text = f"Ended as {stop_reason}{explained} after {count(self.last_epoch, 'epoch')}."
-        if self.best_epoch:
-            text += f" Best {OBJECTIVE} {self.best:.4f} in epoch {self.best_epoch}."
-        return paragraphs(self.note, text)

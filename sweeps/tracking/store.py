@@ -6,6 +6,7 @@ Everything wrong with the place a user names is found here, before a sweep start
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +17,27 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from sweeps.config.metric_names import BEST_OBJECTIVE
-from sweeps.text import program
+from sweeps.text import installed, script
 from unetexp.errors import UserError, did_you_mean
 from unetexp.tracking.locate import DATABASE_ANSWER_S, open_client
 from unetexp.tracking.locate import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
 from unetexp.tracking.uri import PROJECT_ROOT as PROJECT_ROOT
-from unetexp.tracking.uri import absolute, check_database, check_place, sqlite_path, unusable
+from unetexp.tracking.uri import (
+    absolute,
+    check_database,
+    check_place,
+    sqlite_path,
+    tracking_option,
+    unusable,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "unetexp"
+LOST_FROM = "sweep.lost_from"  # tag of a run that left its sweep, whose ledger was damaged
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the UI opens in its training view
@@ -44,6 +53,11 @@ class TrackingStore:
     uri: str  # absolute; may hold credentials
     client: MlflowClient
     experiment_id: str
+
+    def command(self, name: str, *arguments: str) -> str:
+        """The command `sweeps/NAME.py` that takes this store."""
+        by_default = self.uri == absolute(None)
+        return script(name, *arguments, *tracking_option(None if by_default else self.uri))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -80,7 +94,7 @@ class TrackingStore:
             raise UserError(
                 f"there is no sweep named {name!r} at {public_uri(self.uri)}."
                 f"{did_you_mean(name, runs)} List them: "
-                f"{program('python')} sweeps/run.py --list"
+                f"{self.command('run', '--list')}"
             )
         return runs[name]
 
@@ -142,7 +156,10 @@ def _open(uri: str, artifacts: Path | None) -> TrackingStore:
         if experiment.lifecycle_stage != "active":
             raise UserError(
                 f"the experiment {EXPERIMENT!r} at {public_uri(uri)} was deleted. Bring it back: "
-                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+                f"MLFLOW_TRACKING_URI={shlex.quote(public_uri(uri))} "
+                + installed(
+                    "mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id
+                )
             )
         for key, value in _EXPERIMENT_TAGS.items():
             if experiment.tags.get(key) != value:

@@ -23,7 +23,7 @@ from sweeps.state.storage import (
     require_sweep_files,
 )
 from sweeps.tracking.mlflow_ui import remove_view
-from sweeps.tracking.store import EXPERIMENT, PROJECT_ROOT, TrackingStore, local_path
+from sweeps.tracking.store import EXPERIMENT, LOST_FROM, PROJECT_ROOT, TrackingStore, local_path
 from unetexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def check_deletable(store: TrackingStore, name: str) -> str:
     of a registered model.
     """
     sweep = store.sweep_run(name)
-    row = _row(sweep, trials := store.trial_runs(sweep.info.run_id))
+    row = _row(sweep, store.trial_runs(sweep.info.run_id))
     if row.state == "running":
         raise UserError(
             f"sweep {name!r} is running, as process {sweep.data.tags['sweep.pid']}. Stop it with "
             "Ctrl-C first."
         )
-    _require_unregistered(store, name, [sweep, *trials])
+    _require_unregistered(store, name, [sweep, *_below(store, sweep)])
     for place in _places(sweep):
         require_sweep_files(place, name)
     host = sweep.data.tags.get("sweep.host")
@@ -117,7 +117,7 @@ def delete_sweep(store: TrackingStore, name: str) -> None:
         for place in _places(sweep):
             remove_files(place)
         remove_view(store, sweep.info.run_id)
-        for run in [*store.trial_runs(sweep.info.run_id), sweep]:
+        for run in [*_below(store, sweep), sweep]:
             _remove_artifacts(store, run)
             store.client.delete_run(run.info.run_id)
     except OSError as error:
@@ -125,6 +125,12 @@ def delete_sweep(store: TrackingStore, name: str) -> None:
             f"sweep {name!r} could not be removed whole: {error}. Put that right and delete it "
             "again."
         ) from None
+
+
+def _below(store: TrackingStore, sweep: Run) -> list[Run]:
+    """The runs of the sweep's trials, also of those that a damaged ledger has lost."""
+    lost = store.runs(f"tags.`{LOST_FROM}` = '{sweep.data.tags['sweep.name']}'")
+    return [*store.trial_runs(sweep.info.run_id), *lost]
 
 
 def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:

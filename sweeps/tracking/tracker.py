@@ -11,12 +11,16 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.config.checks import check_name
 from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
-from sweeps.text import paragraphs, program
+from sweeps.state.progress import TrialProgress
+from sweeps.state.stop_reason import StopReason
+from sweeps.text import paragraphs
+from sweeps.tracking.descriptions import trial_outcome
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
 from sweeps.tracking.store import TrackingStore, open_store
@@ -50,7 +54,7 @@ class Tracker:
         if self.store.sweep_runs(name):
             raise UserError(
                 f"a sweep named {name!r} exists already. Choose another with --name, or remove "
-                f"it: {program('python')} sweeps/run.py --delete {name}"
+                f"it: {self.store.command('run', '--delete', name)}"
             )
 
     def start_sweep(
@@ -107,15 +111,15 @@ class Tracker:
         for where, content in artifacts.items():
             self._parent.log_content(where, content)
 
-    def end_sweep(self, stop_reason: str, note: str = "") -> None:
+    def end_sweep(self, stop_reason: StopReason | str, note: str = "") -> None:
         """Close the parent run and, as interrupted, every trial that still runs.
 
         `note`, how it ended, comes first: the UI shows a few lines of a description.
         """
         for trial_id, trial in list(self._trials.items()):
             if trial.running:
-                self.end_trial(trial_id, "interrupted")
-        self._parent.close(stop_reason, paragraphs(note, self._note))
+                self.end_trial(trial_id, StopReason.INTERRUPTED)
+        self._parent.close(StopReason(stop_reason), paragraphs(note, self._note))
 
     # Its trials
 
@@ -140,7 +144,7 @@ class Tracker:
                 "tune.trial_id": trial_id,
             }
             run_id = self._create_run(name, note, tags)
-            trial = TrialRun(RunWriter(self._client, run_id), note)
+            trial = TrialRun(RunWriter(self._client, run_id), note, TrialProgress(trial_id))
         trial.run.log_params(params)
         self._trials[trial_id] = trial
         return trial.run.run_id
@@ -157,28 +161,29 @@ class Tracker:
     def log_epoch(
         self, trial_id: str, epoch: int, metrics: Mapping[str, float], at_s: float | None = None
     ) -> None:
-        """Write the figures of a finished epoch, and the best so far, at step `epoch`.
+        """Write the metrics of a finished epoch, and the best so far, at step `epoch`.
 
-        Figures that are not finite are left out. An epoch that is there already, as when a
-        trial goes on from a checkpoint, is not written twice. `at_s` is the time of day, in
+        Metrics that are not finite are left out. An epoch that is there already, as when a
+        trial resumes from a checkpoint, is not written twice. `at_s` is the time of day, in
         seconds since 1970, at which the epoch ended.
         """
         trial = self._trials[trial_id]
-        if epoch <= trial.last_epoch:
+        if epoch <= trial.progress.epoch:
             return
         at_ms = trial.seen_ms.setdefault(epoch, int(at_s * 1000) if at_s else now_ms())
-        trial.apply(epoch, metrics.get(OBJECTIVE, math.nan))
-        trial.run.log_metrics({**metrics, **trial.best_figures()}, epoch, at_ms)
-        if trial.best > self._best:
-            self._parent.log_metrics({BEST_OBJECTIVE: trial.best}, 0, at_ms)
-            self._best = trial.best
-        trial.last_epoch = epoch
+        progress = replace(trial.progress)
+        progress.finish_epoch(epoch, metrics)
+        trial.run.log_metrics({**metrics, **progress.best_metrics}, epoch, at_ms)
+        if progress.best > self._best:
+            self._parent.log_metrics({BEST_OBJECTIVE: progress.best}, 0, at_ms)
+            self._best = progress.best
+        trial.progress = progress
         trial.seen_ms.clear()
 
     def log_cost(self, trial_id: str, device_s: float, at_s: float) -> None:
         """Write the seconds that a trial had on its devices, as known at the time `at_s`."""
         trial = self._trials[trial_id]
-        trial.run.log_metrics({COST: device_s}, trial.last_epoch, int(at_s * 1000))
+        trial.run.log_metrics({COST: device_s}, trial.progress.epoch, int(at_s * 1000))
 
     def log_machine(self, trial_id: str, machine: Mapping[str, str]) -> None:
         """Note what a trial was trained on, as the tags `machine.*`."""
@@ -205,12 +210,18 @@ class Tracker:
             run.log_path(folder / name, CHECKPOINT)
         run.set_tags({CHECKPOINT: CHECKPOINT})
 
-    def end_trial(self, trial_id: str, stop_reason: str, error_text: str | None = None) -> None:
+    def end_trial(
+        self,
+        trial_id: str,
+        stop_reason: StopReason | str,
+        error_text: str | None = None,
+    ) -> None:
         """Close a trial's run; `error_text`, a traceback, becomes its artifact `error.txt`."""
         trial = self._trials[trial_id]
         if error_text:
             trial.run.log_content("error.txt", error_text)
-        trial.run.close(stop_reason, trial.outcome(stop_reason))
+        reason = StopReason(stop_reason)
+        trial.run.close(reason, paragraphs(trial.note, trial_outcome(reason, trial.progress)))
         trial.running = False
 
     def run_id(self, trial_id: str) -> str:
@@ -218,7 +229,7 @@ class Tracker:
         return self._trials[trial_id].run.run_id
 
     def trials_url(self, ui: str | None = None, *, charts: bool = False) -> str:
-        """The address of the sweep's trials in the MLflow UI, see `links.trials_url`."""
+        """The address of the sweep's trials in the MLflow UI, see `mlflow_ui.trials_url`."""
         return trials_url(self.store, self._parent.run_id, ui, charts=charts)
 
     @property
@@ -240,14 +251,14 @@ class Tracker:
         runs = self.store.trial_runs(self._parent.run_id, f"tags.`tune.trial_id` = '{trial_id}'")
         if not runs:
             return None
-        run, figures = runs[0], runs[0].data.metrics
-        return TrialRun(
-            RunWriter(self._client, run.info.run_id),
-            note,
-            last_epoch=self._last_step(run),
-            best=figures.get(BEST_OBJECTIVE, -math.inf),
-            best_epoch=int(figures.get(BEST_EPOCH, 0)),
+        run, metrics = runs[0], runs[0].data.metrics
+        progress = TrialProgress(
+            trial_id,
+            epoch=self._last_step(run),
+            best=metrics.get(BEST_OBJECTIVE, -math.inf),
+            best_epoch=int(metrics.get(BEST_EPOCH, 0)),
         )
+        return TrialRun(RunWriter(self._client, run.info.run_id), note, progress)
 
     def _last_step(self, run: Run) -> int:
         steps = [

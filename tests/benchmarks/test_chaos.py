@@ -26,6 +26,7 @@ def test_every_fault_comes_once_and_before_the_sweep_is_over(seed):
     assert points[-1] < 8
 
 
+@pytest.mark.slow
 def test_a_disturbed_sweep_equals_its_configs_run_alone(tmp_path):
     """The driver's clock jumps; a checkpoint is torn and the driver killed."""
     command = [sys.executable, SCRIPT, "--faults", "checkpoint,clock", "--count", 2, "--seed", 0]

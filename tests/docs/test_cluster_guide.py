@@ -21,6 +21,7 @@ import pytest
 
 from tests.support.data_folders import write_folder_dataset
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)

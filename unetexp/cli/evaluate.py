@@ -17,6 +17,7 @@ from rich.table import Table
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
+from unetexp.cli.options import Device, TrackingUri
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
 from unetexp.inference.evaluation import (
@@ -66,20 +67,30 @@ def evaluate(
     ],
     split: Annotated[
         SplitName | None,
-        typer.Option(help="By default val, or all where the folder has no split of its own."),
+        typer.Option(
+            help="Part of the data.", show_default="val, or all where the folder has no split"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the results.", show_default="evaluations/TIME"
+        ),
+    ] = None,
     worst: Annotated[
-        int, typer.Option(min=0, max=_MOST_WORST, help="Images to name and to picture.")
+        int,
+        typer.Option(
+            min=0,
+            max=_MOST_WORST,
+            metavar="N",
+            help=f"Worst images that are named and pictured, at most {_MOST_WORST}.",
+        ),
     ] = WORST,
     format_: Annotated[
-        OutputFormat, typer.Option("--format", help="Of what is printed.")
+        OutputFormat, typer.Option("--format", help="Form of what is printed.")
     ] = OutputFormat.table,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(help="Where runs are tracked: MLFLOW_TRACKING_URI, or else a local file."),
-    ] = None,
+    device: Device = "auto",
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """The figures of a model on a data set, as training's validation computes them.
 

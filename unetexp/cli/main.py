@@ -12,6 +12,7 @@ from rich.console import Console
 from unetexp.cli.evaluate import evaluate
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud
+from unetexp.cli.options import Device
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
 from unetexp.errors import ConfigError
@@ -37,15 +38,28 @@ app.command()(reproduce)
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Argument(help="A YAML file of settings.")] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images and masks.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE of a setting; repeatable.")
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A folder of images and masks.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Passes over the training images.", show_default="the file's"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the results.", show_default="experiments/TIME"
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting. Repeatable."),
+    ] = None,
+    device: Device = "auto",
 ) -> None:
-    """Train one model. Called again with the same --out, it goes on where it was stopped."""
+    """Train one model. Called again with the same --out, it continues where it was stopped."""
     with exit_codes():
         changes = parse_assignments(set_ or [])
         tree = read_tree(config) if config else {}

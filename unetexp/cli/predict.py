@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.options import Device, TrackingUri
 from unetexp.errors import UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
@@ -29,26 +30,37 @@ def predict(
         ),
     ],
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    out: Annotated[Path, typer.Option(help="Folder that the results go into.")],
-    overlay: Annotated[bool, typer.Option(help="Also the classes in colour on the image.")] = True,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    overlay: Annotated[
+        bool, typer.Option(help="Also write the classes in colour on the image.")
+    ] = True,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also each class's probability, as .npy.")
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Also write the probability of each class, a float16 .npy (K, H, W).",
+        ),
     ] = False,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average over mirror images: slower, a bit better.")
+        bool, typer.Option("--flips", help="Average over mirror images: slower, slightly better.")
     ] = False,
     tile: Annotated[
-        int, typer.Option(help="Images with a longer side, in pixels, go in tiles.")
+        int,
+        typer.Option(
+            metavar="PX",
+            help="Images with a longer side go through in overlapping tiles of this side.",
+        ),
     ] = TILE_PX,
     overlap: Annotated[
         int | None,
-        typer.Option(help=f"Pixels that tiles share: {OVERLAP_PX}, or half of a small tile."),
+        typer.Option(
+            metavar="PX",
+            help="Overlap of the tiles.",
+            show_default=f"{OVERLAP_PX}, or half of a small tile",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(help="Where runs are tracked: MLFLOW_TRACKING_URI, or else a local file."),
-    ] = None,
+    device: Device = "auto",
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Label every pixel of images with a trained model.
 

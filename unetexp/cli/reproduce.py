@@ -13,6 +13,7 @@ from rich.console import Console
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
+from unetexp.cli.options import TrackingUri
 from unetexp.data import DataSource
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.models.encoder_weights import resolve_weights
@@ -37,16 +38,18 @@ _SHOWN = 5
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="The id of a trial's run in MLflow.")],
     data: Annotated[
-        str | None, typer.Option(help="The run's data, where it is no longer where it was.")
+        str | None, typer.Option(metavar="DIR", help="The run's data, if it has moved.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the model trained again goes.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the new model.", show_default="experiments/TIME"
+        ),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu or cuda; by default as the run had it.")
+        str | None, typer.Option(help="Device: auto, cpu or cuda.", show_default="the run's")
     ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(help="Where runs are tracked: MLFLOW_TRACKING_URI, or else a local file."),
-    ] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Train a run again from what MLflow holds, and say whether the figures agree.
 

@@ -37,12 +37,12 @@ class Encoder(Component):
     name: EncoderName = Field("resnet50", description="the encoder's architecture")
     weights: str = Field(
         "imagenet",
-        description="imagenet, auto (imagenet if it can be had, else none), none, or the path of "
+        description="imagenet, auto (imagenet if available, else none), none, or the path of "
         "a .pth, .pt or .safetensors file with torchvision's names",
     )
     freeze: FreezeLevel = Field("none", description="frozen up to and including this part")
     thaw_epoch: int | None = Field(
-        None, ge=1, description="from this epoch on, counted from 1, nothing is frozen"
+        None, ge=1, description="first epoch, counted from 1, in which nothing is frozen any more"
     )
     lr_scale: float = Field(
         1.0, gt=0, le=1, description="the encoder's learning rate as a fraction of the decoder's"

@@ -20,8 +20,9 @@ from urllib.request import url2pathname
 
 from unetexp.errors import CheckpointError, UserError, did_you_mean
 from unetexp.models.saved_model import CONFIG, WEIGHTS
+from unetexp.shell import script
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
-from unetexp.tracking.uri import VARIABLE, absolute, check_place, sqlite_path
+from unetexp.tracking.uri import VARIABLE, absolute, check_place, sqlite_path, tracking_option
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -204,18 +205,23 @@ def _what_is_registered(client: MlflowClient, name: str, alias: str | None) -> s
     place = public_uri(client.tracking_uri)
     models = {model.name: model for model in asked(client, client.search_registered_models)}
     if name not in models:
-        known = ", ".join(sorted(models)) or "none yet (python sweeps/promote.py registers one)"
+        known = ", ".join(sorted(models)) or f"none yet ({_promote(client)} registers one)"
         return (
             f"no model {name!r} is registered at {place}.{did_you_mean(name, models)} "
             f"Registered: {known}."
         )
     if alias is not None:
         aliases = asked(client, client.get_registered_model, name).aliases
-        known = ", ".join(sorted(aliases)) or "none yet (python sweeps/promote.py gives one)"
+        known = ", ".join(sorted(aliases)) or f"none yet ({_promote(client)} gives one)"
         return f"the model has no such alias.{did_you_mean(alias, aliases)} Aliases: {known}."
     versions = asked(client, client.search_model_versions, f"name = '{name}'")
     numbers = sorted(int(each.version) for each in versions)
     return f"there is no such version. Versions: {', '.join(map(str, numbers)) or 'none'}."
+
+
+def _promote(client: MlflowClient) -> str:
+    uri = client.tracking_uri
+    return script("promote", *tracking_option(None if uri == absolute(None) else uri))
 
 
 def _no_checkpoint(client: MlflowClient, run: Run) -> str:

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from unetexp.errors import UserError, not_a_choice
+from unetexp.shell import PROJECT_ROOT as PROJECT_ROOT
 from unetexp.tracking.server import PORTS, knock, public_uri, scheme_of
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PROJECT_DATABASE = f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"  # what `make ui` shows
 VARIABLE = "MLFLOW_TRACKING_URI"
 _BUSY_S = 30.0
@@ -26,6 +26,14 @@ _NO_SUCH_PLACE = (
 def default_uri() -> str:
     """Where runs are tracked if nobody says: $MLFLOW_TRACKING_URI, else the project's database."""
     return os.environ.get(VARIABLE) or PROJECT_DATABASE
+
+
+def tracking_option(uri: str | None) -> tuple[str, ...]:
+    """What a printed command needs so that it takes the store `uri`; None: the default's.
+
+    A password in the address is left out.
+    """
+    return ("--tracking-uri", public_uri(uri)) if uri else ()
 
 
 def absolute(uri: str | None) -> str:

@@ -23,29 +23,50 @@ from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
 class TrainConfig(Component):
     """One experiment. Two equal configs on equal data train to the same bits on one CPU."""
 
-    data: DataSource = Mni152()
-    augment: Augment = Augment()
-    encoder: Encoder = Encoder()
-    decoder: Decoder = Decoder()
-    loss: Loss = CrossEntropy()
-    optimizer: Optimizer = AdamW()
-    schedule: Schedule = Cosine()
+    data: DataSource = Field(Mni152(), description="the images and masks to learn from")
+    augment: Augment = Field(
+        Augment(),
+        description="random changes of training images; validation images are never changed. The "
+        "crop is cut from a randomly zoomed, rotated and flipped view; pixels outside the image "
+        "are 0, and void in the mask",
+    )
+    encoder: Encoder = Field(Encoder(), description="a ResNet as torchvision builds it")
+    decoder: Decoder = Field(
+        Decoder(),
+        description="the up blocks. `classic` has a bridge and widths that halve from block to "
+        "block (1024, 512, 256, 128, 64 over a ResNet-50), as in the original repository; `slim` "
+        "has no bridge and the widths 256, 128, 64, 32, 16",
+    )
+    loss: Loss = Field(
+        CrossEntropy(),
+        description="void pixels (255) are in no sum and in no count; a class that does not occur "
+        "in a batch is in no mean",
+    )
+    optimizer: Optimizer = Field(
+        AdamW(), description="the optimiser; norm layers and biases get no weight decay"
+    )
+    schedule: Schedule = Field(Cosine(), description="how the learning rate changes over epochs")
     epochs: int = Field(20, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int = Field(8, ge=1, le=4096, description="images an optimiser step")
+    batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")
     accumulation: int = Field(
-        1, ge=1, le=4096, description="micro-batches that one step's batch is computed in"
+        1, ge=1, le=4096, description="number of micro-batches that a batch is split into"
     )
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="decay of the averaged weights that are validated; null: off"
+        None,
+        gt=0,
+        lt=1,
+        description="decay of the averaged (EMA) weights that are validated; null: off",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware computes in it"
+        "auto", description="auto: bf16 where the hardware supports it"
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        "auto", description="auto: channels_last where it was measured to pay"
+        "auto", description="auto: channels_last where it was measured to be faster"
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="seed of weights, image order and augmentation"
+    )
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

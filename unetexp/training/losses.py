@@ -65,7 +65,7 @@ class _WeightedLoss(_Loss):
     class_weights: ClassWeights = Field(
         "none",
         description="none, balanced (all pixels / (classes that occur * pixels of the class)), "
-        "or a list of one weight a class",
+        "or a list with one weight per class",
     )
 
     def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
@@ -105,7 +105,7 @@ class CrossEntropy(_WeightedLoss):
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
+        0.0, ge=0, lt=1, description="share of the target that is spread evenly over all classes"
     )
 
     def _value(self, batch: MaskedBatch) -> Tensor:
@@ -163,7 +163,10 @@ class Focal(_WeightedLoss):
 
     kind: Literal["focal"] = "focal"
     gamma: float = Field(
-        2.0, ge=0, le=10, description="how much well-classified pixels are discounted; 0: not"
+        2.0,
+        ge=0,
+        le=10,
+        description="how strongly well-classified pixels are down-weighted; 0: not at all",
     )
 
     def _value(self, batch: MaskedBatch) -> Tensor:

@@ -23,7 +23,7 @@ class AdamW(Component):
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="decay a step, times lr")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="decay per step, times lr")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's running mean")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of its square's running mean")
 
@@ -45,7 +45,7 @@ class SGD(Component):
     lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     momentum: float = Field(0.9, ge=0, lt=1, description="decay of the velocity; 0: none")
-    nesterov: bool = Field(False, description="look ahead along the velocity")
+    nesterov: bool = Field(False, description="use Nesterov momentum")
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -118,7 +118,9 @@ class Cosine(_WarmedUp):
     warmup_epochs: float = Field(
         1.0, ge=0, le=100_000, description="epochs of linear rise from 1 % of the rate; 0: none"
     )
-    min_factor: float = Field(0.0, ge=0, le=1, description="the last rate as a share of the first")
+    min_factor: float = Field(
+        0.0, ge=0, le=1, description="the last rate as a fraction of the full rate"
+    )
 
     def _factor(self, done: float) -> float:
         return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * done)) / 2
@@ -141,7 +143,7 @@ class Poly(_WarmedUp):
     """(1 - done) ** power, as DeepLab trains (arXiv:1606.00915)."""
 
     kind: Literal["poly"] = "poly"
-    power: float = Field(0.9, gt=0, le=10, description="exponent of the share that is left")
+    power: float = Field(0.9, gt=0, le=10, description="exponent of the remaining share of epochs")
 
     def _factor(self, done: float) -> float:
         return float((1 - done) ** self.power)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sweeps.driver.live_view import LiveView
 from sweeps.state.progress import SweepProgress
+from sweeps.state.stop_reason import StopReason
 from sweeps.text import settings
 
 URL = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=x"
@@ -78,8 +79,14 @@ def view_of(events, *, terminal=False, width=100, height=24, now=50.0, **options
         **options,
     )
     for event in events:
-        view(event)
+        show(view, event)
     return view
+
+
+def show(view, event):
+    """Add the event up and show it, as the controller does."""
+    view.progress.apply(event)
+    view(event)
 
 
 def printed(view):
@@ -140,7 +147,7 @@ class TestLines:
         view = view_of([])
         with view:
             for event in RECORD:
-                view(event)
+                show(view, event)
         lines = printed(view).splitlines()
         assert len(lines) == 2 + len([event for event in RECORD if event["event"] != "trial"])
         assert URL in lines[1]
@@ -208,7 +215,8 @@ class TestFinish:
     def test_best_trials_and_next_commands(self):
         view = view_of(RECORD)
         view.console.file.truncate(0)
-        view.finish("completed", [("see the trials", "make ui"), ("compare", "python x.py quick")])
+        commands = [("see the trials", "make ui"), ("compare", "python x.py quick")]
+        view.finish(StopReason.COMPLETED, commands)
         text = printed(view)
         assert "Sweep quick is done. 1 completed, 1 stopped early, 1 failed." in text
         assert text.index("0.4000") < text.index("0.5000")
@@ -219,7 +227,7 @@ class TestFinish:
 
     def test_no_scores(self):
         view = view_of([])
-        view.finish("interrupted", [])
+        view.finish(StopReason.INTERRUPTED, [])
         assert "ended: interrupted" in printed(view)
         assert "No trial has a score." in printed(view)
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
-from sweeps.cli.run import app
 from sweeps.config.loading import load_recipe
 from sweeps.search.bounded_storage import BoundedStorage
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
-from tests.sweeps.driver.test_sweep import ROOT, Place, run
-from tests.sweeps.search.test_controller import play, score_of
+from tests.support.databases import new_database
+from tests.support.pretend_curves import play, score_of
+from tests.support.sweep_command import Place, figures, run_here, start, wait_for
 
 FEW = [
     *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
@@ -27,94 +23,59 @@ FEW = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return Place(tmp_path_factory.mktemp("resume"))
+    place = Place(tmp_path_factory.mktemp("resume"))
+    new_database(place.root / "mlflow.db")
+    return place
 
 
 @pytest.fixture(scope="module")
 def twin(place):
     """The sweep that nobody disturbed."""
-    done = run(place.recipe, *place.flags, *FEW, "--name", "twin")
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_here(place.recipe, *place.flags, *FEW, "--name", "twin")
     return figures(place, "twin")
-
-
-def start(place, *arguments):
-    """The command in the background, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "sweeps" / "run.py"), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(process, words, timeout_s=120):
-    """Read the process's output up to the line that has `words`."""
-    lines, deadline = [], time.monotonic() + timeout_s
-    for line in process.stdout:
-        lines.append(line)
-        if words in line:
-            return
-        assert time.monotonic() < deadline, "".join(lines)
-    raise AssertionError("ended before: " + "".join(lines))
-
-
-def figures(place, name):
-    """Everything a sweep's runs say that is not time: parameters, curves, endings."""
-    found = []
-    _, children = place.runs(name)
-    for child in children:
-        curves = {}
-        for metric in child.data.metrics:
-            if not metric.startswith(("time/", "system/", "cost/")):
-                points = place.client.get_metric_history(child.info.run_id, metric)
-                curves[metric] = [(point.step, point.value) for point in points]
-        found.append((child.data.params, curves, child.data.tags["stop_reason"]))
-    return found
 
 
 def refusal(*arguments) -> str:
     """What the command says of a mistake."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 2, result.output
-    return result.output
+    return run_here(*arguments, code=2)
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "kill -9"])
-def test_a_disturbed_sweep_that_is_resumed_equals_its_twin(place, twin, how):
-    name = how.replace(" ", "")
-    process = start(place, place.recipe, *place.flags, *FEW, "--name", name)
-    wait_for(process, "trial 0001 epoch 3/6")
+@pytest.mark.timeout(600)
+def test_a_sweep_that_was_killed_and_then_interrupted_equals_its_twin(place, twin):
+    tracked = ("--tracking-uri", place.uri)
+    killed = start(place.recipe, *place.flags, *FEW, "--name", "disturbed")
+    wait_for(killed, "trial 0001 epoch 2/6")
+    killed.kill()
+    killed.wait()
+
+    interrupted = start("--resume", "disturbed", *tracked)
+    found = wait_for(interrupted, "trial 0002 epoch 2/6")
     asked = time.monotonic()
-    process.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGKILL)
-    rest = process.stdout.read() if how == "ctrl-c" else ""
-    code = process.wait()
-    if how == "ctrl-c":
-        assert code == 130
-        assert time.monotonic() - asked < 20
-        assert f"--resume {name}" in rest
-        (parent,), children = place.runs(name)
-        assert parent.info.status == "KILLED"
-        assert [child.info.status for child in children] == ["FINISHED", "KILLED"]
-        assert children[1].data.tags["stop_reason"] == "interrupted"
+    interrupted.send_signal(signal.SIGINT)
+    rest = interrupted.stdout.read()
+    assert interrupted.wait() == 130
+    assert time.monotonic() - asked < 20
+    assert "1 of 2 trials are finished" in found
+    assert "MLflow runs: 1 closed, 1 opened again" in found
+    assert "trial 0001" in found
+    assert "--resume disturbed" in rest
+    (parent,), children = place.runs("disturbed")
+    assert parent.info.status == "KILLED"
+    assert [child.info.status for child in children] == ["FINISHED", "FINISHED", "KILLED"]
+    assert children[2].data.tags["stop_reason"] == "interrupted"
 
-    resumed = run("--resume", name, "--tracking-uri", place.uri)
+    resumed = run_here("--resume", "disturbed", *tracked)
 
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert "1 of 2 trials are finished" in resumed.stdout
-    assert "MLflow runs: 1 closed, 1 opened again" in resumed.stdout
-    assert "trial 0001" in resumed.stdout
-    assert figures(place, name) == twin
-    (parent,), children = place.runs(name)
+    assert "2 of 3 trials are finished" in resumed
+    assert "MLflow runs: 2 closed, 1 opened again" in resumed
+    assert figures(place, "disturbed") == twin
+    (parent,), children = place.runs("disturbed")
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_can_be_given_more_trials(place, twin):
-    more = run("--resume", "twin", "--trials", 4, "--tracking-uri", place.uri)
-    assert more.returncode == 0, more.stdout + more.stderr
+    run_here("--resume", "twin", "--trials", 4, "--tracking-uri", place.uri)
     _, children = place.runs("twin")
     assert len(children) == 4
     assert figures(place, "twin")[:3] == twin
@@ -150,11 +111,11 @@ def test_changed_data_is_refused_with_the_difference(place, twin):
     assert "fingerprint" in refused
 
 
+@pytest.mark.slow
 def test_a_warm_started_sweep_knows_the_others_trials(place, twin):
-    warm = run(
+    run_here(
         place.recipe, *place.flags, *FEW, "--trials", 1, "--name", "warm", "--warm-start", "twin"
     )
-    assert warm.returncode == 0, warm.stdout + warm.stderr
     known = list(Ledger(place.storage / "warm" / "ledger.jsonl", write=False).of("known"))
     assert len(known) >= 3
 

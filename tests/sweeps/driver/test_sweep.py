@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 import unetexp
 from sweeps.cli.compare import app as compare
-from sweeps.cli.run import app
+from sweeps.cli.promote import app as promote
+from sweeps.promotion.registry import champion
 from sweeps.state.ledger import Ledger
-from tests.support.data_folders import write_folder_dataset
-
-ROOT = Path(__file__).parents[3]
-RECIPE = """
-base:
-  encoder: {name: resnet18, weights: none}
-  augment: {crop_px: 32}
-  batch_size: 2
-  epochs: 3
-space:
-  encoder.freeze: {kind: choice, values: [none, stem]}
-  decoder.upsampling: {kind: choice, values: [bilinear, nearest]}
-  loss.kind: {kind: choice, values: [cross_entropy, focal]}
-  loss.gamma: {kind: uniform, low: 1, high: 3, when: {loss.kind: focal}}
-  optimizer.lr: {kind: loguniform, low: 1.0e-3, high: 1.0e-2}
-budget: {trials: 5}
-asha: {grace_epochs: 1}
-"""
-
-
-def run(*arguments, cwd=ROOT, timeout=240):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "sweeps" / "run.py"), *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-class Place:
-    """Where a test's sweeps live."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.uri = f"sqlite:///{root / 'mlflow.db'}"
-        self.storage = root / "runs"
-        self.recipe = root / "small.yaml"
-        self.recipe.write_text(RECIPE)
-        self.data = root / "data"
-        write_folder_dataset(self.data, splits={"train": 4, "val": 3}, size=(40, 48), classes=3)
-
-    @property
-    def flags(self):
-        return ["--data", self.data, "--tracking-uri", self.uri, "--storage", self.storage]
-
-    @property
-    def client(self):
-        return MlflowClient(tracking_uri=self.uri)
-
-    def runs(self, name):
-        experiment = self.client.get_experiment_by_name("unetexp").experiment_id
-        found = self.client.search_runs([experiment], f"tags.`sweep.name` = '{name}'")
-        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-        children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
-        return parents, sorted(children, key=lambda run: run.data.tags["tune.trial_id"])
+from sweeps.tracking.store import open_store
+from tests.support.sweep_command import Place, run, run_here
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +107,7 @@ def test_descriptions_say_what_was_varied_and_how_it_ended(sweep, place):
     for words in (
         "5 trials of at most 3 epochs",
         "`encoder.freeze`: one of none, stem",
-        "4 train, 3 val; 3 classes: 0, 1, 2.",
+        "4 train, 3 val, 2 test; 3 classes: 0, 1, 2.",
         "`python sweeps/compare.py first`",
         "`python sweeps/promote.py first`",
         "Ended: completed. Trials: ",
@@ -226,20 +166,19 @@ def test_resume_state_is_gone_and_the_storage_is_private(sweep, place):
 
 
 def test_a_name_that_exists_is_refused(sweep, place):
-    again = run(place.recipe, *place.flags, "--name", "first")
-    assert again.returncode == 2
-    assert "first" in again.stderr
-    assert "Traceback" not in again.stderr
+    said = run_here(place.recipe, *place.flags, "--name", "first", code=2)
+    assert "'first'" in said
+    assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_one_worker_and_one_seed_propose_the_same_trials(place):
     proposals = []
     for name in ("again-1", "again-2"):
-        done = run(
+        run_here(
             place.recipe, *place.flags, "--gpus", 0, "--trials", 2, "--epochs", 1, "--seed", 7,
             "--name", name, "--cpus-per-trial", 2, "--skip-preflight",
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
         _, children = place.runs(name)
         figures = [
             (child.data.params, child.data.metrics["val/miou"], child.data.metrics["train/loss"])
@@ -249,18 +188,35 @@ def test_one_worker_and_one_seed_propose_the_same_trials(place):
     assert proposals[0] == proposals[1]
 
 
-def test_a_sweep_whose_trials_all_fail_exits_1_and_keeps_the_reason(place):
+def test_the_best_trial_becomes_champion(sweep, place):
+    arguments = ["first", "--gpus", "0", "--tracking-uri", place.uri]
+    done = CliRunner().invoke(promote, arguments)
+    assert done.exit_code == 0, done.output
+    _, children = place.runs("first")
+    full = [child for child in children if child.data.tags["stop_reason"] == "completed"]
+    best = max(full, key=lambda child: child.data.metrics["best/val/miou"])
+    found = champion(open_store(place.uri))
+    assert (found.version, found.run_id) == ("1", best.info.run_id)
+    assert "test/miou" in place.client.get_run(found.run_id).data.metrics
+
+
+@pytest.fixture(scope="module")
+def broken(place):
+    """A sweep whose loss overflows in every trial."""
     overflow = ["--set", "loss.kind=cross_entropy", "--set", "loss.class_weights=[1e38,1e38,1e38]"]
-    done = run(
+    run_here(
         place.recipe, *place.flags, "--gpus", 0, "--trials", 2, "--epochs", 1, "--name", "broken",
-        "--skip-preflight", *overflow,
+        "--skip-preflight", *overflow, code=1,
     )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
-    _, children = place.runs("broken")
-    assert [child.data.tags["stop_reason"] for child in children] == ["nan", "nan"]
-    assert {child.info.status for child in children} == {"FAILED"}
+    return place.runs("broken")[1]
 
 
+def test_a_sweep_whose_trials_all_fail_exits_1_and_keeps_the_reason(broken):
+    assert [child.data.tags["stop_reason"] for child in broken] == ["nan", "nan"]
+    assert {child.info.status for child in broken} == {"FAILED"}
+
+
+@pytest.mark.slow
 def test_a_time_budget_ends_the_sweep_in_good_order(place):
     done = run(
         place.recipe, *place.flags, "--gpus", 0, "--trials", 50, "--epochs", 200, "--name", "timed",
@@ -272,13 +228,10 @@ def test_a_time_budget_ends_the_sweep_in_good_order(place):
     assert {child.info.status for child in children} <= {"FINISHED", "KILLED"}
 
 
-def test_list_and_delete(sweep, place):
-    def ask(*arguments):
-        done = CliRunner().invoke(app, [*arguments, "--tracking-uri", place.uri])
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    assert "first" in ask("--list")
-    ask("--delete", "broken", "--yes")
-    assert "broken" not in ask("--list")
+def test_list_and_delete(sweep, broken, place):
+    listed = run_here("--list", "--tracking-uri", place.uri)
+    assert "first" in listed and "broken" in listed
+    run_here("--delete", "broken", "--yes", "--tracking-uri", place.uri)
+    left = run_here("--list", "--tracking-uri", place.uri)
+    assert "first" in left and "broken" not in left
     assert not (place.storage / "broken").exists()

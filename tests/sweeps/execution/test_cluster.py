@@ -93,6 +93,7 @@ def place(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_trials_outlive_a_node(nodes, place, environment):
     sweep = subprocess.Popen(
         command(place, nodes.address, "--name", "far"),
@@ -134,6 +135,7 @@ def _curves_are_whole(place):
         assert sorted(point.step for point in history) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_wrong_token_is_told_in_time(nodes, place, environment):
     begun = time.monotonic()
     done = subprocess.run(

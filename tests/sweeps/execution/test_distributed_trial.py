@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +18,7 @@ from sweeps.execution.trial import RanksLostError, is_out_of_memory, smaller_mic
 from sweeps.state.ledger import Ledger
 from tests.support.data_folders import write_folder_dataset
 from tests.support.ranks import Pair
+from tests.support.sweep_command import run_here
 from unetexp.component import decode, kinds_of
 from unetexp.data import Folder, open_dataset
 from unetexp.training.config import decode_config
@@ -32,7 +29,6 @@ from unetexp.training.losses import Loss, create_loss
 from unetexp.training.state import TrainState
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[3]
 SMALL = {
     "encoder": {"name": "resnet18", "weights": "none"},
     "augment": {"crop_px": 32},
@@ -368,23 +364,17 @@ budget: {trials: 1}
 """
 
 
+@pytest.mark.slow
 class TestSweep:
     """`--gpus-per-trial 2` from the command line, on two pretend GPUs."""
 
     def epochs_of(self, root, name, *arguments):
-        command = [sys.executable, str(ROOT / "sweeps" / "run.py"), str(root / "small.yaml")]
-        places = ["--tracking-uri", f"sqlite:///{root}/mlflow.db", "--storage", str(root / "runs")]
-        done = subprocess.run(
-            [*command, "--data", str(root / "data"), *places, "--name", name, *arguments],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
+        places = ["--tracking-uri", f"sqlite:///{root}/mlflow.db", "--storage", root / "runs"]
+        said = run_here(
+            root / "small.yaml", "--data", root / "data", *places, "--name", name, *arguments
         )
-        assert done.returncode == 0, done.stdout + done.stderr
         events = Ledger(root / "runs" / name / "ledger.jsonl", write=False).of("epoch")
-        return [event["metrics"] for event in events], done.stdout
+        return [event["metrics"] for event in events], said
 
     def test_a_trial_on_two_gpus_has_the_figures_of_one_device(self, tmp_path):
         (tmp_path / "small.yaml").write_text(RECIPE)

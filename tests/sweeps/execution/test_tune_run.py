@@ -12,11 +12,13 @@ import ray
 from benchmarks.pretend import pretend_trial
 from sweeps.config.loading import load_recipe
 from sweeps.execution.placement import Placement
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.tune_adapters import ControllerCallback
-from sweeps.execution.tune_run import ray_up, run_trials, starting_at_once
+from sweeps.execution.tune_run import run_trials, starting_at_once
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
+from sweeps.state.stop_reason import StopReason
 
 TRIALS, AT_ONCE = 150, 16
 
@@ -70,19 +72,25 @@ def test_a_trial_whose_worker_dies_before_it_has_begun_is_started_again(tmp_path
 @pytest.mark.parametrize(("cause", "ends"), [("preempted", False), ("crash", True)])
 def test_a_preemption_ends_no_trial_however_often_it_crashed(tmp_path, monkeypatch, cause, ends):
     class FailureClassifier:
-        def classify(self, trial):
-            return cause, "the worker died"
+        def classify(self, text, address, *, counted):
+            return StopReason(cause)
 
     monkeypatch.setattr("sweeps.execution.tune_adapters.FailureClassifier", FailureClassifier)
     recipe = load_recipe("quickstart", {"budget.trials": 1})
     controller = SweepController(recipe, 0, Ledger(tmp_path / "ledger.jsonl"), [])
-    witness = ControllerCallback(controller, WorkerQueue(1))
+    callback = ControllerCallback(controller, WorkerQueue(1))
     proposed = controller.propose()
     given_up = SimpleNamespace(
-        config={"trial": proposed.id}, max_failures=3, should_recover=lambda: False
+        config={"trial": proposed.id},
+        max_failures=3,
+        should_recover=lambda: False,
+        error_file=None,
+        last_result={},
+        run_metadata=SimpleNamespace(num_failures=3),
     )
-    witness.on_trial_start(0, [], given_up)
-    witness.on_trial_error(1, [], given_up)
+    callback.on_trial_start(0, [], given_up)
+    callback.on_trial_error(1, [], given_up)
+    callback.settle_deaths(at_once=True)
     assert controller.propose() is (None if ends else proposed)
     assert proposed.stop_reason == ("crash" if ends else None)
     assert [e["cause"] for e in controller.ledger.of("restart")] == ([] if ends else ["preempted"])

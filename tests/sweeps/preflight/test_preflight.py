@@ -13,7 +13,7 @@ import yaml
 from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, plan_sweep
 from sweeps.execution.placement import Placement, place
-from sweeps.execution.tune_run import ray_up
+from sweeps.execution.ray_session import ray_up
 from sweeps.preflight import disk_space as room
 from sweeps.preflight import preflight as preflight_module
 from sweeps.preflight import smoke_test as rehearsal

@@ -427,6 +427,7 @@ def test_what_a_confirmation_says(scores, words):
     assert words in confirmation(*scores).verdict()
 
 
+@pytest.mark.slow
 def test_the_choice_is_confirmed_by_training_again(uri, place, tmp_path):
     code, said = call(uri, "good", "--confirm", 1, "--seeds", 2, "--storage", tmp_path / "runs")
     assert code == 0, said

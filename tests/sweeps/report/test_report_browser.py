@@ -6,15 +6,18 @@ import pytest
 
 from sweeps.report import write_report
 from sweeps.tracking.store import open_store
-from tests.sweeps.report.test_report import RECIPE, planted, sheets, write_sweep  # noqa: F401  a fixture
+from tests.support.planted_sweeps import RECIPE, planted, write_sheets, write_sweep
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
 )
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+    ),
+]
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 FIGURES = {
     *("importance", "slices", "heat", "parallel", "history", "curves"),
@@ -29,7 +32,7 @@ TEXT_COLOUR = """() => [...document.querySelectorAll('.plot .xtick text')].map(
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, sheets):  # noqa: F811
+def report(tmp_path_factory):
     place = tmp_path_factory.mktemp("seen")
     store = open_store(f"sqlite:///{place}/mlflow.db")
     trials = planted(18)
@@ -37,7 +40,9 @@ def report(tmp_path_factory, sheets):  # noqa: F811
     trials[0]["params"]["decoder.upsampling"] = hostile
     recipe = RECIPE.replace("[bilinear", f'["{hostile}", bilinear')
     recipe = recipe.replace("[dice,", "[lovasz, dice,")  # a choice that was never tried
-    write_sweep(store, "seen", trials, recipe=recipe, picture=sheets, classes=("<b>cell</b>",))
+    write_sweep(
+        store, "seen", trials, recipe=recipe, picture=write_sheets(place), classes=("<b>cell</b>",)
+    )
     return write_report(store, "seen", place / "report.html")
 
 

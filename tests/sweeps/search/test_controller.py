@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from sweeps.config.loading import load_recipe
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
+from tests.support.pretend_curves import play
 
 
 @pytest.fixture
@@ -25,23 +26,6 @@ def controller(tmp_path):
         return made[-1]
 
     return make
-
-
-def score_of(values: dict, epoch: int) -> float:
-    """A pretend learning curve that the searched values decide."""
-    quality = 0.5 + 0.1 * (values.get("loss.kind") == "focal")
-    quality -= 0.05 * abs(math.log10(values.get("optimizer.lr", 1e-3)) + 3)
-    return quality * (1 - 0.5**epoch)
-
-
-def play(controller: SweepController) -> None:
-    """Run the whole sweep on one pretend worker."""
-    while (trial := controller.propose()) is not None:
-        for epoch in range(1, controller.epochs + 1):
-            metrics = {"epoch": epoch, "val/miou": score_of(trial.values, epoch)}
-            if not controller.epoch_finished(trial.id, metrics):
-                controller.trial_ended(trial.id, "completed")
-                break
 
 
 def test_one_seed_proposes_the_same_trials(controller):
@@ -88,7 +72,7 @@ def test_a_repeated_epoch_changes_nothing(controller):
     before = list(sweep.seen)
     assert sweep.epoch_finished(trial.id, {"epoch": 1, "val/miou": 0.9})
     assert sweep.seen == before
-    assert trial.best == 0.5
+    assert trial.progress.best == 0.5
 
 
 @pytest.mark.parametrize("reason", ["nan", "oom", "error", "crash"])

@@ -11,7 +11,7 @@ import torch
 from ray.tune.error import TuneError
 from safetensors.torch import save_file
 
-from sweeps.state.storage import is_full_disk
+from sweeps.state.storage import Storage, is_full_disk
 
 FULL = Path("/dev/full")  # a device that has never any space left
 
@@ -45,3 +45,15 @@ def test_other_errors_are_no_full_disk(tmp_path):
     with pytest.raises(RuntimeError) as torn:
         torch.load(tmp_path / "torn.pt", weights_only=True)
     assert not any(is_full_disk(error.value) for error in (missing, unsaved, torn))
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_files_of_lost_trials_are_set_aside(tmp_path, scheme):
+    for trial in ("0000", "0001"):
+        (tmp_path / "trials" / trial / "best").mkdir(parents=True)
+        (tmp_path / "trials" / trial / "best" / "x").write_text(trial)
+    storage = Storage(f"{scheme}{tmp_path}")
+    assert storage.set_aside({"0000"}, "lost") == 1
+    assert [folder.name for folder in (tmp_path / "trials").iterdir()] == ["0000"]
+    assert (tmp_path / "lost" / "0001" / "best" / "x").read_text() == "0001"
+    assert storage.set_aside({"0000"}, "again") == 0

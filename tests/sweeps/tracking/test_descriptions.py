@@ -6,7 +6,8 @@ import pytest
 
 from sweeps.config.loading import load_recipe
 from sweeps.state.progress import SweepProgress
-from sweeps.text import count, describe_reason, settings
+from sweeps.state.stop_reason import StopReason, label_of
+from sweeps.text import count, settings
 from sweeps.tracking.descriptions import sweep_note, sweep_outcome, trial_note
 from tests.support.data_folders import write_folder_dataset
 from unetexp.data import open_dataset
@@ -46,15 +47,15 @@ def test_the_outcome_names_the_best_trial_of_the_full_budget(tally):
     play(tally, "0000", [0.1, 0.4], "completed")
     play(tally, "0001", [0.9], "asha")
     play(tally, "0002", [], "oom")
-    text = sweep_outcome("completed", tally)
+    text = sweep_outcome(StopReason.COMPLETED, tally)
     assert "1 completed, 1 stopped early, 1 failed, 0 interrupted" in text
     assert "trial **0000**, `val/miou` **0.4000** in epoch 2, with loss.kind=focal" in text
 
 
 def test_the_outcome_says_when_no_trial_had_the_full_budget(tally):
-    assert "None has a score." in sweep_outcome("interrupted", tally)
+    assert "None has a score." in sweep_outcome(StopReason.INTERRUPTED, tally)
     play(tally, "0001", [0.9], "asha")
-    text = sweep_outcome("time_budget", tally)
+    text = sweep_outcome(StopReason.TIME_BUDGET, tally)
     assert text.startswith("Ended: time was up.")
     assert "none of them with the full budget: trial **0001**" in text
 
@@ -65,7 +66,7 @@ def test_a_trial_says_its_settings():
 
 
 def test_words():
-    assert describe_reason("asha") == "stopped early"
-    assert describe_reason("another") == "another"
+    assert label_of("asha") == "stopped early"
+    assert label_of("another") == "another"
     assert (count(1, "trial"), count(0, "trial")) == ("1 trial", "0 trials")
     assert settings({"a": None, "b": True, "c": 3}) == "a=None, b=True, c=3"

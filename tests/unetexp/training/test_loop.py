@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import get_args
 
 import pytest
@@ -41,9 +42,8 @@ def data(tmp_path_factory):
     return open_dataset(Folder(root=str(root)))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and nothing here pulls the plug
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -182,11 +182,17 @@ class TestCheckpoints:
         assert not list(tmp_path.glob("epoch-*"))
         assert (tmp_path / BEST / "model.safetensors").is_file()
 
+    @pytest.fixture(scope="class")
+    def stopped(self, data, tmp_path_factory):
+        """A folder that was stopped in epoch 4, and the figures of a run that was not."""
+        root = tmp_path_factory.mktemp("stopped")
+        _, expected = train(config_with(), data, root / "whole")
+        train(config_with(), data, root / "parts", stop_after=4)
+        return root / "parts", expected
+
     @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "no manifest"])
-    def test_a_torn_one_is_passed_over_with_a_word(self, data, tmp_path, damage, caplog):
-        _, expected = train(config_with(), data, tmp_path / "whole")
-        folder = tmp_path / "parts"
-        train(config_with(), data, folder, stop_after=4)
+    def test_a_torn_one_is_passed_over_with_a_word(self, stopped, data, tmp_path, damage, caplog):
+        folder, expected = shutil.copytree(stopped[0], tmp_path / "parts"), stopped[1]
         state = folder / "epoch-00003" / "state.pt"
         content = state.read_bytes()
         match damage:

@@ -43,13 +43,15 @@ class Folder(Component):
 
     kind: Literal["folder"] = "folder"
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] = Field(
-        description="the folder; kept as an absolute path"
+        description="the folder; stored as an absolute path"
     )
-    val_fraction: float = Field(0.2, gt=0, lt=1, description="of all images, for choosing")
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the images for the validation split"
+    )
     test_fraction: float = Field(
-        0.0, ge=0, lt=1, description="of all images, for the final figure; 0: no test split"
+        0.0, ge=0, lt=1, description="share of the images for the test split; 0: no test split"
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the split")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
 
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> Self:

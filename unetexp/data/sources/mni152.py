@@ -35,7 +35,7 @@ class Mni152(Component):
     """Axial slices of one average brain, in four classes: needs no network and no files."""
 
     kind: Literal["mni152"] = "mni152"
-    downsample: int = Field(2, ge=1, le=4, description="millimetres a pixel, by averaging")
+    downsample: int = Field(2, ge=1, le=4, description="millimetres per pixel, by averaging")
 
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The slices; the template is read only if they are not in the cache."""

@@ -47,8 +47,10 @@ class OxfordPet(Component):
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] | None = Field(
         None, description="the folder to download into; null: in the cache folder"
     )
-    val_fraction: float = Field(0.2, gt=0, lt=1, description="of the trainval images, for choosing")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the split")
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the trainval images for the validation split"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
 
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The pairs, downloaded if they are not there yet.

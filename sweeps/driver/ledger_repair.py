@@ -1,0 +1,89 @@
+"""Going on with a sweep whose ledger was damaged: what is sound is kept, the rest runs again.
+
+Nothing is removed. The damaged file stays beside the ledger; files of trials whose ends are lost
+go into a folder of their own, and their MLflow runs leave the sweep.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.driver.plan import SweepOptions, control_folder
+from sweeps.state.ledger import (
+    DRIVER_LOCK,
+    FILE,
+    TRUNCATE,
+    Event,
+    ended_trials,
+    read_ledger,
+    truncate,
+)
+from sweeps.state.storage import Storage
+from sweeps.text import count
+from sweeps.tracking.run_writer import RunWriter, now_ms
+from sweeps.tracking.store import LOST_FROM, TrackingStore, open_existing
+from unetexp.errors import CheckpointError, UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def truncate_ledger(name: str, options: SweepOptions) -> list[str]:
+    """Cut the sweep's damaged ledger; returns what was done, for the terminal.
+
+    May be called again after a failure: the ledger itself is cut last. Raises UserError for a sweep
+    that is not there or runs, and for a ledger that is not damaged.
+    """
+    store = open_existing(options.tracking_uri)
+    if store is None:
+        raise UserError(f"there is no sweep named {name!r}: no sweep has been started yet.")
+    sweep = store.sweep_run(name)
+    storage = Storage(sweep.data.tags["sweep.storage"])
+    path = control_folder(storage, name) / FILE
+    content = read_ledger(path)
+    if content.damage is None:
+        raise CheckpointError(f"{path} is not damaged: leave {TRUNCATE} out.")
+    try:
+        with FileLock(path.with_name(DRIVER_LOCK), timeout=0):
+            kept = ended_trials(content.events)
+            runs = _detach_runs(store, sweep, kept)
+            aside = f"lost-{time.strftime('%Y%m%d-%H%M%S')}"
+            moved = storage.set_aside(kept, aside)
+            _correct_best(store, sweep, content.events)
+            copy = truncate(path)
+    except Timeout:
+        raise UserError(f"sweep {name!r} is being run by another process. Stop it first.") from None
+    return [
+        f"{path} ends before its damaged line now; the whole is in {copy.name}",
+        f"{count(len(kept), 'trial')} of it ended and stay as they are",
+        f"files of {count(moved, 'other trial')} are in {storage.root}/{aside}",
+        f"{count(runs, 'MLflow run')} left the sweep, with the tag {LOST_FROM}",
+    ]
+
+
+def _detach_runs(store: TrackingStore, sweep: Run, kept: set[str]) -> int:
+    """Take the runs of all trials but the `kept` ones out of the sweep."""
+    lost = [
+        run
+        for run in store.trial_runs(sweep.info.run_id)
+        if run.data.tags["tune.trial_id"] not in kept
+    ]
+    for run in lost:
+        store.client.set_tag(run.info.run_id, LOST_FROM, sweep.data.tags["sweep.name"])
+        if run.info.status == "RUNNING":
+            store.client.set_terminated(run.info.run_id, "KILLED")
+        store.client.delete_tag(run.info.run_id, "mlflow.parentRunId")
+    return len(lost)
+
+
+def _correct_best(store: TrackingStore, sweep: Run, events: list[Event]) -> None:
+    """The sweep's best score may have been that of a trial that is lost."""
+    scores = [event["metrics"].get(OBJECTIVE, math.nan) for event in events if "metrics" in event]
+    best = max(filter(math.isfinite, scores), default=math.nan)
+    writer = RunWriter(store.client, sweep.info.run_id)
+    writer.log_metrics({BEST_OBJECTIVE: best}, 0, now_ms())

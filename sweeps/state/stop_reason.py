@@ -1,0 +1,75 @@
+"""How a trial or a sweep ended: the one list of reasons, and what follows from each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+RUNNING = "running"  # stands in a leaderboard for the reason of what has not ended
+
+RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+
+class StopReason(StrEnum):
+    """Why a trial or a sweep ended; the value is its run's tag `stop_reason` in MLflow."""
+
+    COMPLETED = "completed"
+    ASHA = "asha"
+    TIME_BUDGET = "time_budget"  # sweeps only
+    INTERRUPTED = "interrupted"
+    NAN = "nan"
+    OOM = "oom"
+    ERROR = "error"
+    CRASH = "crash"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node_lost"
+
+    @property
+    def label(self) -> str:
+        """The reason for people."""
+        return _LABELS.get(self, self.value.replace("_", " "))
+
+    @property
+    def mlflow_status(self) -> RunStatus:
+        """The status of the MLflow run."""
+        return _STATUS.get(self, "FAILED")
+
+    @property
+    def failed(self) -> bool:
+        return self.mlflow_status == "FAILED"
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it continues when the sweep is resumed."""
+        return self is StopReason.INTERRUPTED
+
+
+_LABELS = {
+    StopReason.ASHA: "stopped early",
+    StopReason.TIME_BUDGET: "time was up",
+    StopReason.NAN: "loss not finite",
+    StopReason.OOM: "out of memory",
+    StopReason.CRASH: "crashed",
+}
+_STATUS: dict[StopReason, RunStatus] = {
+    StopReason.COMPLETED: "FINISHED",
+    StopReason.ASHA: "FINISHED",
+    StopReason.TIME_BUDGET: "FINISHED",
+    StopReason.INTERRUPTED: "KILLED",
+}
+
+
+def label_of(stop_reason: str) -> str:
+    """The label of a tag's value; the value itself where another version wrote one unknown here."""
+    try:
+        return StopReason(stop_reason).label
+    except ValueError:
+        return stop_reason
+
+
+def is_failure(stop_reason: str) -> bool:
+    """Whether a tag's value, or `running`, names a failure; an unknown one is taken for one."""
+    try:
+        return StopReason(stop_reason).failed
+    except ValueError:
+        return stop_reason != RUNNING
