@@ -23,7 +23,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
-        _sync(new)
+        sync(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -42,7 +42,7 @@ def recover(folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Have the disk hold the files before their names change."""
     for path in folder.rglob("*"):
         if path.is_file():

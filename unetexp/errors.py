@@ -55,3 +55,10 @@ def not_a_choice(where: str, given: object, choices: Iterable[object]) -> str:
     return f"{where}: {given!r} is not a choice.{did_you_mean(given, names)} Choices: " + (
         ", ".join(names) or "none"
     )
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first few of `names`, and how many more there are."""
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
+import torch
 
 from sweeps.config.loading import available_recipes
 from sweeps.config.recipe import Recipe
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
-from sweeps.execution.placement import hardware_summary
+from sweeps.execution.placement import available_cores
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
 
@@ -58,13 +62,24 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         "sweep.simulated": plan.placement.simulated,
         "data.fingerprint": data.fingerprint,
         "encoder.weights": plan.recipe.base.encoder.weights,
-        **hardware_summary(),
+        **_hardware(),
         **_git_state(),
         **{f"version.{package}": version(package) for package in _PACKAGES},
     }
     if prepared.notices:
         tags["notices"] = "\n".join(prepared.notices)
     return tags
+
+
+def _hardware() -> dict[str, str]:
+    """The machine, as tags of the sweep."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "hardware.host": platform.node(),
+        "hardware.cpu": f"{available_cores()} cores, {platform.machine()}",
+        "hardware.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "hardware.gpus": ", ".join(gpus) or "none",
+    }
 
 
 def _git_state() -> dict[str, object]:

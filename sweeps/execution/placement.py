@@ -7,7 +7,6 @@ import os
 import platform
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from sweeps.config.budget import Budget
@@ -76,48 +75,29 @@ class Placement:
 
 
 def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placement:
-    """Work out the placement; ConfigError for more GPUs than there are or shares that do not fit.
+    """The placement on this machine, a cluster of one node.
 
-    `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it.
+    `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it. Raises
+    ConfigError for more GPUs than there are or shares that do not fit.
     """
-    cores = available_cores()
     there = torch.cuda.device_count()
-    if simulate_gpus is None and gpus is not None and gpus > there:
+    if simulate_gpus is not None:
+        node = Node("", platform.node(), available_cores(), simulate_gpus, 0)
+        return _place(budget, simulate_gpus, (node,), simulated=True)
+    if gpus is not None and gpus > there:
         raise ConfigError(
             f"--gpus {gpus}: this machine has {there}. Ask for at most {there}"
             + ("" if there else " (0 is the CPU)")
             + ", or rehearse with --simulate-gpus."
         )
-    count = simulate_gpus if simulate_gpus is not None else (there if gpus is None else gpus)
-    if budget.cpus_per_trial is not None and budget.cpus_per_trial > cores:
-        raise ConfigError(f"cpus_per_trial is {budget.cpus_per_trial:g}: there are {cores} cores.")
-    _require_gpus(budget, count)
-    if count:
-        slots = _slots_of(budget, count)
-    elif budget.cpus_per_trial is not None:
-        slots = math.floor(cores / budget.cpus_per_trial)
-    else:
-        slots = budget.max_concurrent or min(cores, _CPU_TRIALS_AT_ONCE)
-    slots = min(slots, budget.max_concurrent or slots)
-    share = budget.cpus_per_trial or _even_share(cores, slots)
-    simulated = simulate_gpus is not None
-    if simulated:
-        share = min(share, _even_share(cores, slots))  # all of them must really run at once
-    return Placement(count, cores, budget.gpus_per_trial if count else 0, share, slots, simulated)
-
-
-def _require_gpus(budget: Budget, gpus: int) -> None:
-    if budget.ranks > max(gpus, 1):
-        raise ConfigError(
-            f"gpus_per_trial is {budget.gpus_per_trial:g}, and the sweep has {gpus} GPUs. Lower "
-            f"it, or rehearse with --simulate-gpus {budget.ranks} or more."
-        )
+    node = Node("", platform.node(), available_cores(), there, there)
+    return _place(budget, there if gpus is None else gpus, (node,), simulated=False)
 
 
 def place_on_cluster(
     budget: Budget, gpus: int | None, simulate_gpus: int | None, nodes: tuple[Node, ...]
 ) -> Placement:
-    """As `place`, on the nodes of a cluster; what a trial gets is to be had on each of them.
+    """As `place`, on the nodes of a cluster.
 
     GPUs that no torch finds are pretended: trials then run on the CPU and the sweep is simulated.
     """
@@ -132,44 +112,76 @@ def place_on_cluster(
     if simulate_gpus is not None and not simulated:
         raise ConfigError("--simulate-gpus: the cluster's GPUs are real. Leave it out.")
     count = there if asked is None else asked
-    _require_gpus(budget, count)
-    hosts = [node for node in nodes if node.takes_trials and (node.gpus or not count)]
-    wanted = budget.cpus_per_trial
-    if wanted is not None and wanted > (most := max((node.cpus for node in hosts), default=0)):
-        raise ConfigError(f"cpus_per_trial is {wanted:g}: the largest node has {most} cores.")
-    slots = {node.id: _slots(budget, node, on_gpu=bool(count)) for node in hosts}
-    hosts = [node for node in hosts if slots[node.id]]
-    if not hosts:
+    return _place(budget, count, nodes, simulated=simulated and bool(count))
+
+
+def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: bool) -> Placement:
+    """The placement on `gpus` GPUs of the nodes; what a trial gets fits on each that it may use."""
+    _require_gpus(budget, gpus)
+    hosts = [node for node in nodes if node.takes_trials and (node.gpus or not gpus)]
+    _require_cores(budget, hosts)
+    room = {node: _room(budget, node, gpus, simulated=simulated) for node in hosts}
+    room = {node: count for node, count in room.items() if count}
+    if not room:
         raise ConfigError(
             "no node of the cluster has the GPUs and the cores that a trial asks for."
         )
-    at_once = min(sum(slots.values()), _slots_of(budget, count) if count else sum(slots.values()))
-    share = wanted or min(_even_share(node.cpus, slots[node.id]) for node in hosts)
+    slots = _slots(budget, room, gpus)
+    even = min(_even_share(node.cpus, max(count, 1)) for node, count in slots.items())
+    wanted = budget.cpus_per_trial or even
+    share = min(wanted, even) if simulated else wanted
     return Placement(
-        count,
-        sum(node.cpus for node in nodes),
-        budget.gpus_per_trial if count else 0,
-        share,
-        min(at_once, budget.max_concurrent or at_once),
-        simulated and bool(count),
-        len(hosts),
+        gpus=gpus,
+        cpus=sum(node.cpus for node in nodes),
+        gpus_per_trial=budget.gpus_per_trial if gpus else 0,
+        cpus_per_trial=share,
+        max_concurrent=sum(slots.values()),
+        simulated=simulated,
+        nodes=len(room),
     )
 
 
-def _slots(budget: Budget, node: Node, *, on_gpu: bool) -> int:
-    """Trials that a node runs at once."""
-    by_cores = (
-        min(node.cpus, _CPU_TRIALS_AT_ONCE)
-        if budget.cpus_per_trial is None
-        else math.floor(node.cpus / budget.cpus_per_trial)
-    )
-    if not on_gpu:
-        return by_cores
-    by_gpus = _slots_of(budget, node.gpus)
-    return by_gpus if budget.cpus_per_trial is None else min(by_gpus, by_cores)
+def _require_gpus(budget: Budget, gpus: int) -> None:
+    if budget.ranks > max(gpus, 1):
+        raise ConfigError(
+            f"gpus_per_trial is {budget.gpus_per_trial:g}, and the sweep has {gpus} GPUs. Lower "
+            f"it, or rehearse with --simulate-gpus {budget.ranks} or more."
+        )
 
 
-def _slots_of(budget: Budget, gpus: int) -> int:
+def _require_cores(budget: Budget, hosts: list[Node]) -> None:
+    wanted, most = budget.cpus_per_trial, max((node.cpus for node in hosts), default=0)
+    if wanted is not None and wanted > most:
+        where = " on the largest node" if len(hosts) > 1 else ""
+        raise ConfigError(f"cpus_per_trial is {wanted:g}: there are {most} cores{where}.")
+
+
+def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
+    """Trials that a node can run at once; simulated GPUs share whatever cores there are."""
+    if gpus and (simulated or budget.cpus_per_trial is None):
+        return _slots_of_gpus(budget, node.gpus)
+    if budget.cpus_per_trial is None:
+        return min(node.cpus, _CPU_TRIALS_AT_ONCE)
+    by_cores = math.floor(node.cpus / budget.cpus_per_trial)
+    return min(by_cores, _slots_of_gpus(budget, node.gpus)) if gpus else by_cores
+
+
+def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
+    """Trials that each node runs at once, of those that it has room for.
+
+    Where that is more than the sweep may run, the nodes with the fewest cores for a trial give
+    some up. On the CPU `max_concurrent` may also be more, unless `cpus_per_trial` forbids it.
+    """
+    slots, most = dict(room), budget.max_concurrent
+    at_most = min(most or math.inf, _slots_of_gpus(budget, gpus) if gpus else math.inf)
+    while sum(slots.values()) > at_most:
+        slots[min(filter(slots.get, slots), key=lambda node: node.cpus / slots[node])] -= 1
+    while most and not gpus and budget.cpus_per_trial is None and sum(slots.values()) < most:
+        slots[max(slots, key=lambda node: node.cpus / slots[node])] += 1
+    return slots
+
+
+def _slots_of_gpus(budget: Budget, gpus: int) -> int:
     """Trials that `gpus` GPUs of one node hold."""
     share = budget.gpus_per_trial
     return gpus * math.floor(1 / share + 1e-9) if share <= 1 else math.floor(gpus / share)
@@ -183,14 +195,3 @@ def available_cores() -> int:
 def _even_share(cores: int, slots: int) -> float:
     share = cores / slots
     return float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
-
-
-def hardware_summary() -> dict[str, str]:
-    """The machine in words, for the record."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "hardware.host": platform.node(),
-        "hardware.cpu": f"{available_cores()} cores, {platform.machine()}",
-        "hardware.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
-        "hardware.gpus": ", ".join(gpus) or "none",
-    }

@@ -5,14 +5,13 @@ N trials, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from sweeps.report.searched_settings import Setting
 from sweeps.report.sweep_data import EQUAL
@@ -85,19 +84,26 @@ def mean_difference(ours: Floats, others: Floats, rng: np.random.Generator) -> I
     value = float(ours.mean() - others.mean())
     if min(len(ours), len(others)) < 2:
         return Interval(value, np.nan, np.nan)
-    resampled = _resampled_means(ours, rng) - _resampled_means(others, rng)
-    tail = _tail(ours, others)
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    unbiased_ours, unbiased_others = _unbiased_mean(ours), _unbiased_mean(others)
+    interval = scipy.stats.bootstrap(
+        (ours, others),
+        lambda a, b, axis: unbiased_ours(a, axis) - unbiased_others(b, axis),
+        n_resamples=_RESAMPLES,
+        vectorized=True,
+        confidence_level=1 - 2 * _tail(ours, others),
+        method="percentile",
+        rng=rng,
+    ).confidence_interval
+    return Interval(value, float(interval.low), float(interval.high))
 
 
-def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
-    """Means of R resamples, (R,), with the spread of an unbiased standard error."""
-    count = len(values)
-    means = values[rng.integers(count, size=(_RESAMPLES, count))].mean(axis=1)
-    middle = values.mean()
-    widened: Floats = middle + (means - middle) * np.sqrt(count / (count - 1))
-    return widened
+def _unbiased_mean(values: Floats) -> Callable[[Floats, int], Floats]:
+    """The mean of a resample, set apart so that resamples spread like an unbiased standard error.
+
+    The mean of `values` themselves stays as it is.
+    """
+    middle, widening = values.mean(), np.sqrt(len(values) / (len(values) - 1))
+    return lambda drawn, axis: middle + (drawn.mean(axis=axis) - middle) * widening
 
 
 def _tail(ours: Floats, others: Floats) -> float:
@@ -106,21 +112,24 @@ def _tail(ours: Floats, others: Floats) -> float:
     if first + second == 0:
         return 0.025
     freedom = (first + second) ** 2 / (first**2 / (len(ours) - 1) + second**2 / (len(others) - 1))
-    low, high = -1e3, 0.0  # bisection: Student's distribution function rises steadily
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if stdtr(freedom, middle) < 0.025 else (low, middle)
-    return max(NormalDist().cdf(high), 1 / _RESAMPLES)
+    tail = scipy.stats.norm.cdf(scipy.stats.t.ppf(0.025, freedom))
+    return max(float(tail), 1 / _RESAMPLES)
 
 
 def permutation_p(scores: Floats, mask: Mask, rng: np.random.Generator) -> float:
-    """How often shuffled labels give a difference of means as large, two-sided."""
-    count = int(mask.sum())
-    shuffled = rng.permuted(np.tile(scores, (_PERMUTATIONS, 1)), axis=1)[:, :count].mean(axis=1)
-    total = scores.mean()
-    seen = abs(scores[mask].mean() - total)
-    as_large = (np.abs(shuffled - total) >= seen - 1e-12).sum()
-    return float((as_large + 1) / (_PERMUTATIONS + 1))
+    """How often shuffled labels give a difference of means as large, two-sided.
+
+    Few trials are permuted in every way there is, more of them at random.
+    """
+    tested = scipy.stats.permutation_test(
+        (scores[mask], scores[~mask]),
+        lambda a, b, axis: np.abs(a.mean(axis=axis) - b.mean(axis=axis)),
+        n_resamples=_PERMUTATIONS,
+        vectorized=True,
+        alternative="greater",  # of the distance
+        rng=rng,
+    )
+    return float(tested.pvalue)
 
 
 def _of_setting(trials: pd.DataFrame, setting: Setting, rng: np.random.Generator) -> list[Effect]:

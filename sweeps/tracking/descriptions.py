@@ -11,6 +11,7 @@ from sweeps.state.progress import SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
 from sweeps.text import count, paragraphs, settings
 from unetexp.data import Dataset
+from unetexp.errors import listed
 
 _CLASSES_NAMED = 10
 
@@ -18,9 +19,6 @@ _CLASSES_NAMED = 10
 def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
     """What a sweep varies, on which data, and what to do with its trials."""
     images = ", ".join(f"{len(split)} {key}" for key, split in data.splits.items())
-    names = ", ".join(data.class_names[:_CLASSES_NAMED])
-    unnamed = len(data.class_names) - _CLASSES_NAMED
-    more = f" and {unnamed} more" if unnamed > 0 else ""
     return paragraphs(
         f"A search for the U-Net with the best `{OBJECTIVE}`: "
         f"{count(recipe.budget.trials, 'trial')} of at most {count(recipe.base.epochs, 'epoch')}. "
@@ -30,7 +28,7 @@ def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
         "What the trials differ in:",
         "\n".join(f"- `{path}`: {some.describe()}" for path, some in recipe.space.items()),
         f"Data: `{recipe.base.data.kind}`, images: {images}; "
-        f"{len(data.class_names)} classes: {names}{more}.",
+        f"{len(data.class_names)} classes: {listed(data.class_names, _CLASSES_NAMED)}.",
     )
 
 

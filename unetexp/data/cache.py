@@ -22,6 +22,7 @@ import platformdirs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from unetexp.atomic_folder import sync
 from unetexp.data.dataset import Dataset, Split, SplitTable
 from unetexp.errors import DataError
 
@@ -101,7 +102,7 @@ def _build(place: Path, build: Callable[[Path], Index]) -> Index:
     try:
         index = build(scratch)
         (scratch / _INDEX).write_text(index.model_dump_json(), encoding="utf-8")
-        _sync(scratch)
+        sync(scratch)
         return _put_in_place(scratch, place, index)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -147,9 +148,3 @@ def _remove_stale(place: Path) -> None:
     for scratch in place.parent.glob(f"{place.name}.building-*"):
         if time.time() - scratch.stat().st_mtime > _STALE_S:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.labels import VOID
-from unetexp.data.pairing import listed
-from unetexp.errors import DataError
+from unetexp.errors import DataError, listed
 
 
 @dataclass(frozen=True)

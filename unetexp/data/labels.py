@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unetexp.errors import DataError
+from unetexp.errors import DataError, listed
 
 VOID = 255  # as in Pascal VOC and Cityscapes: left out of every loss and every figure
-
-_NAMED_AT_MOST = 5
 
 
 def valid_pixels(
@@ -25,10 +23,8 @@ def valid_pixels(
     allowed = in_range if void is None else in_range | (labels == void)
     if not allowed.all():
         found = torch.unique(labels[~allowed]).tolist()
-        names = ", ".join(map(str, found[:_NAMED_AT_MOST]))
-        more = " and others" if len(found) > _NAMED_AT_MOST else ""
         raise DataError(
-            f"{where}: label {names}{more} belongs to no class. {num_classes} classes have the "
+            f"{where}: label {listed(found)} belongs to no class. {num_classes} classes have the "
             f"labels 0 to {num_classes - 1}"
             + ("" if void is None else f", and {void} is void")
             + ": correct the labels or the number of classes."

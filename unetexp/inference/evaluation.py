@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unetexp.component import decode
 from unetexp.data import Dataset, Sample, Samples
-from unetexp.errors import CheckpointError, ConfigError, DataError
+from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.predictor import conform, full_scale
 from unetexp.models.saved_model import ModelSpec, read_description
 from unetexp.models.unet import UNet
@@ -28,6 +28,7 @@ from unetexp.training.device import memory_format
 from unetexp.training.loop import WORST, evaluate, loss_for
 
 ALL = "all"
+_CLASSES_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,12 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
     Names that were given are compared; a set without classes.txt only has to have as many.
     """
     ours, theirs = spec.class_names, data.class_names
+    model_has, data_has = (listed(names, _CLASSES_NAMED) for names in (ours, theirs))
     if len(ours) != len(theirs):
         counted = "" if _named(theirs) else " (counted in the masks, there is no classes.txt)"
         raise DataError(
-            f"the data has {len(theirs)} classes{counted}, {_listed(theirs)}; the model was "
-            f"trained for {len(ours)}, {_listed(ours)}. If the masks mean the model's classes, "
+            f"the data has {len(theirs)} classes{counted}, {data_has}; the model was "
+            f"trained for {len(ours)}, {model_has}. If the masks mean the model's classes, "
             "name those in the data's classes.txt, one a line."
         )
     if ours != theirs and _named(ours) and _named(theirs):
@@ -147,7 +149,7 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
         order = "The names are the same in another order. " if {*ours} == {*theirs} else ""
         raise DataError(
             f"label {label} is {theirs[label]!r} in the data and {ours[label]!r} to the model. "
-            f"{order}The model has {_listed(ours)}: bring the masks and classes.txt in line."
+            f"{order}The model has {model_has}: bring the masks and classes.txt in line."
         )
     return dataclasses.replace(
         data, class_names=ours, channels=spec.in_channels, image_max=_image_max(data, spec)
@@ -170,8 +172,3 @@ def _image_max(data: Dataset, spec: ModelSpec) -> int:
 def _named(class_names: Sequence[str]) -> bool:
     """Whether somebody has named the classes: else they are called by their index."""
     return list(class_names) != [str(index) for index in range(len(class_names))]
-
-
-def _listed(class_names: Sequence[str]) -> str:
-    shown = ", ".join(class_names[:10])
-    return f"{shown}, ..." if len(class_names) > 10 else shown

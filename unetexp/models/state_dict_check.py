@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from unetexp.errors import CheckpointError
+from unetexp.errors import CheckpointError, listed
 
 _SHOWN = 3
 
@@ -29,7 +29,7 @@ def check_state_dict(
         if name in expected and tensor.shape != expected[name]
     ]
     faults = [
-        f"{len(names)} {what}: {_some(names)}"
+        f"{len(names)} {what}: {listed(names, _SHOWN)}"
         for what, names in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -63,8 +63,8 @@ def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
         nested = [name for name in others if isinstance(state.get(name), Mapping)]
         advice = f" Take the state dict out of it: checkpoint[{nested[0]!r}]." if nested else ""
         raise CheckpointError(
-            f"{source}: a state dict maps names to tensors, but these are none: {_some(others)}."
-            f"{advice}"
+            f"{source}: a state dict maps names to tensors, but these are none: "
+            f"{listed(others, _SHOWN)}.{advice}"
         )
     tensors = cast(Mapping[str, Tensor], state)
     wrapped = [name for name in tensors if name.startswith("module.")]
@@ -75,9 +75,3 @@ def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
             "{name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}"
         )
     return tensors
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more

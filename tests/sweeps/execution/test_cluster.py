@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps.config.budget import Budget
-from sweeps.execution import cluster
+from sweeps.execution import cluster, placement
 from sweeps.execution.cluster import Node, require_cluster
 from sweeps.execution.placement import place_on_cluster
 from sweeps.state.ledger import Ledger
@@ -219,3 +219,26 @@ class TestPlacement:
     def test_gpus_on_a_node_without_cores_are_of_no_use(self):
         with pytest.raises(ConfigError, match="no node"):
             place_on_cluster(Budget(), None, None, (Node("a", "10.0.0.1", 0, 2, 2),))
+
+    @pytest.mark.parametrize(
+        "budget",
+        [
+            Budget(),
+            Budget(gpus_per_trial=0.5),
+            Budget(cpus_per_trial=8),
+            Budget(max_concurrent=1),
+            Budget(max_concurrent=3, cpus_per_trial=2),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("gpus", [None, 0, 2])
+    def test_this_machine_is_a_cluster_of_one(self, budget, gpus, monkeypatch):
+        monkeypatch.setattr(placement, "available_cores", lambda: 16)
+        monkeypatch.setattr(placement.torch.cuda, "device_count", lambda: 4)
+        there = place_on_cluster(budget, gpus, None, self.real[1:])
+        assert placement.place(budget, gpus, None) == there
+        assert there.cpus_per_trial * there.max_concurrent <= 16
+
+    def test_fewer_trials_than_there_is_room_for_get_more_cores_each(self):
+        placed = place_on_cluster(Budget(max_concurrent=2), None, None, self.uneven)
+        assert (placed.max_concurrent, placed.cpus_per_trial) == (2, 4)  # fits on both nodes
