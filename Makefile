@@ -7,7 +7,7 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test setup lint types check ui serve clean
+.PHONY: sweep test setup lint types check docs ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
@@ -33,6 +33,12 @@ types: setup
 
 check: test lint types
 
+# The generated pages, then the site; --strict fails on a link that leads nowhere.
+docs: setup
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 -d site"
+
 ui: setup
 	@echo "MLflow UI on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui \
@@ -47,4 +53,4 @@ serve: setup
 		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
