@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,15 @@ import psutil
 import torch
 from ray import tune
 
+from sweeps.execution.gpu_health import (
+    GPU,
+    GpuFaultError,
+    GpuSetAsideError,
+    gpu_fault,
+    require_sound_gpu,
+)
 from sweeps.state.storage import Storage, is_full_disk
+from unetexp.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.training.config import TrainConfig, decode_config
@@ -58,26 +65,56 @@ Train = Callable[[str, TrainConfig, int, TrialContext], None]
 def run_trial(config: dict[str, Any], plan: TrialContext, train: Train | None = None) -> None:
     """Train `config["config"]` as trial `config["trial"]`, from its checkpoint if it has one.
 
-    `train` stands in for training in this process. A lost process of a trial is raised: Ray then
-    runs the trial again.
+    `train` stands in for training in this process. A lost process of a trial, or a GPU that failed
+    or is set aside, is raised: Ray then runs the trial again, in a new process. Any other end is
+    reported once the trial's memory is free, because the next one may start right then.
     """
     logging.captureWarnings(True)
     torch.set_num_threads(plan.threads)
+    gpu = require_sound_gpu()
+    if gpu is not None:
+        tune.report({GPU: str(gpu)})
     try:
-        _train_in_memory(config["trial"], decode_config(config["config"]), plan, train or _train)
-    except RanksLostError:
-        raise
-    except NonFiniteLossError as error:
-        tune.report({FAILURE: "nan", "error": str(error)})
+        failure = _failure_of(config, plan, train or _train)
     except Exception as error:
-        if is_out_of_memory(error):
-            tune.report({FAILURE: "oom", "error": traceback.format_exc()})
-        elif is_full_disk(error):
-            tune.report({FAILURE: FULL_DISK, "error": str(error)})
-        else:
-            tune.report({FAILURE: "error", "error": traceback.format_exc()})
-    finally:
-        _release_memory(sys.exc_info()[2])
+        if is_device_fault(error):
+            raise gpu_fault(error, traceback.format_exc()) from None
+        raise
+    if failure is not None:
+        tune.report(failure)
+
+
+def _failure_of(config: dict[str, Any], plan: TrialContext, train: Train) -> dict[str, str] | None:
+    """Train; what is to be reported where that failed, with nothing of the trial left.
+
+    Raises what is no end of the trial.
+    """
+    failure = None
+    try:
+        _train_in_memory(config["trial"], decode_config(config["config"]), plan, train)
+    except (RanksLostError, GpuFaultError, GpuSetAsideError):
+        raise
+    except Exception as error:
+        if is_device_fault(error):  # nothing can be released on that GPU
+            raise
+        failure = _described(error)
+        _release_memory(error.__traceback__)
+    except BaseException as stop:  # so Ray stops a trial
+        _release_memory(stop.__traceback__)
+        raise
+    else:
+        _release_memory(None)
+    return failure
+
+
+def _described(error: Exception) -> dict[str, str]:
+    if isinstance(error, NonFiniteLossError):
+        return {FAILURE: "nan", "error": str(error)}
+    if is_out_of_memory(error):
+        return {FAILURE: "oom", "error": traceback.format_exc()}
+    if is_full_disk(error):
+        return {FAILURE: FULL_DISK, "error": str(error)}
+    return {FAILURE: "error", "error": traceback.format_exc()}
 
 
 def _train_in_memory(trial: str, config: TrainConfig, plan: TrialContext, train: Train) -> None:
@@ -134,12 +171,6 @@ def _release_memory(stopped_at: TracebackType | None) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the GPU's or the CPU's memory ran out."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:

@@ -15,8 +15,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from sweeps.execution.gpu_health import GPU, GpuHolder, GpuWatch
 from sweeps.execution.trial import FAILURE, FULL_DISK, SAID
-from sweeps.execution.worker_failures import FailureClassifier
+from sweeps.execution.worker_failures import UNCOUNTED, FailureClassifier
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 
@@ -29,7 +30,8 @@ class _Adapter:
         self.controller, self.worker_queue = controller, worker_queue
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in vars(self).items() if n not in ("controller", "worker_queue")}
+        left_out = ("controller", "worker_queue", "gpus")
+        return {n: v for n, v in vars(self).items() if n not in left_out}
 
 
 class ControllerSearcher(_Adapter, Searcher):
@@ -83,6 +85,8 @@ class ControllerScheduler(_Adapter, FIFOScheduler):
         if SAID in result:
             self.controller.say(f"trial {trial_id}: {result[SAID]}")
             return FIFOScheduler.CONTINUE
+        if GPU in result:  # it has taken its place: `GpuWatch` is told by the callback
+            return FIFOScheduler.CONTINUE
         if result.get(FAILURE) == FULL_DISK:
             self.controller.halt(f"a disk is full: {result['error']}")
             self.controller.trial_ended(trial_id, "interrupted", result["error"])
@@ -103,8 +107,11 @@ class ControllerScheduler(_Adapter, FIFOScheduler):
 class ControllerCallback(_Adapter, tune.Callback):
     """Where Ray tells how trials start, die and end."""
 
-    def __init__(self, controller: SweepController, worker_queue: WorkerQueue) -> None:
+    def __init__(
+        self, controller: SweepController, worker_queue: WorkerQueue, gpus_per_trial: float = 1.0
+    ) -> None:
         super().__init__(controller, worker_queue)
+        self.gpus = GpuWatch(controller, GpuHolder(min(1.0, gpus_per_trial)), gpus_per_trial)
         self.classifier = FailureClassifier()
         self.restarting: set[str] = set()
         self.put_back: Counter[str] = Counter()  # how often a trial was
@@ -119,12 +126,30 @@ class ControllerCallback(_Adapter, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         self.worker_queue.settled(trial.config["trial"])
+        self.gpus.left(trial.config["trial"])
         self.controller.trial_ended(trial.config["trial"], "interrupted")
 
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **_: Any,
+    ) -> None:
+        self.gpus.heard(trial.config["trial"], result)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        self.gpus.poll()
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        self.gpus.close()
+
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        cause, _text = self.classifier.classify(trial)
+        cause, text = self.classifier.classify(trial)
         self.restarting.add(trial.config["trial"])
         self.controller.trial_restarted(trial.config["trial"], cause)
+        self.gpus.died(trial.config["trial"], cause, text)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         trial_id = trial.config["trial"]
@@ -134,11 +159,12 @@ class ControllerCallback(_Adapter, tune.Callback):
             self.controller.trial_put_back(trial_id)
             return
         cause, text = self.classifier.classify(trial)
-        if cause == "preempted":  # after as many crashes as Ray allows, it counts this as one too
+        if cause in UNCOUNTED:  # after as many crashes as Ray allows, it counts this as one too
             self.controller.trial_restarted(trial_id, cause)
             self.controller.trial_put_back(trial_id)
         else:
             self.controller.trial_ended(trial_id, cause, text)
+        self.gpus.died(trial_id, cause, text)
 
     def _is_echo(self, trial: Trial) -> bool:
         """Whether Ray gives a trial up over the death for which it restarts it.

@@ -82,7 +82,9 @@ def run_trials(
                 storage_path=scratch,
                 stop=ControllerStopper(controller, worker_queue),
                 failure_config=tune.FailureConfig(max_failures=MAX_CRASHES),
-                callbacks=[ControllerCallback(controller, worker_queue)],
+                callbacks=[
+                    ControllerCallback(controller, worker_queue, placement.gpus_per_trial or 1)
+                ],
                 verbose=0,
             ),
         )
@@ -166,8 +168,9 @@ def worker_environment(placement: Placement) -> dict[str, str]:
         # its own: measured to grow a worker by 0.4 GiB a trial.
         "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # A stopped trial of several ranks ends them before its process is used again.
-        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60" if placement.ranks > 1 else "2",
+        # A stopped trial frees its memory, or ends its ranks, before its process is used again.
+        # Where that takes longer, Ray drops the next trial without a word.
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     }
 
 

@@ -16,9 +16,11 @@ import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
+from sweeps.execution.gpu_health import GpuFaultError, GpuSetAsideError
 from unetexp.tracking.server import reaches
 
-Cause = Literal["crash", "preempted", "node_lost"]
+Cause = Literal["crash", "preempted", "node_lost", "gpu_set_aside"]
+UNCOUNTED = ("preempted", "gpu_set_aside")  # no failures of the trial
 
 PATIENCE_S = 3.0  # how long a node may take to go down after its workers
 _FRESH_S = 60.0  # a node that died longer ago has nothing to do with a death now
@@ -37,6 +39,8 @@ def cause_of(error: BaseException | str) -> Cause:
     if isinstance(error, RayTaskError):
         error = error.as_instanceof_cause()
     text = str(error)
+    if GpuSetAsideError.__name__ in text:
+        return "gpu_set_aside"
     if getattr(error, "preempted", False) or any(sign in text for sign in _PREEMPTED):
         return "preempted"
     lost = isinstance(error, NodeDiedError | LocalRayletDiedError)
@@ -63,11 +67,11 @@ class FailureClassifier:
     def classify(self, trial: Trial) -> tuple[Cause, str]:
         """Why the trial's worker died just now, and Ray's words for it.
 
-        A preemption is taken off the failures that Ray counts against the trial.
+        What is no failure of the trial is taken off those that Ray counts against it.
         """
         text = last_failure(trial)
         cause = self._cause(text, trial)
-        if cause == "preempted":
+        if cause in UNCOUNTED:
             trial.run_metadata.num_failures = self._failures.get(trial.trial_id, 0)
         self._failures[trial.trial_id] = trial.run_metadata.num_failures
         return cause, text
@@ -77,7 +81,7 @@ class FailureClassifier:
         if trial.run_metadata.num_failures == self._failures.get(trial.trial_id, 0):
             return "preempted"
         cause = cause_of(text)
-        if cause != "crash":
+        if cause != "crash" or GpuFaultError.__name__ in text:
             return cause
         return self._cause_by_nodes((trial.last_result or {}).get("node_ip"))
 

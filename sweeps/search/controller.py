@@ -149,6 +149,11 @@ class SweepController:
         self._end(trial, reason, error)
         self._halt_if_hopeless()
 
+    def gpu_set_aside(self, gpu: str, error: str) -> None:
+        """No trial will use `gpu` any more: processes kept dying there, the last of `error`."""
+        self._happened("gpu_set_aside", gpu=gpu, error=error)
+        self.say(f"{gpu} is set aside for the rest of the sweep: {error}")
+
     def halt(self, reason: str) -> None:
         """End the sweep in good order: running trials are interrupted and can go on later."""
         self.halt_reason = reason

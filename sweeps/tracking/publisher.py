@@ -129,6 +129,8 @@ class Publisher:
                 self._tracker.end_trial(event["trial"], event["reason"], event["error"] or None)
                 if not goes_on:  # one that goes on needs its checkpoints
                     self._storage.forget_resume_state(event["trial"])
+            case "gpu_set_aside":
+                self._tracker.tag_gpu_set_aside(event["gpu"])
             case "closed":
                 self._tracker.end_sweep(
                     event["reason"], sweep_outcome(event["reason"], self._tally)
