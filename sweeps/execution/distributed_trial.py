@@ -21,6 +21,12 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from sweeps.execution.gpu_health import (
+    GpuFaultError,
+    GpuSetAsideError,
+    gpu_fault,
+    require_sound_gpu,
+)
 from sweeps.execution.trial import (
     RanksLostError,
     TrialContext,
@@ -30,6 +36,7 @@ from sweeps.execution.trial import (
     send,
 )
 from sweeps.search.trial_report import TrialMessage
+from unetexp.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import TrainConfig
 from unetexp.training.distributed import Group, Ranks
 from unetexp.training.experiment import Experiment, follow
@@ -173,6 +180,7 @@ def _run_rank(setting: dict[str, _Task]) -> None:
     task = setting["task"]
     torch.set_num_threads(task.context.threads)
     try:
+        require_sound_gpu()
         _train_a_rank(task, Group())
     except Exception as error:
         task.channel.tell(failure_of(error))
@@ -210,6 +218,8 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
 def failure_of(error: Exception) -> _Failure:
     """The exception as it can travel."""
     text = traceback.format_exc()
+    if is_device_fault(error):
+        error = gpu_fault(error, text)
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -220,7 +230,9 @@ def failure_of(error: Exception) -> _Failure:
 def as_seen_here(failure: _Failure) -> Exception:
     """What to raise for a rank's exception; one that lost its peer is not the one at fault."""
     error = failure.error
-    if isinstance(error, dist.DistError) or _GLOO in str(error).lower():
+    known = isinstance(error, GpuFaultError | GpuSetAsideError) or is_out_of_memory(error)
+    lost_a_peer = isinstance(error, dist.DistError) or _GLOO in str(error).lower()
+    if lost_a_peer and not known:
         return RanksLostError(f"a process of the trial died: {error}")
     error.add_note(failure.text)
     return error

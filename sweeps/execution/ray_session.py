@@ -87,6 +87,7 @@ def worker_environment(placement: Placement) -> dict[str, str]:
         # its own: measured to grow a worker by 0.4 GiB a trial.
         "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # A stopped trial of several ranks ends them before its process is used again.
-        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60" if placement.ranks > 1 else "2",
+        # A stopped trial frees its memory, or ends its ranks, before its process is used again.
+        # Where that takes longer, Ray drops the next trial without a word.
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     }

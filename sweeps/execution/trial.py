@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import pickle
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,16 +16,24 @@ import psutil
 import torch
 from ray import tune
 
+from sweeps.execution.gpu_health import (
+    GpuFaultError,
+    GpuSetAsideError,
+    gpu_fault,
+    require_sound_gpu,
+)
 from sweeps.search.trial_report import (
     REPORT,
     DiskFull,
     EpochFinished,
     TrialFailed,
     TrialMessage,
+    TrialPlaced,
     TrialReport,
 )
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, is_full_disk
+from unetexp.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.training.config import TrainConfig
@@ -63,22 +70,49 @@ def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None
 
     It resumes from its checkpoint if it has one.
 
-    `train` stands in for training in this process. A lost process of a trial is raised: Ray then
-    runs the trial again.
+    `train` stands in for training in this process. A lost process of a trial, or a GPU that failed
+    or is set aside, is raised: Ray then runs the trial again, in a new process. Any other end is
+    reported once the trial's memory is free, because the next one may start right then.
     """
     logging.captureWarnings(True)
     torch.set_num_threads(context.threads)
+    gpu = require_sound_gpu()
+    if gpu is not None:
+        send(TrialPlaced(str(gpu)))
+    try:
+        failure = _train_to_the_end(config, context, train or _train)
+    except Exception as error:
+        if is_device_fault(error):
+            raise gpu_fault(error, traceback.format_exc()) from None
+        raise
+    if failure is not None:
+        send(failure)
+
+
+def _train_to_the_end(
+    config: dict[str, Any], context: TrialContext, train: Train
+) -> TrialReport | None:
+    """Train; what is to be reported where that failed, with nothing of the trial left.
+
+    Raises what is no end of the trial.
+    """
+    failure = None
     try:
         train_config: TrainConfig = pickle.loads(config["config"])
-        _train_in_memory(config["trial"], train_config, context, train or _train)
-    except RanksLostError:
+        _train_in_memory(config["trial"], train_config, context, train)
+    except (RanksLostError, GpuFaultError, GpuSetAsideError):
         raise
-    except NonFiniteLossError as error:
-        send(TrialFailed(StopReason.NAN, str(error)))
     except Exception as error:
-        send(failure_report(error))
-    finally:
-        _release_memory(sys.exc_info()[2])
+        if is_device_fault(error):  # nothing can be released on that GPU
+            raise
+        failure = failure_report(error)
+        _release_memory(error.__traceback__)
+    except BaseException as stop:  # so Ray stops a trial
+        _release_memory(stop.__traceback__)
+        raise
+    else:
+        _release_memory(None)
+    return failure
 
 
 def send(report: TrialReport) -> None:
@@ -88,6 +122,8 @@ def send(report: TrialReport) -> None:
 
 def failure_report(error: Exception) -> TrialReport:
     """The report of an exception that another attempt would meet again."""
+    if isinstance(error, NonFiniteLossError):
+        return TrialFailed(StopReason.NAN, str(error))
     if is_out_of_memory(error):
         return TrialFailed(StopReason.OOM, traceback.format_exc())
     if is_full_disk(error):
@@ -151,12 +187,6 @@ def _release_memory(stopped_at: TracebackType | None) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the GPU's or the CPU's memory ran out."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:

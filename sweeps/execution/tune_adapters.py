@@ -18,7 +18,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.execution.worker_failures import PATIENCE_S, FailureClassifier, last_failure
+from sweeps.execution.gpu_health import Gpu, GpuHolder, GpuWatch
+from sweeps.execution.worker_failures import (
+    PATIENCE_S,
+    UNCOUNTED,
+    FailureClassifier,
+    is_certain,
+    last_failure,
+)
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 from sweeps.search.trial_report import REPORT
@@ -33,7 +40,8 @@ class _Adapter:
         self.controller, self.worker_queue = controller, worker_queue
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in vars(self).items() if n not in ("controller", "worker_queue")}
+        left_out = ("controller", "worker_queue", "gpus")
+        return {n: v for n, v in vars(self).items() if n not in left_out}
 
 
 class ControllerSearcher(_Adapter, Searcher):
@@ -96,6 +104,7 @@ class _Death:
     """A worker's death that is not classified for good yet."""
 
     trial: Trial
+    gpu: Gpu | None  # that it was on
     text: str
     counted: bool
     final: bool  # Ray gives the trial up
@@ -105,8 +114,11 @@ class _Death:
 class ControllerCallback(_Adapter, tune.Callback):
     """Where Ray tells how trials start, die and end."""
 
-    def __init__(self, controller: SweepController, worker_queue: WorkerQueue) -> None:
+    def __init__(
+        self, controller: SweepController, worker_queue: WorkerQueue, gpus_per_trial: float = 1.0
+    ) -> None:
         super().__init__(controller, worker_queue)
+        self.gpus = GpuWatch(controller, GpuHolder(min(1.0, gpus_per_trial)), gpus_per_trial)
         self.classifier = FailureClassifier()
         self.restarting: set[str] = set()
         self.put_back: Counter[str] = Counter()  # how often a trial was
@@ -126,7 +138,25 @@ class ControllerCallback(_Adapter, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         self.worker_queue.settled(trial.config["trial"])
+        self.gpus.left(trial.config["trial"])
         self.controller.trial_ended(trial.config["trial"], StopReason.INTERRUPTED)
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **_: Any,
+    ) -> None:
+        if REPORT in result:
+            self.gpus.heard(trial.config["trial"], result[REPORT])
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        self.gpus.poll()
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        self.gpus.close()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.restarting.add(trial.config["trial"])
@@ -154,8 +184,7 @@ class ControllerCallback(_Adapter, tune.Callback):
                 (death.trial.last_result or {}).get("node_ip"),
                 counted=death.counted,
             )
-            late = at_once or time.monotonic() >= death.until
-            if cause is StopReason.CRASH and not late:
+            if not (at_once or is_certain(cause, death.text) or time.monotonic() >= death.until):
                 self.deaths.append(death)
             else:
                 self._apply(death, cause)
@@ -164,22 +193,23 @@ class ControllerCallback(_Adapter, tune.Callback):
         trial_id, failures = trial.config["trial"], trial.run_metadata.num_failures
         counted = failures != self.failures[trial_id]
         self.failures[trial_id] = failures
-        until = time.monotonic() + PATIENCE_S
-        self.deaths.append(_Death(trial, last_failure(trial), counted, final, until))
+        until, gpu = time.monotonic() + PATIENCE_S, self.gpus.left(trial_id)
+        self.deaths.append(_Death(trial, gpu, last_failure(trial), counted, final, until))
         self.settle_deaths()
 
     def _apply(self, death: _Death, cause: StopReason) -> None:
         trial_id = death.trial.config["trial"]
-        if cause is StopReason.PREEMPTED and death.counted:  # it is nobody's failure
+        if cause in UNCOUNTED and death.counted:  # it is not the trial's failure
             death.trial.run_metadata.num_failures -= 1
             self.failures[trial_id] -= 1
         if not death.final:
             self.controller.trial_restarted(trial_id, cause)
-        elif cause is StopReason.PREEMPTED:
+        elif cause in UNCOUNTED:
             self.controller.trial_restarted(trial_id, cause)
             self.controller.trial_put_back(trial_id)
         else:
             self.controller.trial_ended(trial_id, cause, death.text)
+        self.gpus.died(trial_id, death.gpu, cause, death.text)
 
     def _is_echo(self, trial: Trial) -> bool:
         """Whether Ray gives a trial up over the death for which it restarts it.

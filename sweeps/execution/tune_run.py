@@ -46,7 +46,7 @@ def run_trials(
     trainable = tune.with_resources(
         tune.with_parameters(trial, context=context), placement.resources()
     )
-    callback = ControllerCallback(controller, worker_queue)
+    callback = ControllerCallback(controller, worker_queue, placement.gpus_per_trial or 1)
     with _scratch(shared) as scratch:
         tuner = tune.Tuner(
             trainable,

@@ -16,8 +16,12 @@ import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
+from sweeps.execution.gpu_health import GpuFaultError, GpuSetAsideError
 from sweeps.state.stop_reason import StopReason
 from unetexp.tracking.server import reaches
+
+# No failures of the trial
+UNCOUNTED = (StopReason.PREEMPTED, StopReason.GPU_SET_ASIDE)
 
 PATIENCE_S = 3.0  # how long a node may take to go down after its workers
 _FRESH_S = 60.0  # a node that died longer ago has nothing to do with a death now
@@ -36,11 +40,18 @@ def cause_of(error: BaseException | str) -> StopReason:
     if isinstance(error, RayTaskError):
         error = error.as_instanceof_cause()
     text = str(error)
+    if GpuSetAsideError.__name__ in text:
+        return StopReason.GPU_SET_ASIDE
     if getattr(error, "preempted", False) or any(sign in text for sign in _PREEMPTED):
         return StopReason.PREEMPTED
     lost = isinstance(error, NodeDiedError | LocalRayletDiedError)
     lost = lost or any(sign in text for sign in _LOST)
     return StopReason.NODE_LOST if lost else StopReason.CRASH
+
+
+def is_certain(cause: StopReason, text: str) -> bool:
+    """Whether no node's end can turn out to be what was behind the death that `text` tells of."""
+    return cause is not StopReason.CRASH or GpuFaultError.__name__ in text
 
 
 class FailureClassifier:
@@ -65,7 +76,7 @@ class FailureClassifier:
         if not counted:
             return StopReason.PREEMPTED
         cause = cause_of(text)
-        return cause if cause is not StopReason.CRASH else self._cause_by_nodes(address)
+        return cause if is_certain(cause, text) else self._cause_by_nodes(address)
 
     def _cause_by_nodes(self, address: str | None) -> StopReason:
         for node in self._nodes():

@@ -23,13 +23,14 @@ from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, placement_at
 from sweeps.execution.placement import available_cores
 from sweeps.execution.ray_session import ray_up
-from sweeps.execution.trial import data_on_this_node, is_out_of_memory
+from sweeps.execution.trial import data_on_this_node
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
+from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.encoders import FreezeLevel

@@ -18,8 +18,8 @@ from typing import Self
 import psutil
 import torch
 
-from sweeps.execution.trial import is_out_of_memory
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
+from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Dataset
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.training.batches import TrainBatches

@@ -26,6 +26,7 @@ from sweeps.search.trial_report import (
     EpochFinished,
     TrialFailed,
     TrialMessage,
+    TrialPlaced,
     TrialReport,
 )
 from sweeps.search.warm_start import known_trial
@@ -152,6 +153,8 @@ class SweepController:
             case TrialMessage(text):
                 self.say(f"trial {trial_id}: {text}")
                 return True
+            case TrialPlaced():
+                return True
             case EpochFinished(epoch, metrics):
                 if self.epoch_finished(trial_id, {"epoch": epoch, **metrics}):
                     return True
@@ -195,6 +198,11 @@ class SweepController:
         self._happened("end", trial=trial_id, reason=reason, error=error, epoch=epoch)
         self._end(trial, error)
         self._halt_if_hopeless()
+
+    def gpu_set_aside(self, gpu: str, error: str) -> None:
+        """No trial will use `gpu` any more: processes kept dying there, the last of `error`."""
+        self._happened("gpu_set_aside", gpu=gpu, error=error)
+        self.say(f"{gpu} is set aside for the rest of the sweep: {error}")
 
     def halt(self, reason: str) -> None:
         """End the sweep in good order: running trials are interrupted and can be resumed."""

@@ -20,6 +20,13 @@ class EpochFinished:
 
 
 @dataclass(frozen=True)
+class TrialPlaced:
+    """The trial has begun in a process that has the GPU named `gpu`."""
+
+    gpu: str
+
+
+@dataclass(frozen=True)
 class TrialMessage:
     """A sentence for the user."""
 
@@ -44,4 +51,4 @@ class DiskFull:
     error: str
 
 
-TrialReport: TypeAlias = EpochFinished | TrialMessage | TrialFailed | DiskFull
+TrialReport: TypeAlias = EpochFinished | TrialPlaced | TrialMessage | TrialFailed | DiskFull

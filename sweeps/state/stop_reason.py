@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     CRASH = "crash"
     PREEMPTED = "preempted"
     NODE_LOST = "node_lost"
+    GPU_SET_ASIDE = "gpu_set_aside"  # of a restart only
 
     @property
     def label(self) -> str:

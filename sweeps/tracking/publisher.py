@@ -118,6 +118,8 @@ class Publisher:
                 self._log_epoch(event)
             case "end":
                 self._end_trial(event)
+            case "gpu_set_aside":
+                self._tracker.tag_gpu_set_aside(event["gpu"])
             case "closed":
                 reason = StopReason(event["reason"])
                 self._tracker.end_sweep(reason, sweep_outcome(reason, self._progress))

@@ -32,6 +32,8 @@ from unetexp.training.experiment import MACHINE
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+SET_ASIDE_TAG = "sweep.gpus_set_aside"
+
 
 class Tracker:
     """Writes one sweep into a tracking store."""
@@ -110,6 +112,12 @@ class Tracker:
         """Add texts (str) or files (Path) to the parent run, by their artifact path."""
         for where, content in artifacts.items():
             self._parent.log_content(where, content)
+
+    def tag_gpu_set_aside(self, gpu: str) -> None:
+        """Name a GPU in the tag `sweep.gpus_set_aside`, beside those named there before."""
+        named = self._client.get_run(self._parent.run_id).data.tags.get(SET_ASIDE_TAG, "")
+        gpus = [*filter(None, named.split(", ")), gpu]
+        self._parent.set_tags({SET_ASIDE_TAG: ", ".join(dict.fromkeys(gpus))})
 
     def end_sweep(self, stop_reason: StopReason | str, note: str = "") -> None:
         """Close the parent run and, as interrupted, every trial that still runs.

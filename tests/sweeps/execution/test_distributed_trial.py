@@ -14,12 +14,13 @@ from sweeps.config.budget import Budget
 from sweeps.config.loading import load_recipe
 from sweeps.execution.distributed_trial import as_seen_here, failure_of
 from sweeps.execution.placement import place
-from sweeps.execution.trial import RanksLostError, is_out_of_memory, smaller_micro_batch
+from sweeps.execution.trial import RanksLostError, smaller_micro_batch
 from sweeps.state.ledger import Ledger
 from tests.support.data_folders import write_folder_dataset
 from tests.support.ranks import Pair
 from tests.support.sweep_command import run_here
 from unetexp.component import decode, kinds_of
+from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Folder, open_dataset
 from unetexp.training.config import decode_config
 from unetexp.training.distributed import Group, synchronise_batch_norm

@@ -114,6 +114,12 @@ class TestRuns:
         assert parent.info.status == "KILLED"
         assert parent.data.tags["mlflow.note.content"] == "Stopped by hand.\n\nA sweep."
 
+    def test_gpus_that_are_set_aside_are_named_in_the_parent(self, sweep):
+        for gpu in ("GPU 0 of a", "GPU 1 of b", "GPU 0 of a"):
+            sweep.tag_gpu_set_aside(gpu)
+        tags = sweep.store.sweep_run(sweep.name).data.tags
+        assert tags["sweep.gpus_set_aside"] == "GPU 0 of a, GPU 1 of b"
+
     def test_a_traceback_becomes_an_artifact(self, sweep):
         sweep.start_trial("1", "one", {})
         sweep.end_trial("1", "error", "Traceback\nValueError: x")
