@@ -38,6 +38,7 @@ from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.model_card import card
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion, crown, register, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm, require_enough
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.data import Dataset
@@ -86,6 +87,8 @@ class Promotion:
             if run_id is None
             else sweep_of_run(store, run_id)
         )
+        beside = request.confirm > 0 and request.options.storage is None
+        require_own_files(store.uri, self.origin.run, storage=beside)
         self.gates = changed_gates(self.origin.recipe.promotion, request.changes)
         self.trials = full_budget_trials(store, self.origin)
         self.able = candidates(store, self.origin, self.trials, run_id)
