@@ -17,6 +17,7 @@ from sweeps.leaderboard.ranking import Leaderboard, rank_trials
 from sweeps.leaderboard.text_table import blocks
 from sweeps.leaderboard.trials import select_sweeps, trials_frame
 from sweeps.text import count
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.run_writer import RunWriter
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.exit_codes import exit_codes
@@ -110,7 +111,9 @@ def compare(
         chosen = format_of(format_, out)
         if chosen is TableFormat.PARQUET and out is None and sys.stdout.isatty():
             raise ConfigError("--format parquet is not text: give a file with --out.")
-        store = open_existing(tracking_uri)
+        say = _speaker(chosen, out)
+        warn = None if report is not None else lambda text: say(f"warning: {text}")
+        store = open_existing(tracking_uri, warn)
         if store is None:
             raise UserError(no_sweeps_yet(tracking_uri))
         runs = select_sweeps(store, sweeps or [])
@@ -120,7 +123,6 @@ def compare(
         usual = _ROWS_IN_A_TABLE if chosen is TableFormat.TABLE else None
         frame = trials_frame(store, names)
         board = rank_trials(frame, sort=sort, where=where, top=top or usual)
-        say = _speaker(chosen, out)
         if chosen is TableFormat.TABLE and out is None:
             say(f"{', '.join(names)}: {count(len(frame), 'trial')}")
             _print_table(board, say)
@@ -195,6 +197,7 @@ def _report(
 
     for run in runs:
         name = run.data.tags["sweep.name"]
+        require_own_files(store.uri, run, storage=not path)
         place = control_folder(Storage(run.data.tags["sweep.storage"]), name) / REPORT
         target = Path(path).absolute() if path else place
         try:

@@ -12,6 +12,7 @@ from sweeps.state.stop_reason import StopReason
 from sweeps.text import installed, make, script
 from sweeps.tracking.mlflow_ui import trials_url, ui_command
 from sweeps.tracking.store import TrackingStore
+from unetexp.tracking.moved import relocate_command
 from unetexp.tracking.server import public_uri
 from unetexp.tracking.uri import tracking_option
 from unetexp.training.experiment import BEST
@@ -49,6 +50,8 @@ def after_comparison(
     store: TrackingStore, runs: Sequence[Run], uri: str | None, board: Leaderboard
 ) -> Commands:
     """Where to see the compared sweeps, the parent runs `runs`, and how to promote the best."""
+    if store.moved:
+        return [("put the addresses right", relocate_command(store.uri))]
     commands = [("see the trials", ui_command(uri))]
     for run in runs:
         name = f" {run.data.tags['sweep.name']}" if len(runs) > 1 else ""

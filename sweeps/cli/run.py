@@ -30,6 +30,9 @@ from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
+from sweeps.text import count
+from sweeps.tracking.relocation import plan_relocation
+from sweeps.tracking.relocation import relocate as rewrite_addresses
 from sweeps.tracking.store import open_existing
 from sweeps.tracking.sweep_list import check_deletable, delete_sweep, sweep_rows, sweep_table
 from unetexp.cli.exit_codes import DONE, FAILED, INTERRUPTED, exit_codes
@@ -139,7 +142,15 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help="Remove a sweep, its runs and its files, after asking."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --delete.")] = False,
+    relocate: Annotated[
+        bool,
+        typer.Option(
+            "--relocate", help="Rewrite the stored addresses after the project was moved or copied."
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before --delete and --relocate.")
+    ] = False,
 ) -> None:
     """Find the best U-Net for your images: trials through Ray Tune, proposals by Optuna, in MLflow.
 
@@ -150,6 +161,8 @@ def run(
             _list(tracking_uri)
         elif delete is not None:
             _delete(tracking_uri, delete, yes)
+        elif relocate:
+            _relocate(tracking_uri, yes)
         else:
             pack = gpus_per_trial == "auto"
             if pack and (skip_preflight or resume):
@@ -245,9 +258,13 @@ def _truncate_ledger(name: str | None, options: SweepOptions, dry_run: bool) -> 
 
 
 def _list(tracking_uri: str | None) -> None:
-    store = open_existing(tracking_uri)
-    rows = sweep_rows(store) if store else []
     console = Console(highlight=False)
+
+    def warn(text: str) -> None:
+        console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    store = open_existing(tracking_uri, warn)
+    rows = sweep_rows(store) if store else []
     console.print(sweep_table(rows) if rows else "There are no sweeps yet.")
 
 
@@ -260,6 +277,20 @@ def _delete(tracking_uri: str | None, name: str, yes: bool) -> None:
         raise typer.Exit(DONE)
     delete_sweep(store, name)
     Console(highlight=False, markup=False).print(f"removed {name}")
+
+
+def _relocate(tracking_uri: str | None, yes: bool) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    relocation = plan_relocation(tracking_uri)
+    if relocation is None:
+        console.print("Every address fits: nothing was moved since it was written.")
+        return
+    console.print(relocation.describe())
+    if not yes and not typer.confirm("Rewrite them? A copy of the database is kept."):
+        raise typer.Exit(DONE)
+    done = rewrite_addresses(relocation)
+    console.print(f"{done.values} addresses and {count(done.files, 'file')} were rewritten")
+    console.print(f"the database as it was: {done.copy}")
 
 
 def _changes(assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:

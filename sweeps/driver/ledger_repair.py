@@ -25,6 +25,7 @@ from sweeps.state.ledger import (
 )
 from sweeps.state.storage import Storage
 from sweeps.text import count
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from sweeps.tracking.store import LOST_FROM, TrackingStore, open_existing
 from unetexp.errors import CheckpointError, UserError
@@ -43,6 +44,7 @@ def truncate_ledger(name: str, options: SweepOptions) -> list[str]:
     if store is None:
         raise UserError(f"there is no sweep named {name!r}: no sweep has been started yet.")
     sweep = store.sweep_run(name)
+    require_own_files(store.uri, sweep)
     storage = Storage(sweep.data.tags["sweep.storage"])
     path = control_folder(storage, name) / FILE
     content = read_ledger(path)

@@ -11,6 +11,7 @@ from sweeps.state.ledger import FILE, Ledger, read_ledger
 from sweeps.state.manifest import SweepManifest, read_manifest
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.store import check_tracking, open_existing
 from unetexp.component import Tree, decode, override
 from unetexp.data import Dataset
@@ -24,7 +25,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
     Its budget may grow and its placement may be another. Raises UserError for a sweep that is
     not there and ConfigError, with the differences, for a recipe that has changed.
     """
-    control = find_control(name, options)
+    control = find_control(name, options, write=True)
     require_sound_ledger(control, options)
     manifest = read_manifest(control)
     recipe = _recipe(manifest, options)
@@ -48,13 +49,18 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
     return plan, manifest
 
 
-def find_control(name: str, options: SweepOptions) -> Path:
-    """The folder with the record and the ledger of the sweep `name`."""
+def find_control(name: str, options: SweepOptions, *, write: bool = False) -> Path:
+    """The folder with the record and the ledger of the sweep `name`.
+
+    To `write` there, it must be in no other project; UserError says whose it is.
+    """
     store = open_existing(options.tracking_uri)
     if store is None:
         raise UserError(f"there is no sweep named {name!r}: no sweep has been started yet.")
-    storage = store.sweep_run(name).data.tags["sweep.storage"]
-    return control_folder(Storage(storage), name)
+    sweep = store.sweep_run(name)
+    if write:
+        require_own_files(store.uri, sweep)
+    return control_folder(Storage(sweep.data.tags["sweep.storage"]), name)
 
 
 def require_sound_ledger(control: Path, options: SweepOptions) -> None:

@@ -23,6 +23,7 @@ from sweeps.promotion.candidates import (
 from sweeps.promotion.evaluation import TEST, VAL
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
 from sweeps.promotion.seed_confirmation import require_enough
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError, DataError, UserError
@@ -83,6 +84,8 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         source = sweep_to_promote(store, request.sweep)
     else:
         source = sweep_of_run(store, run_id)
+    beside = request.confirm > 0 and request.options.storage is None
+    require_own_files(store.uri, source.run, storage=beside)
     gates = changed_gates(source.recipe.promotion, request.changes)
     trials = full_budget_trials(store, source)
     able = candidates(store, source, trials, run_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,14 @@ from sweeps.text import installed, script
 from unetexp.errors import UserError, did_you_mean
 from unetexp.tracking.locate import DATABASE_ANSWER_S, open_client
 from unetexp.tracking.locate import local_path as local_path
+from unetexp.tracking.moved import (
+    ARTIFACTS,
+    FOLDER,
+    MovedStoreError,
+    recorded_folder,
+    require_unmoved,
+)
+from unetexp.tracking.moved import EXPERIMENT as EXPERIMENT
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
 from unetexp.tracking.uri import PROJECT_ROOT as PROJECT_ROOT
 from unetexp.tracking.uri import (
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-EXPERIMENT = "unetexp"
 LOST_FROM = "sweep.lost_from"  # tag of a run that left its sweep, whose ledger was damaged
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _EXPERIMENT_TAGS = {
@@ -53,6 +60,7 @@ class TrackingStore:
     uri: str  # absolute; may hold credentials
     client: MlflowClient
     experiment_id: str
+    moved: bool = False  # the addresses in it name files in another place: it is only read
 
     def command(self, name: str, *arguments: str) -> str:
         """The command `sweeps/NAME.py` that takes this store."""
@@ -120,8 +128,13 @@ def check_tracking(uri: str | None) -> str:
 def open_store(uri: str | None) -> TrackingStore:
     """Open the store, making the database and the experiment where they are missing.
 
-    Several processes may do so at once. Raises UserError as `check_tracking` does.
+    Several processes may do so at once. Raises UserError as `check_tracking` does, and
+    MovedStoreError for a database that lies elsewhere than it was made.
     """
+    return _open_store(uri, None)
+
+
+def _open_store(uri: str | None, on_moved: Callable[[str], None] | None) -> TrackingStore:
     uri = check_tracking(uri)
     if scheme_of(uri) == "sqlite":
         path = sqlite_path(uri)
@@ -129,7 +142,7 @@ def open_store(uri: str | None) -> TrackingStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}-lock", timeout=_LOCK_S):
                 check_database(path, write=True)
-                return _open(uri, path.with_name("mlartifacts"))
+                return _open(uri, path.with_name(ARTIFACTS), on_moved)
         except OSError as error:
             raise unusable(path, error) from None
     if scheme_of(uri).startswith("http"):
@@ -137,15 +150,22 @@ def open_store(uri: str | None) -> TrackingStore:
     return answered(uri, lambda: _open(uri, None), DATABASE_ANSWER_S)
 
 
-def open_existing(uri: str | None) -> TrackingStore | None:
-    """As `open_store`, but None where the database has not been made yet."""
+def open_existing(
+    uri: str | None, on_moved: Callable[[str], None] | None = None
+) -> TrackingStore | None:
+    """As `open_store`, but None where the database has not been made yet.
+
+    Who needs no files gives `on_moved`, which is told of a database that was moved; it is opened.
+    """
     uri = check_tracking(uri)
     if scheme_of(uri) == "sqlite" and not sqlite_path(uri).exists():
         return None
-    return open_store(uri)
+    return _open_store(uri, on_moved)
 
 
-def _open(uri: str, artifacts: Path | None) -> TrackingStore:
+def _open(
+    uri: str, artifacts: Path | None, on_moved: Callable[[str], None] | None = None
+) -> TrackingStore:
     """Connect, which makes or checks the schema, and see to the experiment."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -161,7 +181,14 @@ def _open(uri: str, artifacts: Path | None) -> TrackingStore:
                     "mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id
                 )
             )
-        for key, value in _EXPERIMENT_TAGS.items():
+        try:
+            require_unmoved(uri, experiment)
+        except MovedStoreError as error:
+            if on_moved is None:
+                raise
+            on_moved(str(error))
+            return TrackingStore(uri, client, experiment.experiment_id, moved=True)
+        for key, value in {**_EXPERIMENT_TAGS, **_folder_tag(experiment, artifacts)}.items():
             if experiment.tags.get(key) != value:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
     except (MlflowException, SQLAlchemyError) as error:
@@ -170,6 +197,13 @@ def _open(uri: str, artifacts: Path | None) -> TrackingStore:
     if artifacts is not None:
         _check_artifacts(experiment.artifact_location)
     return TrackingStore(uri, client, experiment.experiment_id)
+
+
+def _folder_tag(experiment: Experiment, artifacts: Path | None) -> dict[str, str]:
+    """What tells later that a database was moved."""
+    if artifacts is None or FOLDER in experiment.tags:
+        return {}
+    return {FOLDER: str(recorded_folder(experiment) or artifacts.parent.resolve())}
 
 
 def _create(client: MlflowClient, artifacts: Path | None) -> Experiment:

@@ -23,6 +23,7 @@ from sweeps.state.storage import (
     require_sweep_files,
 )
 from sweeps.tracking.mlflow_ui import remove_view
+from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.store import EXPERIMENT, LOST_FROM, PROJECT_ROOT, TrackingStore, local_path
 from unetexp.errors import UserError
 
@@ -87,6 +88,7 @@ def check_deletable(store: TrackingStore, name: str) -> str:
     of a registered model.
     """
     sweep = store.sweep_run(name)
+    require_own_files(store.uri, sweep)
     row = _row(sweep, store.trial_runs(sweep.info.run_id))
     if row.state == "running":
         raise UserError(

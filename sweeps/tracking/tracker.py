@@ -22,8 +22,9 @@ from sweeps.state.stop_reason import StopReason
 from sweeps.text import paragraphs
 from sweeps.tracking.descriptions import trial_outcome
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
+from sweeps.tracking.own_files import PROJECT
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
-from sweeps.tracking.store import TrackingStore, open_store
+from sweeps.tracking.store import PROJECT_ROOT, TrackingStore, open_store
 from unetexp.errors import UserError
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 from unetexp.tracking.locate import CHECKPOINT
@@ -75,7 +76,12 @@ class Tracker:
         `dimensions` are the parameters that the UI shows beside the figures of each trial.
         Raises UserError if the name is taken, also when another driver takes it just now.
         """
-        own = {"sweep.name": name, "sweep.storage": storage, **_driver()}
+        own = {
+            "sweep.name": name,
+            "sweep.storage": storage,
+            PROJECT: str(PROJECT_ROOT),
+            **_driver(),
+        }
         with self.store.exclusive():
             self.require_free(name)
             run_id = self._create_run(name, note, {**(tags or {}), **own})

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from unetexp.errors import CheckpointError, UserError, did_you_mean
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 from unetexp.shell import script
+from unetexp.tracking.moved import EXPERIMENT, require_unmoved
+from unetexp.tracking.moved import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
 from unetexp.tracking.uri import VARIABLE, absolute, check_place, sqlite_path, tracking_option
 
@@ -122,7 +122,8 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
 def connect(tracking_uri: str | None = None) -> MlflowClient:
     """A client of the tracking store, after a look that it is there; nothing is made.
 
-    Raises UserError for a store that is not there, cannot be read or does not answer.
+    Raises UserError for a store that is not there, cannot be read or does not answer, and for a
+    database that was moved.
     """
     uri = absolute(tracking_uri)
     if scheme_of(uri) == "sqlite" and not sqlite_path(uri).exists():
@@ -133,7 +134,10 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
     check_place(uri, write=False)
     limit_s = None if scheme_of(uri).startswith("http") else DATABASE_ANSWER_S
     answered(uri, lambda: open_client(uri).search_experiments(max_results=1), limit_s)
-    return open_client(uri)
+    client = open_client(uri)
+    if scheme_of(uri) == "sqlite" and (ours := client.get_experiment_by_name(EXPERIMENT)):
+        require_unmoved(uri, ours)
+    return client
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -144,14 +148,6 @@ def open_client(uri: str) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def local_path(uri: str) -> Path | None:
-    """The local folder or file that an address names; None where it is elsewhere."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(url2pathname(parts.path))
-    return Path(uri) if not parts.scheme else None
 
 
 def asked(client: MlflowClient, question: Callable[..., T], *arguments: object) -> T:

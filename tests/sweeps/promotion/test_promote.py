@@ -65,9 +65,9 @@ def _each_model_is_evaluated_once():
 
 
 @pytest.fixture(scope="module")
-def after_good(place, tmp_path_factory):
+def after_good(place):
     """The store's database once the sweep `good` has been promoted."""
-    database = tmp_path_factory.mktemp("promoted") / "mlflow.db"
+    database = place.root / "promoted.db"
     shutil.copyfile(place.root / "mlflow.db", database)
     code, said = call(f"sqlite:///{database}", "good")
     assert code == 0, said
@@ -77,15 +77,20 @@ def after_good(place, tmp_path_factory):
 @pytest.fixture
 def promoted(after_good, tmp_path):
     """A copy of the store in which `good` is champion, to be changed by one test."""
-    shutil.copyfile(after_good, tmp_path / "promoted.db")
-    return f"sqlite:///{tmp_path}/promoted.db"
+    return copy_of(after_good, tmp_path.name)
 
 
 @pytest.fixture
 def uri(place, tmp_path):
     """A copy of the store, to be changed by one test."""
-    shutil.copyfile(place.root / "mlflow.db", tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return copy_of(place.root / "mlflow.db", tmp_path.name)
+
+
+def copy_of(database, name):
+    """The address of a copy beside the database: elsewhere it would be one that was moved."""
+    copy = database.with_name(f"{name}.db")
+    shutil.copyfile(database, copy)
+    return f"sqlite:///{copy}"
 
 
 def call(uri, *arguments):
