@@ -16,7 +16,7 @@ def next_commands(sweep: Sweep) -> list[tuple[str, str]]:
     where = f" --tracking-uri {public_uri(uri)}" if uri else ""
     python = program("python")
     commands = []
-    if progress.count(INTERRUPTED):
+    if progress.count(INTERRUPTED) or not sweep.complete:
         commands.append(("go on", resume_command(plan)))
     commands += [
         ("see the trials", ui_command(uri)),

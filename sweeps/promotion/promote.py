@@ -16,7 +16,6 @@ from rich.console import Console
 
 from sweeps.config.gates import changed_gates, judge
 from sweeps.driver.plan import SweepOptions
-from sweeps.driver.signals import held_back
 from sweeps.promotion.candidates import (
     Candidate,
     candidates,
@@ -44,6 +43,7 @@ from unetexp.data import Dataset
 from unetexp.errors import CheckpointError, DataError, GateError, UserError
 from unetexp.metrics.bootstrap import compare_paired
 from unetexp.models.saved_model import read_description, read_spec
+from unetexp.stop_signals import shielded
 from unetexp.tracking.locate import locate
 
 _FEW_IMAGES = 30
@@ -162,7 +162,7 @@ class Promotion:
 
         Raises LostRaceError where another promotion on a server was faster.
         """
-        with held_back() as interrupted:
+        with shielded() as interrupted:
             version = register(
                 self.store,
                 decision.chosen.folder,

@@ -19,7 +19,7 @@ from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_ro
 from sweeps.driver.prepare import prepare
 from sweeps.driver.sweep import Sweep, resume_command
 from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
-from sweeps.state.progress import COMPLETED, INTERRUPTED
+from sweeps.state.progress import COMPLETED
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
 from unetexp.component import flatten
@@ -113,7 +113,7 @@ def confirm(
 ) -> Confirmation:
     """Train each of `trials` again with as many new seeds, through Ray, as a sweep of its own.
 
-    `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at Ctrl-C, once
+    `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
     plan = plan_confirmation(store, origin, trials, seeds, options)
@@ -123,8 +123,8 @@ def confirm(
     store.client.set_tag(parent, CONFIRMS, origin.name)
     view = sweep.view(console)
     with view:
-        reason = sweep.run(view)
-    if reason == INTERRUPTED:
+        sweep.run(view)
+    if sweep.interrupted:
         console.print(f"sweep {plan.name} stays as far as it came; go on: {resume_command(plan)}")
         raise KeyboardInterrupt
     if not sweep.progress.count(COMPLETED):

@@ -74,17 +74,18 @@ class Publisher:
                 self(event)
 
     def close(self, patience_s: float) -> bool:
-        """Wait until everything has arrived; False, said aloud, when `patience_s` ran out."""
+        """Wait until everything has arrived; False, said aloud, when `patience_s` ran out.
+
+        Where a signal has ended it, it can be called again.
+        """
         self._events.put(None)
-        try:
-            self._thread.join(patience_s)
-        finally:  # also when the user does not want to wait
-            arrived = not self._thread.is_alive()
-            if not arrived:
-                self._complain(
-                    "the tracking store has not taken in everything; the rest is on disk, and "
-                    "--resume hands it in"
-                )
+        self._thread.join(patience_s)
+        arrived = not self._thread.is_alive()
+        if not arrived:
+            self._complain(
+                "the tracking store has not taken in everything; the rest is on disk, and "
+                "--resume hands it in"
+            )
         return arrived
 
     def _run(self) -> None:
