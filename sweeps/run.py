@@ -7,10 +7,12 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
-try:
-    from sweeps.cli.run import app
-except KeyboardInterrupt:  # this takes seconds
-    sys.exit(130)
+if __name__ == "__main__":
+    from unetexp.stop_signals import leave_at_once
+
+    leave_at_once()  # what follows takes seconds
+
+from sweeps.cli.run import app  # noqa: E402
 
 if __name__ == "__main__":
     app()

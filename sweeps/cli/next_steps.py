@@ -28,7 +28,7 @@ def after_sweep(sweep: Sweep) -> Commands:
     plan, progress, uri = sweep.plan, sweep.progress, sweep.plan.options.tracking_uri
     store = tracking_option(uri)
     commands = []
-    if progress.count(StopReason.INTERRUPTED):
+    if progress.count(StopReason.INTERRUPTED) or not sweep.complete:
         commands.append(("go on", resume_command(plan)))
     commands += [
         ("see the trials", ui_command(uri)),

@@ -11,7 +11,6 @@ from rich.console import Console
 from sweeps.cli.next_steps import Commands, after_promotion, no_sweeps_yet, print_commands
 from sweeps.cli.options import Gpus
 from sweeps.driver.plan import SweepOptions
-from sweeps.driver.signals import second_signal_kills
 from sweeps.promotion.console import (
     show_champion,
     show_confirmation,
@@ -101,9 +100,9 @@ def promote(
     sweep's runner-up and with the present champion.
 
     Exit codes: 0 done, 1 failed, 2 a mistake, 3 a gate is red and nothing was changed, 130
-    interrupted.
+    interrupted, 143 stopped by SIGTERM or SIGHUP.
     """
-    with exit_codes(), second_signal_kills():
+    with exit_codes():
         in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
         if rollback and (sweep or run or confirm or force or dry_run):

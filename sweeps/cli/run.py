@@ -24,7 +24,6 @@ from sweeps.driver.ledger_repair import truncate_ledger
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
 from sweeps.driver.prepare import PreparedSweep, prepare
 from sweeps.driver.resume import ended_trials, plan_resume, require_sound_warm_start
-from sweeps.driver.signals import second_signal_kills
 from sweeps.driver.sweep import Sweep
 from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.ledger import TRUNCATE
@@ -35,7 +34,7 @@ from sweeps.tracking.relocation import plan_relocation
 from sweeps.tracking.relocation import relocate as rewrite_addresses
 from sweeps.tracking.store import open_existing
 from sweeps.tracking.sweep_list import check_deletable, delete_sweep, sweep_rows, sweep_table
-from unetexp.cli.exit_codes import DONE, FAILED, INTERRUPTED, exit_codes
+from unetexp.cli.exit_codes import DONE, FAILED, exit_codes
 from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError
 from unetexp.training.config import parse_assignments, parse_yaml
@@ -154,7 +153,8 @@ def run(
 ) -> None:
     """Find the best U-Net for your images: trials through Ray Tune, proposals by Optuna, in MLflow.
 
-    Exit codes: 0 at least one trial completed, 1 none did, 2 a mistake, 130 interrupted.
+    Exit codes: 0 at least one trial completed, 1 none did, 2 a mistake, 130 interrupted, 143
+    stopped by SIGTERM or SIGHUP.
     """
     with exit_codes():
         if list_:
@@ -204,12 +204,14 @@ def run(
             if dry_run:
                 Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
             else:
-                with second_signal_kills():
-                    sys.exit(_run(plan, manifest))
+                sys.exit(_run(plan, manifest))
 
 
 def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
-    """Run the planned sweep, a new one or that of the record, to its end; returns the exit code."""
+    """Run the planned sweep, a new one or that of the record, to its end; returns the exit code.
+
+    Raises KeyboardInterrupt after that end if a signal brought it about.
+    """
     in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
     with Progress(console=console, transient=True) as progress:
@@ -231,8 +233,8 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     with view:
         reason = sweep.run(view)
     view.finish(reason, after_sweep(sweep))
-    if reason.resumable:
-        return INTERRUPTED
+    if sweep.interrupted:
+        raise KeyboardInterrupt
     if sweep.controller.halt_reason is not None:
         return FAILED
     return DONE if sweep.progress.count(StopReason.COMPLETED) else FAILED

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sweeps.config.recipe import Recipe
 from sweeps.driver.plan import SweepPlan
 from sweeps.execution.cluster import joined
+from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.data import Dataset, open_dataset
 from unetexp.models.encoder_weights import resolve_weights
@@ -28,8 +29,10 @@ def prepare(
 ) -> PreparedSweep:
     """Open the data and settle the weights, once for all trials; nothing of the sweep is made.
 
-    Raises DataError and WeightsUnavailableError.
+    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`.
     """
+    if plan.options.address is None:
+        require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress)
     weights = resolve_weights(plan.recipe.base.encoder)
     notices = [*data.notes, *filter(None, [weights.notice])]

@@ -11,6 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from sweeps.driver.driver_log import driver_log
 from sweeps.driver.live_view import LiveView
 from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
@@ -32,10 +33,11 @@ from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
+from unetexp.stop_signals import hold, release
 from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
-_INTERRUPT_S = 8.0
+_INTERRUPT_S = 5.0  # with Ray's end, below the 10 s that batch systems and containers grant
 REPORT = "report.html"
 
 
@@ -56,6 +58,8 @@ class Sweep:
             plan.recipe, plan.seed, self.ledger, at_once=plan.placement.max_concurrent
         )
         self.report: Path | None = None  # once it is written
+        self.complete = False  # whether a resume would have nothing to do
+        self.interrupted = False  # by a signal
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
@@ -69,6 +73,7 @@ class Sweep:
                 "another --name or --storage."
             )
         plan.storage.require_writable()
+        hold()  # what is made from here on, `run` brings to its end
         private_folder(plan.control)
         lock = _locked(plan)
         manifest_of(prepared).write(plan.control)
@@ -99,6 +104,7 @@ class Sweep:
         refuse_other_data(manifest, prepared.data)
         plan.storage.require_writable()
         tracker = Tracker(open_store(plan.tracking_uri))
+        hold()
         tracker.resume_sweep(
             plan.name,
             {"sweep.trials": plan.recipe.budget.trials},
@@ -148,7 +154,8 @@ class Sweep:
         )
         reason = StopReason.ERROR
         try:
-            with _full_disk_explained(plan):
+            with _full_disk_explained(plan), driver_log(plan.control):
+                release()
                 if self.controller.trials:
                     self.publisher.catch_up(past)
                     self._say_what_was_found(say)
@@ -158,12 +165,11 @@ class Sweep:
                     run_trials(self.controller, context, placement, shared=shared)
                 reason = self._how_it_ended()
         except KeyboardInterrupt:
-            reason = StopReason.INTERRUPTED
+            reason, self.interrupted = StopReason.INTERRUPTED, True
         finally:
             with _full_disk_explained(plan):
-                arrived = self._close(reason)
-                if arrived and not reason.resumable:
-                    self._write_report(say)
+                self._close(reason)
+                self._hand_in(reason, say)
             self._lock.release()
         return reason
 
@@ -188,14 +194,27 @@ class Sweep:
         )
         say(f"MLflow runs: {closed} closed, {len(trials) - closed} opened again")
 
-    def _close(self, reason: StopReason) -> bool:
-        """End the record and the runs; False if not everything reached the tracking store."""
+    def _close(self, reason: StopReason) -> None:
+        """End the record and, once that arrives there, the runs."""
+        hold()
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
         best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
-        return self.publisher.close(_INTERRUPT_S if reason.resumable else _LAST_POINTS_S)
+
+    def _hand_in(self, reason: StopReason, say: Callable[[str], None]) -> None:
+        """Wait for the tracking store and write the report; a signal shortens that."""
+        interrupted = reason.resumable
+        try:
+            release()
+            arrived = self.publisher.close(_INTERRUPT_S if interrupted else _LAST_POINTS_S)
+            if arrived and not interrupted:
+                self._write_report(say)
+                self.complete = True
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.publisher.close(_INTERRUPT_S)
 
     def _write_report(self, say: Callable[[str], None]) -> None:
         """The report as a file and in the parent run; a sweep does not fail for its picture."""

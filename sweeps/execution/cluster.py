@@ -25,6 +25,7 @@ import unetexp
 from sweeps.execution.node_versions import MISSING, cuda_devices, installed
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
+from unetexp.stop_signals import handlers_kept
 from unetexp.tracking.server import reaches
 
 T = TypeVar("T")
@@ -85,13 +86,14 @@ def joined(address: str, environment: dict[str, str] | None = None) -> Iterator[
     """
     use_tokens()
     require_cluster(address)
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"py_modules": _PACKAGES, "env_vars": environment or {}},
-    )
     try:
+        with handlers_kept():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"py_modules": _PACKAGES, "env_vars": environment or {}},
+            )
         yield
     finally:
         leave()

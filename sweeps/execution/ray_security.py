@@ -98,6 +98,6 @@ def port_notice(ports: list[int]) -> list[str]:
     if not ports:
         return []
     return [
-        f"{len(ports)} ports of the workers ({ports[0]} to {ports[-1]}) are open to the network. "
+        f"{len(ports)} ports of Ray ({ports[0]} to {ports[-1]}) are open to the network. "
         f"Holders of the token in {token_file()} are let in, nobody else; a firewall closes them."
     ]

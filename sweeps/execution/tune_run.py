@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.stopper import CombinedStopper, Stopper
 
 from sweeps.execution.distributed_trial import run_parallel_trial
 from sweeps.execution.placement import Placement
@@ -22,6 +23,7 @@ from sweeps.execution.tune_adapters import (
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 from sweeps.state.storage import Storage, remove_files
+from unetexp.stop_signals import raise_if_stopped
 
 MAX_CRASHES = 3
 _A_FEW = 8
@@ -60,7 +62,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=scratch,
-                stop=ControllerStopper(controller, worker_queue),
+                stop=CombinedStopper(_SignalStopper(), ControllerStopper(controller, worker_queue)),
                 failure_config=tune.FailureConfig(max_failures=MAX_CRASHES),
                 callbacks=[callback],
                 verbose=0,
@@ -68,6 +70,17 @@ def run_trials(
         )
         tuner.fit()
     callback.settle_deaths(at_once=True)
+
+
+class _SignalStopper(Stopper):  # type: ignore[misc]  # Ray's classes carry no types
+    """Ends the trials where a signal has come while its exception could not be raised."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        raise_if_stopped()
+        return False
 
 
 def starting_at_once(placement: Placement) -> int:

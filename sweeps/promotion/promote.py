@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweeps.driver.signals import held_back
 from sweeps.promotion.candidates import Candidate
 from sweeps.promotion.evaluation import (
     TEST,
@@ -31,6 +30,7 @@ from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
+from unetexp.stop_signals import shielded
 from unetexp.tracking.locate import locate
 
 
@@ -105,7 +105,7 @@ def make_champion(plan: PromotionPlan, baseline: Baseline, decision: PromotionDe
 
     Raises LostRaceError where another promotion on a server was faster.
     """
-    with held_back() as interrupted:
+    with shielded() as interrupted:
         version = register(
             plan.store,
             decision.chosen.folder,

@@ -114,7 +114,7 @@ def confirm(
 ) -> Confirmation:
     """Train each of `trials` again with as many new seeds, through Ray, as a sweep of its own.
 
-    `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at Ctrl-C, once
+    `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
     plan = plan_confirmation(store, source, trials, seeds, options)
@@ -124,8 +124,8 @@ def confirm(
     store.client.set_tag(parent, CONFIRMS, source.name)
     view = sweep.view(console)
     with view:
-        reason = sweep.run(view)
-    if reason == StopReason.INTERRUPTED:
+        sweep.run(view)
+    if sweep.interrupted:
         console.print(f"sweep {plan.name} stays as far as it came; go on: {resume_command(plan)}")
         raise KeyboardInterrupt
     if not sweep.progress.count(StopReason.COMPLETED):

@@ -76,17 +76,18 @@ class Publisher:
                 self(event)
 
     def close(self, patience_s: float) -> bool:
-        """Wait until everything has arrived; False, with a message, when `patience_s` ran out."""
+        """Wait until everything has arrived; False, with a message, when `patience_s` ran out.
+
+        Where a signal has ended it, it can be called again.
+        """
         self._events.put(None)
-        try:
-            self._thread.join(patience_s)
-        finally:  # also when the user does not want to wait
-            arrived = not self._thread.is_alive()
-            if not arrived:
-                self._warn(
-                    "the tracking store has not received everything; the rest is on disk, and "
-                    "--resume writes it"
-                )
+        self._thread.join(patience_s)
+        arrived = not self._thread.is_alive()
+        if not arrived:
+            self._warn(
+                "the tracking store has not received everything; the rest is on disk, and "
+                "--resume writes it"
+            )
         return arrived
 
     def _run(self) -> None:

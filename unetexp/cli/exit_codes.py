@@ -9,14 +9,27 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from unetexp.errors import GateError, UnetexpError, UserError
+from unetexp.lost_output import output_may_be_lost
+from unetexp.stop_signals import stop_signals
 
-DONE, FAILED, MISTAKE, GATE_RED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, MISTAKE, GATE_RED = 0, 1, 2, 3  # and 130 or 143 where a signal has ended it
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn our errors into a message on standard error and an exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    """Turn our errors, and signals, into a message on standard error and an exit code."""
+    with output_may_be_lost(), stop_signals() as stop:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        try:
+            with _messages(console):
+                yield
+        except KeyboardInterrupt:
+            console.print(stop.describe(), style="yellow")
+            sys.exit(stop.exit_code)
+
+
+@contextmanager
+def _messages(console: Console) -> Iterator[None]:
     try:
         yield
     except UserError as error:
@@ -28,6 +41,3 @@ def exit_codes() -> Iterator[None]:
     except UnetexpError as error:
         console.print(f"failed: {error}", style="red", markup=False)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        console.print("interrupted", style="yellow")
-        sys.exit(INTERRUPTED)

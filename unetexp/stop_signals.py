@@ -1,0 +1,168 @@
+"""SIGINT, SIGTERM and SIGHUP: the first ends a command in good order.
+
+It raises KeyboardInterrupt in the main thread, whichever of the three it was; `exit_code` tells
+them apart, because libraries raise a new KeyboardInterrupt in place of ours. A second Ctrl-C ends
+the command at once. Another SIGTERM or SIGHUP changes nothing: `timeout`, service managers and
+closing terminals send several within a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+INTERRUPTED, STOPPED = 130, 143
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignals:
+    """What has arrived since a command began."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.held = False  # the first raises nothing until `release`
+        self.shielded = False  # as `held`, and a second Ctrl-C ends nothing
+        self._process = os.getpid()
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for the others."""
+        return INTERRUPTED if self.first in (None, signal.SIGINT) else STOPPED
+
+    def describe(self) -> str:
+        """One line for the user."""
+        if self.first is None or self.exit_code == INTERRUPTED:
+            return "interrupted"
+        return f"stopped by {signal.Signals(self.first).name}"
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The handler of all three signals."""
+        if os.getpid() != self._process:  # a fork, which has nothing to bring to an end
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif self.first is None:
+            self.first = number
+            if not (self.held or self.shielded):
+                raise KeyboardInterrupt
+        elif number == signal.SIGINT and not self.shielded:
+            os._exit(self.exit_code)
+
+
+_active: StopSignals | None = None  # signals are the process's, so there is one at a time
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Handle the signals for the length of a command.
+
+    SIGHUP stays ignored where it was, as under `nohup`. Outside the main thread, where Python
+    delivers no signal, nothing is handled.
+    """
+    global _active
+    before, _active = _active, StopSignals()
+    try:
+        with _handled_by(_active):
+            yield _active
+    finally:
+        _active = before
+
+
+@contextmanager
+def shielded() -> Iterator[Callable[[], bool]]:
+    """Hold signals back in a block that must not end half-way; tells whether one has arrived."""
+    stop = _active or StopSignals()
+    before, stop.shielded = stop.shielded, True
+    try:
+        with _handled_by(stop):
+            yield lambda: stop.first is not None
+    finally:
+        stop.shielded = before
+
+
+def hold() -> None:
+    """The first signal raises nothing until `release`; a second Ctrl-C still ends the process."""
+    if _active is not None and _active.first is None:
+        _active.held = True
+
+
+def release() -> None:
+    """End `hold`; raises KeyboardInterrupt if a signal has arrived meanwhile."""
+    if _active is not None and _active.held:
+        _active.held = False
+        raise_if_stopped()
+
+
+def raise_if_stopped() -> None:
+    """Raise KeyboardInterrupt if a signal has arrived.
+
+    The handler's own exception is lost where the signal comes during Python code that C++ or the
+    garbage collector has called.
+    """
+    if _active is not None and _active.first is not None:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Keep a library from putting its handlers in place of those there are.
+
+    Those that it sets from Python never come in; those that it sets from C++, which Python does
+    not see, go at the end. Ray's from C++ would abort the process 3 s after SIGTERM by an alarm.
+    """
+    set_handler, before = signal.signal, {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def keep(number: int, handler: Any) -> Any:
+        return before[number] if number in before else set_handler(number, handler)
+
+    signal.signal = keep  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = set_handler
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.alarm(0)
+
+
+def leave_at_once() -> None:
+    """Let the first signal end the process with one line: for imports, before anything is made."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        stop = StopSignals()
+        stop.first = number
+        try:
+            os.write(2, f"{stop.describe()}\n".encode())
+        finally:
+            os._exit(stop.exit_code)
+
+    _install(leave)
+
+
+@contextmanager
+def _handled_by(stop: StopSignals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _install(stop.handle)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Put the handler in place; the earlier ones by signal."""
+    hung_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by `nohup`
+    return {
+        number: signal.signal(number, handler)
+        for number in _SIGNALS
+        if not (number == signal.SIGHUP and hung_up)
+    }
