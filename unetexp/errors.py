@@ -8,7 +8,9 @@ on the way from a worker to the driver.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 5
 
 
 class UnetexpError(Exception):
@@ -55,3 +57,9 @@ def not_a_choice(where: str, given: object, choices: Iterable[object]) -> str:
     return f"{where}: {given!r} is not a choice.{did_you_mean(given, names)} Choices: " + (
         ", ".join(names) or "none"
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of `names`, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

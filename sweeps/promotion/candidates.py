@@ -154,7 +154,7 @@ def candidates(
 
 def open_data(origin: SourceSweep, on_progress: Progress | None = None) -> Dataset:
     """The sweep's data set; DataError where it is no longer what its trials learnt from."""
-    data = open_dataset(origin.recipe.base.data, on_progress=on_progress)
+    data = open_dataset(origin.recipe.base.data, on_progress=on_progress, to_train=False)
     if data.fingerprint != origin.fingerprint:
         raise DataError(
             f"the data of sweep {origin.name!r} has changed, so that images of the test split may "

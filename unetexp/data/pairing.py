@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from unetexp.data.file_collection import FilePair
-from unetexp.errors import DataError, did_you_mean
+from unetexp.errors import DataError, did_you_mean, listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
-_SHOWN = 5
 
 
 def pair_files(root: Path, folder: Path) -> list[FilePair]:
@@ -94,9 +93,3 @@ def _check_partners(
         f"{listed([str(files[stem]) for stem in alone])}.{hint} Give the {what} and its "
         f"{partner} the same name up to the ending, or remove the {what}."
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few of `names`, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

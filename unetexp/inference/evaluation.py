@@ -141,6 +141,7 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
             f"the data has {len(theirs)} classes{counted}, {_listed(theirs)}; the model was "
             f"trained for {len(ours)}, {_listed(ours)}. If the masks mean the model's classes, "
             "name those in the data's classes.txt, one a line."
+            + "".join(f"\n{problem}" for problem in data.problems)
         )
     if ours != theirs and _named(ours) and _named(theirs):
         label = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
