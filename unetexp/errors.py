@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 5
+
 
 class UnetexpError(Exception):
     """Base of every error this project raises on purpose."""

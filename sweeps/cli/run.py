@@ -221,6 +221,7 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
             lambda what, done, total: progress.update(
                 task, description=what, completed=done, total=total
             ),
+            started=manifest is not None,
         )
     for notice in prepared.notices:
         console.print(f"note: {notice}", style="yellow")

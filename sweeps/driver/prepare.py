@@ -25,17 +25,23 @@ class PreparedSweep:
 
 
 def prepare(
-    plan: SweepPlan, on_progress: Callable[[str, int, int], None] | None = None
+    plan: SweepPlan,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    *,
+    started: bool = False,
 ) -> PreparedSweep:
     """Open the data and settle the weights, once for all trials; nothing of the sweep is made.
 
-    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`.
+    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`. Data that
+    should not be trained on is refused unless the sweep, or that whose trials it trains again, was
+    `started` on it already.
     """
     if plan.options.address is None:
         require_short_folder()
-    data = open_dataset(plan.recipe.base.data, on_progress=on_progress)
+    data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
     weights = resolve_weights(plan.recipe.base.encoder)
-    notices = [*data.notes, *filter(None, [weights.notice])]
+    doubts = data.problems if started else ()
+    notices = [*data.notes, *doubts, *filter(None, [weights.notice])]
     if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
         notices.append(
             "encoder.freeze is searched while the encoder starts from random weights: a frozen "

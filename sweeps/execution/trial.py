@@ -194,7 +194,7 @@ def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:
     try:
         data["train"].window(0, 0, 0, 1, 1)
     except DataError:
-        data = open_dataset(config.data)
+        data = open_dataset(config.data, to_train=False)  # the driver has judged it
     return data
 
 

@@ -153,7 +153,7 @@ def candidates(
 
 def open_data(source: SourceSweep, on_progress: Progress | None = None) -> Dataset:
     """The sweep's data set; DataError where it is no longer what its trials learnt from."""
-    data = open_dataset(source.recipe.base.data, on_progress=on_progress)
+    data = open_dataset(source.recipe.base.data, on_progress=on_progress, to_train=False)
     if data.fingerprint != source.fingerprint:
         raise DataError(
             f"the data of sweep {source.name!r} has changed, so that images of the test split may "

@@ -118,7 +118,7 @@ def confirm(
     the runs are closed, and UnetexpError where nothing could be trained.
     """
     plan = plan_confirmation(store, source, trials, seeds, options)
-    prepared = prepare(plan)
+    prepared = prepare(plan, started=True)
     sweep = Sweep.start(prepared)
     parent = store.sweep_run(plan.name).info.run_id
     store.client.set_tag(parent, CONFIRMS, source.name)

@@ -31,6 +31,7 @@ from unetexp.inference.evaluation import (
 from unetexp.metrics.bootstrap import Interval, score_intervals
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
+from unetexp.training.config import parse_assignments
 from unetexp.training.device import pick_device
 from unetexp.training.loop import WORST
 from unetexp.training.pictures import worst_grid
@@ -89,6 +90,12 @@ def evaluate(
     format_: Annotated[
         OutputFormat, typer.Option("--format", help="Form of what is printed.")
     ] = OutputFormat.table,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."
+        ),
+    ] = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -99,7 +106,9 @@ def evaluate(
     with exit_codes():
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
         chosen = pick_device(device)
-        results = _evaluated(model, locate(model, tracking_uri), data, split, place, worst, chosen)
+        changes = parse_assignments(set_ or [])
+        folder = locate(model, tracking_uri)
+        results = _evaluated(model, folder, data, changes, split, place, worst, chosen)
         if format_ is OutputFormat.json:
             typer.echo(json.dumps(results, indent=2))
         else:
@@ -110,6 +119,7 @@ def _evaluated(
     model: str,
     folder: Path,
     data: str,
+    changes: Mapping[str, Any],
     split: SplitName | None,
     place: Path,
     worst: int,
@@ -118,7 +128,7 @@ def _evaluated(
     """The results of the model in `folder`, which are written into `place`."""
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     spec, train = read_spec(folder), train_config(folder)
-    dataset = open_aloud(source_of(data, train.data), aside)
+    dataset = open_aloud(source_of(data, train.data, changes), aside, to_train=False)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     samples = samples_of(dataset, part, spec)

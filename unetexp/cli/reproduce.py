@@ -71,7 +71,7 @@ def _reproduce(record: RecordedRun, place: str | None, folder: Path, device: tor
     console = Console(highlight=False, soft_wrap=True)
     config = config_again(record, device)
     source: DataSource = config.data if place is None else source_of(place, config.data)
-    data = open_aloud(source, console)
+    data = open_aloud(source, console, to_train=False)  # as the run took it
     require_same_data(record, data)
     resolve_weights(config.encoder)
     reasons = why_not_to_the_bit(record, config, device)

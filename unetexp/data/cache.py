@@ -2,6 +2,7 @@
 
     <cache folder>/<fingerprint>/index.json                    written last
     <cache folder>/<fingerprint>/<split>.images, <split>.masks
+    <cache folder>/<hash of the masks>.labels.npy              which mask holds which values
 
 The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
 folder beside its place and renamed into it; whoever loses a race uses the winner's.
@@ -18,16 +19,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import platformdirs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetexp.atomic_folder import sync
 from unetexp.data.dataset import Dataset, Split, SplitTable
+from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 
 CACHE_VARIABLE = "UNETEXP_CACHE"
-FORMAT = 1
+FORMAT = 2
 _INDEX = "index.json"
 _STALE_S = 24 * 3600
 
@@ -44,6 +48,7 @@ class Index(BaseModel):
     bits: int
     image_max: int
     notes: tuple[str, ...]
+    problems: tuple[str, ...]
     split_record: dict[str, Any]
     splits: dict[str, SplitTable]
 
@@ -78,9 +83,36 @@ def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
         channels=index.channels,
         image_max=index.image_max,
         notes=index.notes,
+        problems=index.problems,
         splits=splits,
         split_record=index.split_record,
     )
+
+
+def remembered_labels(
+    key: str, count: int, read: Callable[[], npt.NDArray[np.bool_]]
+) -> npt.NDArray[np.bool_]:
+    """Which of `count` masks holds which stored value (count, 256), from the cache or by `read`.
+
+    Raises DataError where the cache folder cannot be written, and what `read` raises.
+    """
+    place = cache_folder() / f"{key}.labels.npy"
+    try:
+        kept = np.load(place, allow_pickle=False)
+        if kept.shape == (count, VOID + 1) and kept.dtype == np.bool_:
+            return np.asarray(kept)
+    except (OSError, ValueError, EOFError):
+        pass  # not there, or torn: read again
+    holds = read()
+    scratch = place.with_name(f"{key}.{uuid.uuid4().hex}.npy")
+    with explained_write_errors():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.save(scratch, holds)
+            scratch.replace(place)
+        finally:
+            scratch.unlink(missing_ok=True)
+    return holds
 
 
 @contextmanager

@@ -44,11 +44,29 @@ class _Written:
         )
 
 
-def open_collection(collection: Collection, on_progress: Progress | None = None) -> Dataset:
-    """The decoded data set, from the cache or built into it. Raises DataError."""
-    return open_cached(
-        collection.fingerprint, lambda scratch: _build(collection, scratch, on_progress)
-    )
+def open_collection(
+    collection: Collection, on_progress: Progress | None = None, *, to_train: bool = True
+) -> Dataset:
+    """The decoded data set, from the cache or built into it. Raises DataError.
+
+    `to_train`: also for what only training cannot do without, such as every class in val.
+    """
+
+    def build(scratch: Path) -> Index:
+        index = _build(collection, scratch, on_progress)
+        if to_train:  # before it is put in place: nobody needs the files
+            _refuse(collection, index.problems)
+        return index
+
+    dataset = open_cached(collection.fingerprint, build)
+    if to_train:
+        _refuse(collection, dataset.problems)
+    return dataset
+
+
+def _refuse(collection: Collection, problems: Sequence[str]) -> None:
+    if problems:
+        raise DataError("\n".join(f"{collection.where}: {problem}" for problem in problems))
 
 
 def _build(collection: Collection, scratch: Path, on_progress: Progress | None) -> Index:
@@ -61,10 +79,16 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
             written[name] = _write(name, pairs, scratch, (done, total), on_progress)
             done += len(pairs)
     labels = {name: split.labels() for name, split in written.items()}
-    meaning = interpret(labels, collection.class_names, collection.where)
-    if meaning.binary:
+    meaning = interpret(
+        labels,
+        collection.class_names,
+        collection.where,
+        collection.label_map,
+        str(collection.split_record["method"]),
+    )
+    if not meaning.as_stored:
         for name in splits:
-            _relabel_binary(scratch / f"{name}.masks")
+            _relabel(scratch / f"{name}.masks", meaning.table)
     deepest = max(max(w.bits) for w in written.values())
     return Index(
         format=FORMAT,
@@ -74,6 +98,7 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         bits=deepest,
         image_max=255 if deepest == 8 else _image_max(written["train"]),
         notes=collection.notes + meaning.notes,
+        problems=meaning.problems,
         split_record=dict(collection.split_record),
         splits={name: _table(split, meaning) for name, split in written.items()},
     )
@@ -125,11 +150,12 @@ def _image_max(train: _Written) -> int:
     return max(1, *(peak * (DEPTH_STEP if bits == 8 else 1) for peak, bits in peaks))
 
 
-def _relabel_binary(path: Path) -> None:
+def _relabel(path: Path, table: npt.NDArray[np.int16]) -> None:
+    """Put the class in place of each stored value; all that occur have one."""
     labels = np.memmap(path, np.uint8, mode="r+")
+    classes = table.astype(np.uint8)
     for start in range(0, len(labels), _CHUNK):
-        part = labels[start : start + _CHUNK]
-        part[part == VOID] = 1
+        labels[start : start + _CHUNK] = classes[labels[start : start + _CHUNK]]
     labels.flush()
 
 

@@ -43,3 +43,4 @@ class Collection:
     class_names: tuple[str, ...] | None
     split_record: Mapping[str, Any]  # how the splits came about; JSON-safe
     notes: tuple[str, ...] = field(default=())
+    label_map: str | None = None  # as in label_map.py; None: the masks hold the classes

@@ -160,6 +160,7 @@ class Dataset:
     notes: tuple[str, ...]  # what the user should hear about the data
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits came about
+    problems: tuple[str, ...] = ()  # why no model should be trained on it
 
     @property
     def num_classes(self) -> int:

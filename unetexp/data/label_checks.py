@@ -1,4 +1,4 @@
-"""What the labels of a whole set mean, and whether one can learn from them.
+"""What the values in the masks of a whole set mean, and whether to train on them.
 
 K classes.
 """
@@ -11,13 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unetexp.data.label_map import (
+    AS_STORED,
+    UNMAPPED,
+    lookup_table,
+    remedies,
+    shares,
+    value_table,
+)
 from unetexp.data.labels import VOID
+from unetexp.data.splits import coverage_problems
 from unetexp.errors import DataError, listed
 
 
 @dataclass(frozen=True)
 class SplitLabels:
-    """How often each label occurs in each mask of a split."""
+    """How often each stored value occurs in each mask of a split."""
 
     names: Sequence[str]
     mask_files: Sequence[str]
@@ -26,54 +35,120 @@ class SplitLabels:
 
 @dataclass(frozen=True)
 class Meaning:
-    """How the stored labels are to be read."""
+    """How the stored values are to be read."""
 
     class_names: tuple[str, ...]  # K
-    binary: bool  # 255 is class 1, not void
-    notes: tuple[str, ...]
+    table: npt.NDArray[np.int16]  # (256,) the class of each stored value, or VOID
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # why no model should be trained on the set
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the stored values are the classes already."""
+        return bool((self.table == AS_STORED).all())
+
+    def by_class(self, counts: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Pixels of each class (masks, K), of stored value counts (masks, 256)."""
+        classes = range(len(self.class_names))
+        return np.stack([counts[:, self.table == k].sum(axis=1) for k in classes], axis=1)
 
     def totals(self, counts: npt.NDArray[np.int32]) -> tuple[tuple[int, ...], int]:
-        """Pixels of each class, and void pixels, of stored label counts (masks, 256)."""
-        totals = counts.sum(axis=0, dtype=np.int64)
-        if self.binary:
-            return (int(totals[0]), int(totals[VOID])), 0
-        return tuple(int(n) for n in totals[: len(self.class_names)]), int(totals[VOID])
+        """Pixels of each class, and void pixels, of stored value counts (masks, 256)."""
+        classes = self.by_class(counts).sum(axis=0)
+        return tuple(classes.tolist()), int(counts[:, self.table == VOID].sum())
 
 
 def interpret(
-    splits: Mapping[str, SplitLabels], class_names: tuple[str, ...] | None, where: str
+    splits: Mapping[str, SplitLabels],
+    class_names: tuple[str, ...] | None,
+    where: str,
+    label_map: str | None = None,
+    split_method: str = "folders",
 ) -> Meaning:
-    """The meaning of the labels of the set that messages call `where`.
+    """The meaning of the values in the masks of the set that messages call `where`.
 
-    `class_names` None: the masks say how many classes there are. Raises DataError for labels
-    beyond the classes and for sets that nothing can be learnt from.
+    `class_names` None: the masks or the label map say how many classes there are. Raises
+    DataError for values of no class and for sets that no model can be evaluated on either.
     """
-    seen = np.stack([split.counts.any(axis=0) for split in splits.values()]).any(axis=0)
-    present = np.flatnonzero(seen).tolist()
-    if present == [VOID]:
+    counts = np.concatenate([split.counts for split in splits.values()])
+    pixels = counts.sum(axis=0, dtype=np.int64)
+    table = value_table(pixels > 0, label_map)
+    _check_mapped(splits, table, where)
+    labels = sorted(set(table[pixels > 0].tolist()) - {VOID})
+    if not labels:
         raise DataError(
-            f"{where}: every pixel of every mask is 255, which is void: there is nothing to learn. "
+            f"{where}: every pixel of every mask is "
+            f"{'255, which is void' if label_map is None else 'void by data.label_map'}: there is "
+            "nothing to learn. "
             "Store the index of the class in each pixel, from 0 up."
         )
-    binary = present == [0, VOID]
-    labels = [0, 1] if binary else [label for label in present if label != VOID]
-    names = class_names or tuple(str(label) for label in range(labels[-1] + 1))
-    if binary and len(names) != 2:
-        raise DataError(
-            f"{where}: the masks hold only 0 and 255, which makes two classes, but {len(names)} "
-            "are named: name two, or store the index of the class in each pixel."
-        )
-    if not binary:
-        _check_range(splits, names)
-    if len(labels) < 2 or len(names) < 2:
+    names = class_names or tuple(str(k) for k in range(_num_classes(labels, label_map)))
+    _check_names(splits, names, table, where, label_map)
+    if len(labels) < 2:
+        hint = f" {remedies(pixels, class_names)}" if (pixels > 0).sum() > 1 else ""
         raise DataError(
             f"{where}: all labelled pixels of all masks are of one class, {labels[0]} "
             f"({names[labels[0]]}): a segmentation needs two or more. Label the background as a "
-            "class of its own."
+            f"class of its own.{hint if label_map is None else ''}"
         )
-    meaning = Meaning(names, binary, ())
+    meaning = Meaning(names, table)
     _check_splits(splits, meaning, where)
-    return Meaning(names, binary, tuple(_notes(splits, meaning, named=class_names is not None)))
+    problems: list[str] = []
+    if label_map is None:
+        problems = _value_problems(splits, pixels, meaning, named=class_names is not None)
+    holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
+    problems = problems or coverage_problems(
+        holds, names, table, split_method, named=class_names is not None
+    )
+    return Meaning(names, table, tuple(_notes(splits, meaning, label_map)), tuple(problems))
+
+
+def _num_classes(labels: Sequence[int], label_map: str | None) -> int:
+    if label_map is None:
+        return labels[-1] + 1
+    table = lookup_table(label_map)
+    return int(table[table != VOID].max()) + 1
+
+
+def _check_mapped(
+    splits: Mapping[str, SplitLabels], table: npt.NDArray[np.int16], where: str
+) -> None:
+    for split in splits.values():
+        stray = np.where(table == UNMAPPED, split.counts, 0)
+        if stray.any():
+            mask, value = np.argwhere(stray)[0]
+            pixels = sum(s.counts.sum(axis=0, dtype=np.int64) for s in splits.values())
+            assert not isinstance(pixels, int)
+            raise DataError(
+                f"{split.mask_files[mask]}: the mask holds the value {value}, which "
+                f"data.label_map does not map. The masks of {where} hold {shares(pixels)}: add "
+                "what is missing, as a class or as void."
+            )
+
+
+def _check_names(
+    splits: Mapping[str, SplitLabels],
+    names: tuple[str, ...],
+    table: npt.NDArray[np.int16],
+    where: str,
+    label_map: str | None,
+) -> None:
+    """DataError where classes.txt names another number of classes than the masks hold."""
+    if label_map is not None:
+        made = _num_classes((), label_map)
+        if made != len(names):
+            raise DataError(
+                f"{where}: data.label_map makes {made} classes, but classes.txt names "
+                f"{len(names)} ({listed(names)}): name {made}, one a line, in the map's order."
+            )
+    elif table[VOID] != VOID:
+        if len(names) != 2:
+            raise DataError(
+                f"{where}: the masks hold only 0 and 255, which makes two classes, but "
+                f"{len(names)} are named: name two, or store the index of the class in each pixel."
+            )
+    else:
+        _check_range(splits, names)
 
 
 def _check_range(splits: Mapping[str, SplitLabels], names: tuple[str, ...]) -> None:
@@ -81,10 +156,13 @@ def _check_range(splits: Mapping[str, SplitLabels], names: tuple[str, ...]) -> N
         beyond = split.counts[:, len(names) : VOID]
         if beyond.any():
             mask, label = np.argwhere(beyond)[0]
+            counts = np.concatenate([split.counts for split in splits.values()])
+            pixels = counts.sum(axis=0, dtype=np.int64)
             raise DataError(
                 f"{split.mask_files[mask]}: the mask holds the label {label + len(names)}, but "
                 f"there are {len(names)} classes, 0 to {len(names) - 1} ({listed(names)}). "
-                "Correct the mask, or name all classes in classes.txt."
+                "Correct the mask, or name all classes in classes.txt. All masks together hold "
+                f"{shares(pixels)}. {remedies(pixels, names)}"
             )
 
 
@@ -104,38 +182,77 @@ def _check_splits(splits: Mapping[str, SplitLabels], meaning: Meaning, where: st
             )
 
 
-def _notes(splits: Mapping[str, SplitLabels], meaning: Meaning, *, named: bool) -> list[str]:
+def _value_problems(
+    splits: Mapping[str, SplitLabels],
+    pixels: npt.NDArray[np.int64],
+    meaning: Meaning,
+    *,
+    named: bool,
+) -> list[str]:
+    """Values that cannot be told to be the numbers of classes, where no label map says so."""
+    if np.flatnonzero(pixels).tolist() == [0, 1, VOID]:
+        return _mixed_scales(splits)
+    absent = np.flatnonzero(pixels[: len(meaning.class_names)] == 0).tolist()
+    if named or not absent or not meaning.as_stored:
+        return []
+    count = len(meaning.class_names)
+    return [
+        f"the masks hold the values {shares(pixels)}. Read as the numbers of classes they make "
+        f"{count} classes, and {listed([str(value) for value in absent])} "
+        f"{'occurs' if len(absent) == 1 else 'occur'} in no mask. {remedies(pixels, None)} If they "
+        f"are class numbers and some classes just do not occur, name all {count} in classes.txt, "
+        "one a line."
+    ]
+
+
+def _mixed_scales(splits: Mapping[str, SplitLabels]) -> list[str]:
+    """Masks of 0 and 1 beside masks of 0 and 255: is 255 the class 1, or void?"""
+    examples: dict[int, list[str]] = {1: [], VOID: []}
+    for name, split in splits.items():
+        holds = split.counts > 0
+        if (holds[:, 1] & holds[:, VOID]).any():
+            return []  # 255 is a value of its own
+        for value, other in ((1, VOID), (VOID, 1)):
+            only = holds[:, 0] & holds[:, value] & ~holds[:, other]
+            examples[value] += [f"{split.names[i]} ({name})" for i in np.flatnonzero(only).tolist()]
+    if not all(examples.values()):
+        return []
+    return [
+        f"some masks hold 0 and 1 ({listed(examples[1])}), others 0 and 255 "
+        f"({listed(examples[VOID])}). If 255 means class 1: "
+        "--set 'data.label_map={0: 0, 1: 1, 255: 1}'. If it is void: "
+        "--set 'data.label_map={0: 0, 1: 1, 255: void}'."
+    ]
+
+
+def _notes(splits: Mapping[str, SplitLabels], meaning: Meaning, label_map: str | None) -> list[str]:
     """What the user should hear about labels that are allowed and may be a mistake."""
     notes = []
-    if meaning.binary:
+    if label_map is None and not meaning.as_stored:
         notes.append("The masks hold only 0 and 255: 255 is read as class 1, not as void.")
     totals = {name: meaning.totals(split.counts)[0] for name, split in splits.items()}
     present = [any(counts) for counts in zip(*totals.values(), strict=True)]
     absent = [n for n, there in zip(meaning.class_names, present, strict=True) if not there]
     if absent:
-        hint = "" if named else " If the masks hold grey levels, number the classes from 0 up."
-        notes.append(f"Classes that occur in no mask at all: {listed(absent)}.{hint}")
-    unlearnt = [
-        name
-        for name, there, count in zip(meaning.class_names, present, totals["train"], strict=True)
-        if there and not count
-    ]
-    if unlearnt:
-        notes.append(f"Classes that occur in no mask of the train split: {listed(unlearnt)}.")
-    if not meaning.binary:
-        notes += _void_notes(splits)
-    return notes
+        notes.append(f"Classes that occur in no mask at all: {listed(absent)}.")
+    for split, counts in totals.items():
+        columns = zip(meaning.class_names, present, counts, strict=True)
+        missing = [name for name, there, count in columns if there and not count]
+        if missing:
+            notes.append(f"Classes that occur in no mask of the {split} split: {listed(missing)}.")
+    return notes + _void_notes(splits, meaning)
 
 
-def _void_notes(splits: Mapping[str, SplitLabels]) -> list[str]:
+def _void_notes(splits: Mapping[str, SplitLabels], meaning: Meaning) -> list[str]:
     notes, void_only, looks_binary = [], [], []
     for name, split in splits.items():
         masks = [f"{member} ({name})" for member in split.names]
         zero, void = split.counts[:, 0] > 0, split.counts[:, VOID] > 0
-        labelled = split.counts[:, :VOID].any(axis=1)
+        labelled = meaning.by_class(split.counts).any(axis=1)
         other = split.counts[:, 1:VOID].any(axis=1)
         void_only += [masks[i] for i in np.flatnonzero(~labelled).tolist()]
-        looks_binary += [masks[i] for i in np.flatnonzero(zero & void & ~other).tolist()]
+        if meaning.as_stored:
+            looks_binary += [masks[i] for i in np.flatnonzero(zero & void & ~other).tolist()]
     if void_only:
         notes.append(f"Masks in which every pixel is void (255): {listed(void_only)}.")
     if looks_binary:

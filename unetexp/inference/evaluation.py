@@ -143,6 +143,7 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
             f"the data has {len(theirs)} classes{counted}, {data_has}; the model was "
             f"trained for {len(ours)}, {model_has}. If the masks mean the model's classes, "
             "name those in the data's classes.txt, one a line."
+            + "".join(f"\n{problem}" for problem in data.problems)
         )
     if ours != theirs and _named(ours) and _named(theirs):
         label = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)

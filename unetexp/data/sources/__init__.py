@@ -17,11 +17,15 @@ DataSource: TypeAlias = Annotated[Mni152 | Folder | OxfordPet, Field(discriminat
 
 
 def open_dataset(
-    source: Mni152 | Folder | OxfordPet, *, on_progress: Progress | None = None
+    source: Mni152 | Folder | OxfordPet,
+    *,
+    on_progress: Progress | None = None,
+    to_train: bool = True,
 ) -> Dataset:
     """The decoded data set of `source`, built into the cache if it is not there yet.
 
     `on_progress(what, done, total)` is called from this thread. Raises DataError for everything
-    that is wrong with the data or the cache folder.
+    that is wrong with the data or the cache folder. Without `to_train` a set is taken on which a
+    model can be evaluated but should not be trained: a class that val lacks, values with gaps.
     """
-    return open_collection(source.collect(on_progress), on_progress)
+    return open_collection(source.collect(on_progress), on_progress, to_train=to_train)

@@ -12,11 +12,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from unetexp.component import Component
 from unetexp.data.collection import SPLITS, Collection, Progress
-from unetexp.data.file_collection import FilePair, collect_files
+from unetexp.data.file_collection import Draw, FilePair, collect_files
+from unetexp.data.label_map import label_map_text
 from unetexp.data.labels import VOID
 from unetexp.data.pairing import entries, pair_files
 from unetexp.data.splits import seeded_split
@@ -38,7 +46,8 @@ class Folder(Component):
     """Images and masks in a folder, paired by name without the ending.
 
     PNG, JPEG and TIFF, 8 and 16 bit, grey, RGB and palette. 255 is void, unless the masks hold
-    only 0 and 255. The fractions and the seed matter where the folder has no split of its own.
+    only 0 and 255 or `label_map` says otherwise. The fractions and the seed matter where the
+    folder has no split of its own: then each class gets its share of every split.
     """
 
     kind: Literal["folder"] = "folder"
@@ -52,6 +61,18 @@ class Folder(Component):
         0.0, ge=0, lt=1, description="share of the images for the test split; 0: no test split"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
+    label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
+        None,
+        description="the class that each value stored in the masks means, such as {0: 0, 1..127: 1, "
+        "128..254: 2, 255: void}: a value or a range, then the number of a class or void; "
+        "classes.txt then names the map's classes; null: the values are the classes' numbers",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_an_unset_map(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a map the record is that of versions before there was one: they can resume."""
+        tree: dict[str, Any] = dump(self)
+        return {name: value for name, value in tree.items() if name != "label_map" or value}
 
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> Self:
@@ -68,28 +89,33 @@ class Folder(Component):
         if not root.is_dir():
             what = "is a file, not a folder" if root.is_file() else "does not exist"
             raise DataError(f"{root} {what}. Give the folder that holds images and masks.")
+        splits: dict[str, list[FilePair]] = {}
+        draw = None
+        record: dict[str, Any] = {"method": "folders"}
         if _has_own_split(root):
             splits = _own_split(root)
-            record: dict[str, Any] = {"method": "folders"}
         else:
-            splits = self._seeded_split(root)
-            record = {"method": "seeded", **self.model_dump(exclude={"kind", "root"})}
+            draw = self._draw(root)
+            record = {
+                "method": "seeded",
+                **self.model_dump(include={"val_fraction", "test_fraction", "seed"}),
+            }
         return collect_files(
             root,
             splits,
             class_names=read_class_names(root / CLASSES_FILE),
             split_record=record,
+            draw=draw,
+            label_map=self.label_map,
             on_progress=on_progress,
         )
 
-    def _seeded_split(self, root: Path) -> dict[str, list[FilePair]]:
-        pairs = {pair.name: pair for pair in pair_files(root, root)}
+    def _draw(self, root: Path) -> Draw:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
-        try:
-            splits = seeded_split(list(pairs), fractions, self.seed)
-        except DataError as error:
-            raise DataError(f"{root}: {error}") from None
-        return {name: [pairs[member] for member in members] for name, members in splits.items()}
+        return Draw(
+            pair_files(root, root),
+            lambda classes: seeded_split(list(classes), fractions, self.seed, classes),
+        )
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ from torchvision.datasets import OxfordIIITPet
 from unetexp.component import Component
 from unetexp.data.cache import cache_folder
 from unetexp.data.collection import Collection, Labels, Progress, RawImage
-from unetexp.data.file_collection import FilePair, collect_files
+from unetexp.data.file_collection import Draw, FilePair, FileReader, collect_files
 from unetexp.data.sources.folder import absolute
 from unetexp.data.splits import seeded_split
 from unetexp.errors import DataError
@@ -61,18 +61,23 @@ class OxfordPet(Component):
         root = parent / _FOLDER
         if not root.is_dir():
             _download(parent)
-        trainval = {pair.name: pair for pair in _listed_pairs(root, "trainval")}
-        drawn = seeded_split(list(trainval), {"val": self.val_fraction}, self.seed)
-        splits = {name: [trainval[n] for n in names] for name, names in drawn.items()}
+        trainval = _listed_pairs(root, "trainval")
+        draw = Draw(
+            trainval,
+            lambda classes: seeded_split(
+                list(classes), {"val": self.val_fraction}, self.seed, classes
+            ),
+        )
         return collect_files(
             root,
-            {**splits, "test": _listed_pairs(root, "test")},
+            {"test": _listed_pairs(root, "test")},
             class_names=CLASSES,
             split_record={
                 "method": "seeded trainval, official test",
                 **self.model_dump(include={"val_fraction", "seed"}),
             },
-            load=_load,
+            draw=draw,
+            reader=_READER,
             on_progress=on_progress,
         )
 
@@ -96,18 +101,32 @@ def _listed_pairs(root: Path, split: str) -> list[FilePair]:
     ]
 
 
-def _load(pair: FilePair) -> tuple[RawImage, Labels]:
-    """As torchvision reads them: some of the .jpg files are really PNG, GIF or CMYK."""
+def _read_image(path: Path) -> RawImage:
+    """As torchvision reads it: some of the .jpg files are really PNG, GIF or CMYK."""
     try:
-        with Image.open(pair.image) as image, Image.open(pair.mask) as trimap:
-            pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-            labels = _TRIMAP_TO_CLASS[np.asarray(trimap)]
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, path.parents[1], error) from None
+
+
+def _read_trimap(path: Path) -> Labels:
+    try:
+        with Image.open(path) as trimap:
+            labels: Labels = _TRIMAP_TO_CLASS[np.asarray(trimap)]
     except (OSError, SyntaxError, ValueError, IndexError) as error:
-        raise DataError(
-            f"{pair.image}: this image or its trimap {pair.mask} cannot be read ({error}). "
-            f"Remove {pair.image.parents[1]} and start again to download it anew."
-        ) from None
-    return pixels, labels
+        raise _unreadable(path, path.parents[2], error) from None
+    return labels
+
+
+_READER = FileReader("oxford_pet trimaps", _read_image, _read_trimap)
+
+
+def _unreadable(path: Path, root: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: this file cannot be read ({error}). Remove {root} and start again to download "
+        "it anew."
+    )
 
 
 def _download(parent: Path) -> None:
