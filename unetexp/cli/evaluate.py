@@ -99,9 +99,9 @@ def evaluate(
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """The figures of a model on a data set, as training's validation computes them.
+    """The metrics of a model on a data set, as training's validation computes them.
 
-    With 95 % intervals over the images, a row a class, and the images that come out worst.
+    With 95 % intervals over the images, a row per class, and the images with the worst scores.
     """
     with exit_codes():
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")

@@ -127,7 +127,7 @@ class Cosine(_WarmedUp):
 
 
 class CosineAnnealing(Component):
-    """torch's CosineAnnealingLR as it is, stepped once an epoch; it rises again after t_max."""
+    """torch's CosineAnnealingLR as it is, stepped once per epoch; it rises again after t_max."""
 
     kind: Literal["cosine_annealing"] = "cosine_annealing"
     t_max: int = Field(100, ge=1, le=100_000, description="epochs from the highest rate to eta_min")

@@ -63,8 +63,8 @@ class Folder(Component):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
     label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
         None,
-        description="the class that each value stored in the masks means, such as {0: 0, 1..127: 1, "
-        "128..254: 2, 255: void}: a value or a range, then the number of a class or void; "
+        description="the class that each value stored in the masks means, such as "
+        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class or void; "
         "classes.txt then names the map's classes; null: the values are the classes' numbers",
     )
 
