@@ -20,7 +20,7 @@ class PreparedSweep:
     plan: SweepPlan
     recipe_asked: Recipe  # before its weights were settled
     data: Dataset
-    notices: tuple[str, ...]  # to be said aloud and recorded
+    warnings: tuple[str, ...]  # shown and recorded
 
 
 def prepare(
@@ -32,9 +32,9 @@ def prepare(
     """
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress)
     weights = resolve_weights(plan.recipe.base.encoder)
-    notices = [*data.notes, *filter(None, [weights.notice])]
+    warnings = [*data.notes, *filter(None, [weights.warning])]
     if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
-        notices.append(
+        warnings.append(
             "encoder.freeze is searched while the encoder starts from random weights: a frozen "
             "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
         )
@@ -43,4 +43,4 @@ def prepare(
     if plan.options.address is not None:
         with joined(plan.options.address):
             require_shared_storage(plan.storage, data, base)
-    return PreparedSweep(replace(plan, recipe=recipe), plan.recipe, data, tuple(notices))
+    return PreparedSweep(replace(plan, recipe=recipe), plan.recipe, data, tuple(warnings))
