@@ -7,7 +7,7 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test test-slow test-all setup lint types check ui serve clean
+.PHONY: sweep test test-slow test-all setup lint types check docs ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
@@ -42,6 +42,12 @@ types: setup
 
 check: test lint types
 
+# The generated pages, then the site; --strict fails on a link that leads nowhere.
+docs: setup
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 -d site"
+
 # Addresses reach the shell as variables, so that a path may hold spaces and quotes.
 ui serve: export STORE = $(TRACKING_URI)
 ui: export ARTIFACTS = file://$(CURDIR)/mlartifacts
@@ -59,4 +65,4 @@ serve: setup
 		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
