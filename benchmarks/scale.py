@@ -3,7 +3,7 @@
     python benchmarks/scale.py                      1,000 trials on 64 pretend GPUs, ~10 minutes
     python benchmarks/scale.py --trials 120 --gpus 8
 
-Ours is the conductor, its ledger, Ray's adapters, the terminal's view and MLflow in SQLite. Plain
+Ours is the controller, its ledger, Ray's adapters, the terminal's view and MLflow in SQLite. Plain
 is Ray Tune with random search, `reuse_actors=True` and no tracking at all. Trials take no time, so
 the wall time of a trial is what the driver and Ray spend on it.
 """

@@ -120,7 +120,7 @@ def figures(disturbed: Records, undisturbed: Records, proposals: int, endings: i
 
 
 def replay(ledger: Ledger, recipe: Recipe) -> tuple[int, int]:
-    """Play the recorded scores, in their order, to a conductor that was never interrupted.
+    """Play the recorded scores, in their order, to a controller that was never interrupted.
 
     Returns how many trials it would have proposed otherwise, and how many it would have ended
     otherwise than the ledger's last word on them.

@@ -10,8 +10,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_SHOWN = 5
-
 
 class UnetexpError(Exception):
     """Base of every error this project raises on purpose."""

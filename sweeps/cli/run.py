@@ -223,8 +223,8 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
             ),
             started=manifest is not None,
         )
-    for notice in prepared.notices:
-        console.print(f"note: {notice}", style="yellow")
+    for warning in prepared.warnings:
+        console.print(f"note: {warning}", style="yellow")
     if plan.options.preflight:
         with console.status("preflight: every choice once, in miniature"):
             prepared = _checked(prepared, manifest, console)

@@ -106,7 +106,7 @@ def storage_root(place: str | None, name: str) -> str:
 
 
 def describe(plan: SweepPlan) -> str:
-    """The whole plan in words."""
+    """The whole plan as text."""
     recipe, budget = plan.recipe, plan.recipe.budget
     searched = [
         f"  {path}: {dimension.describe()}{_condition(dimension.when)}"

@@ -21,7 +21,7 @@ class PreparedSweep:
     plan: SweepPlan
     recipe_asked: Recipe  # before its weights were settled
     data: Dataset
-    notices: tuple[str, ...]  # to be said aloud and recorded
+    warnings: tuple[str, ...]  # shown and recorded
 
 
 def prepare(
@@ -40,10 +40,14 @@ def prepare(
         require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
     weights = resolve_weights(plan.recipe.base.encoder)
+<<<<<<< HEAD
     doubts = data.problems if started else ()
     notices = [*data.notes, *doubts, *filter(None, [weights.notice])]
+=======
+    warnings = [*data.notes, *filter(None, [weights.warning])]
+>>>>>>> words
     if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
-        notices.append(
+        warnings.append(
             "encoder.freeze is searched while the encoder starts from random weights: a frozen "
             "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
         )
@@ -52,4 +56,4 @@ def prepare(
     if plan.options.address is not None:
         with joined(plan.options.address):
             require_shared_storage(plan.storage, data, base)
-    return PreparedSweep(replace(plan, recipe=recipe), plan.recipe, data, tuple(notices))
+    return PreparedSweep(replace(plan, recipe=recipe), plan.recipe, data, tuple(warnings))

@@ -66,8 +66,8 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         **_git_state(),
         **{f"version.{package}": version(package) for package in _PACKAGES},
     }
-    if prepared.notices:
-        tags["notices"] = "\n".join(prepared.notices)
+    if prepared.warnings:
+        tags["notices"] = "\n".join(prepared.warnings)
     return tags
 
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 _JOIN_S = 9.0  # with the first look at the port, below the 15 s in which a mistake is told
 _NODE_ANSWER_S = 120.0  # the first task on a node unpacks our code and imports torch
 _PACKAGES = [str(Path(str(package.__file__)).parent) for package in (sweeps, unetexp)]
-_PROBE = "import sys, ray; ray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)"
+_JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)"
 
 
 @dataclass(frozen=True)
@@ -131,29 +131,29 @@ def require_cluster(address: str) -> None:
                 f"--address {address}: nobody answers there. Check the address and the firewall, "
                 "and start the cluster with: ray start --head --port=6379"
             )
-    command = [sys.executable, "-c", _PROBE, address]
+    command = [sys.executable, "-c", _JOIN, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_JOIN_S, check=False)
-        failed, describe = done.returncode != 0, done.stderr
+        failed, output = done.returncode != 0, done.stderr
     except subprocess.TimeoutExpired as error:
-        failed, describe = True, (error.stderr or b"").decode(errors="replace")
+        failed, output = True, (error.stderr or b"").decode(errors="replace")
     if failed:
-        raise _refused(address, describe)
+        raise _refused(address, output)
 
 
-def _refused(address: str, describe: str) -> UserError:
-    if "uthentication" in describe or "AuthToken" in describe:
+def _refused(address: str, output: str) -> UserError:
+    if "uthentication" in output or "AuthToken" in output:
         why = (
             f"it refuses the token in {token_file()}. Copy the file of that name from the head "
             "node to this machine, or put its content into RAY_AUTH_TOKEN."
         )
-    elif "Version mismatch" in describe:
-        lines = describe[describe.index("Version mismatch") :].splitlines()
+    elif "Version mismatch" in output:
+        lines = output[output.index("Version mismatch") :].splitlines()
         why = " ".join(line.strip() for line in lines[:7]) + " Install the same versions."
     elif address == "auto":
         why = "no cluster runs on this machine. Start one: ray start --head --port=6379"
     else:
-        last = (describe.strip().splitlines() or ["no answer in time"])[-1]
+        last = (output.strip().splitlines() or ["no answer in time"])[-1]
         why = f"it cannot be joined: {last}. Is it the address that `ray start --head` printed?"
     return UserError(f"--address {address}: {why}")
 
@@ -204,7 +204,7 @@ def _check_versions(node: str, theirs: dict[str, str]) -> None:
 
 
 def _check_gpus(nodes: tuple[Node, ...]) -> None:
-    """Either all GPUs are real or, for a rehearsal, none is."""
+    """Either all GPUs are real or, for a simulation, none is."""
     real = any(node.cuda_gpus for node in nodes)
     for node in nodes:
         if real and node.gpus > node.cuda_gpus:

@@ -88,7 +88,7 @@ def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placem
         raise ConfigError(
             f"--gpus {gpus}: this machine has {there}. Ask for at most {there}"
             + ("" if there else " (0 is the CPU)")
-            + ", or rehearse with --simulate-gpus."
+            + ", or simulate them with --simulate-gpus."
         )
     node = Node("", platform.node(), available_cores(), there, there)
     return _place(budget, there if gpus is None else gpus, (node,), simulated=False)
@@ -145,7 +145,7 @@ def _require_gpus(budget: Budget, gpus: int) -> None:
     if budget.ranks > max(gpus, 1):
         raise ConfigError(
             f"gpus_per_trial is {budget.gpus_per_trial:g}, and the sweep has {gpus} GPUs. Lower "
-            f"it, or rehearse with --simulate-gpus {budget.ranks} or more."
+            f"it, or simulate GPUs with --simulate-gpus {budget.ranks} or more."
         )
 
 

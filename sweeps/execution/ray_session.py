@@ -38,7 +38,7 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the ledger is the record; Ray's own is not read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the staging holds back what would start too early
+    "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the worker queue holds back what would start too early
 }
 _LONGEST = 39  # bytes of the folder; Ray's sockets take 64 more, of 103 on macOS and 107 on Linux
 _OWN_FOLDER = "ray-"  # and eight letters
@@ -57,7 +57,7 @@ def ray_up(
     os.environ.update(_ENVIRONMENT)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the conductor tells how trials end
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the controller logs how trials end
     for notice in [*use_tokens(), *make_private(token_file())]:
         say(notice)
     if address is None:

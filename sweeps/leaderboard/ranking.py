@@ -44,9 +44,9 @@ def rank_trials(
     rows = rows.head(top).reset_index(drop=True)
     settings = _differing(rows if len(rows) > 1 else frame)
     classes = per_class_columns(rows)
-    figures = (*_COURSE, *settings, PARAMETERS, LATENCY, COST, *classes)
-    extra = [column] if column not in (None, "sweep", "trial", "run_id", *figures) else []
-    shown = rows[["sweep", "trial", "run_id", *figures, *extra]]
+    columns = (*_COURSE, *settings, PARAMETERS, LATENCY, COST, *classes)
+    extra = [column] if column not in (None, "sweep", "trial", "run_id", *columns) else []
+    shown = rows[["sweep", "trial", "run_id", *columns, *extra]]
     whole = dict.fromkeys(_WHOLE_NUMBERS, "Int64")
     return Leaderboard(shown.astype(whole), tuple(settings), tuple(classes), of, _notes(rows))
 
@@ -62,7 +62,7 @@ def _differing(rows: pd.DataFrame) -> list[str]:
 
 
 def _notes(rows: pd.DataFrame) -> tuple[str, ...]:
-    """What has to be said about trials that had less than the full budget."""
+    """Notes about trials that had less than the full budget."""
     full = rows["full_budget"]
     if full.all():
         return ()

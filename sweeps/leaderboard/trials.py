@@ -51,20 +51,20 @@ def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
     first.
 
     Columns: `sweep`, `trial` (its id), `run_id`; `stop_reason`, `full_budget`, `epochs` (used) and
-    `budget` (of a full trial); `best/val/miou` and `best/epoch`; every validation figure
+    `budget` (of a full trial); `best/val/miou` and `best/epoch`; every validation metric
     (`val/...`) in that best epoch; `time/latency_ms`, `model/parameters`, `cost/device_s`;
     `start_time` (UTC); and every parameter by its dotted path, as number, bool or text. What a
     trial lacks is missing (NaN). Raises UserError for a name that no sweep has.
     """
     parents = select_sweeps(store, sweeps)
     runs = [run for parent in parents for run in store.trial_runs(parent.info.run_id)]
-    figures = _best_epoch_figures(store, runs)
+    metrics = _best_epoch_metrics(store, runs)
     parameters = _typed([run.data.params for run in runs])
     own = pd.DataFrame([_own_columns(run) for run in runs], columns=list(_OWN))
     frame = pd.concat(
         [
             own[[*_IDENTITY, *_COURSE]],
-            pd.DataFrame(figures, columns=sorted({name for row in figures for name in row})),
+            pd.DataFrame(metrics, columns=sorted({name for row in metrics for name in row})),
             own[[*_PRICE, "start_time"]],
             parameters.drop(columns=[name for name in _OWN if name in parameters]),
         ],
@@ -101,21 +101,21 @@ def _own_columns(run: Run) -> dict[str, Any]:
     }
 
 
-def _best_epoch_figures(store: TrackingStore, runs: Sequence[Run]) -> list[dict[str, float]]:
-    """The validation figures of each run in its best epoch.
+def _best_epoch_metrics(store: TrackingStore, runs: Sequence[Run]) -> list[dict[str, float]]:
+    """The validation metrics of each run in its best epoch.
 
     MLflow hands out those of the last epoch; where that was not the best, points are looked up.
     """
-    figures, missed = [], {}
+    metrics, missed = [], {}
     for run in runs:
         last = {name: run.data.metrics[name] for name in run.data.metrics if _is_val(name)}
         best = run.data.metrics.get(BEST_EPOCH)
-        figures.append(last if best is not None else {})
+        metrics.append(last if best is not None else {})
         if best is not None and any(step != best for step in _last_epochs(run, "val/").values()):
             missed[run.info.run_id] = int(best)
-    names = {name for row in figures for name in row}
+    names = {name for row in metrics for name in row}
     found = values_at(store, missed, names) if missed else {}
-    return [found.get(run.info.run_id, row) for run, row in zip(runs, figures, strict=True)]
+    return [found.get(run.info.run_id, row) for run, row in zip(runs, metrics, strict=True)]
 
 
 def _is_val(name: str) -> bool:

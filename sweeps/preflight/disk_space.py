@@ -26,7 +26,7 @@ from unetexp.training.state import KEPT_EPOCHS
 
 _FLOAT = 4
 _PICTURES_BYTES = 4 * 2**20  # a trial's overlays, plots and tables
-_POINT_BYTES = 300  # a figure in the tracking database, with its index
+_POINT_BYTES = 300  # a metric's point in the tracking database, with its index
 _FIGURES = 30  # an epoch
 
 

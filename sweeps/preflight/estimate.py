@@ -34,7 +34,7 @@ class Estimate:
 def estimate_sweep(
     recipe: Recipe, placement: Placement, data: Dataset, step_cost: StepCost
 ) -> Estimate:
-    """The cost of all trials, each taken to be as slow as the probed configuration.
+    """The cost of all trials, each taken to be as slow as the measured configuration.
 
     At most: every trial runs all its epochs. Expected: the schedule is played through with trials
     of random quality that keep their order from epoch to epoch.
@@ -42,7 +42,7 @@ def estimate_sweep(
     config = recipe.base
     devices = max(1, int(placement.gpus_per_trial))
     steps = max(1, len(data["train"]) // config.batch_size)
-    # A probe that had to halve the micro-batch takes more of them for one batch.
+    # A measurement that had to halve the micro-batch takes more of them for one batch.
     micro_batches = math.ceil(config.batch_size / (step_cost.micro_batch * devices))
     epoch_s = (
         steps * micro_batches * step_cost.step_s + len(data["val"]) * step_cost.val_s / devices
@@ -99,7 +99,7 @@ def _play(recipe: Recipe, trials: int, slots: int, seed: int) -> tuple[float, fl
 def describe_estimate(
     estimate: Estimate, recipe: Recipe, placement: Placement, step_cost: StepCost
 ) -> list[str]:
-    """The forecast in sentences."""
+    """The estimate in sentences."""
     device = "GPU" if placement.gpus else "CPU core"
     measured = "extrapolated from smaller sizes" if step_cost.extrapolated else "measured"
     lines = [
@@ -128,7 +128,7 @@ def describe_estimate(
 
 
 def trials_per_gpu(step_cost: StepCost) -> int:
-    """How many trials like the probed one a GPU's memory holds: 1 to 4."""
+    """How many trials like the measured one a GPU's memory holds: 1 to 4."""
     assert step_cost.device_bytes is not None
     return max(
         1, min(_MOST_ON_A_GPU, int(step_cost.device_bytes / (_MARGIN * step_cost.peak_bytes)))

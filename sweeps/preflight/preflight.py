@@ -40,7 +40,7 @@ _SMOKE_TEST_S = 60.0
 _STEP_COST_S = 20.0
 _TASK_S = 115.0  # for both in a worker, its start included
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DeviceChecks:
     step_cost: StepCost
 
 
-def preflight(plan: SweepPlan, data: Dataset, say: Say) -> SweepPlan:
+def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     """Check the planned sweep in under two minutes; returns it, its trials packed if so asked.
 
     Raises UserError: a choice that cannot train, memory or disk that does not suffice, a tracking
@@ -62,21 +62,21 @@ def preflight(plan: SweepPlan, data: Dataset, say: Say) -> SweepPlan:
     slowest = _slowest(plan.recipe)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
-    findings = _checked(plan, data, configs, slowest, images)
-    if findings.left_out:
-        say(f"preflight: no time was left to try {', '.join(findings.left_out)}")
-    if findings.step_cost.micro_batch < images:
-        micro = findings.step_cost.micro_batch * devices
-        say(
+    checks = _checked(plan, data, configs, slowest, images)
+    if checks.left_out:
+        log(f"preflight: no time was left to try {', '.join(checks.left_out)}")
+    if checks.step_cost.micro_batch < images:
+        micro = checks.step_cost.micro_batch * devices
+        log(
             f"memory does not suffice for micro-batches of {images * devices} images; {micro} fit. "
             "Every trial would find that out for itself: "
             f"--set accumulation={slowest.batch_size // micro} says it now, with the same batch."
         )
     if plan.options.pack:
-        plan = _packed(plan, findings.step_cost, say)
-    cost = estimate_sweep(plan.recipe, plan.placement, data, findings.step_cost)
-    for line in describe_estimate(cost, plan.recipe, plan.placement, findings.step_cost):
-        say(line)
+        plan = _packed(plan, checks.step_cost, log)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, checks.step_cost)
+    for line in describe_estimate(cost, plan.recipe, plan.placement, checks.step_cost):
+        log(line)
     return plan
 
 
@@ -151,7 +151,7 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
     """`examine` in a Ray task with a whole GPU, however many trials will share it; Ray is up."""
     task = ray.remote(check_on_device).options(num_cpus=1, num_gpus=1, max_retries=0)
     try:
-        findings = ray.get(task.remote(*arguments), timeout=_TASK_S)
+        checks = ray.get(task.remote(*arguments), timeout=_TASK_S)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
@@ -160,17 +160,17 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
-    assert isinstance(findings, DeviceChecks)
-    return findings
+    assert isinstance(checks, DeviceChecks)
+    return checks
 
 
-def _packed(plan: SweepPlan, step_cost: StepCost, say: Say) -> SweepPlan:
+def _packed(plan: SweepPlan, step_cost: StepCost, log: Log) -> SweepPlan:
     """The plan with as many trials on a GPU as its memory holds."""
     if step_cost.device_bytes is None:
-        say("--gpus-per-trial auto: trials run on the CPU here, so each gets one whole GPU's place")
+        log("--gpus-per-trial auto: trials run on the CPU here, so each gets one whole GPU's place")
         return plan
     count = trials_per_gpu(step_cost)
-    say(
+    log(
         f"--gpus-per-trial auto: a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
         f"{step_cost.device_bytes / 2**30:.1f} GiB, so {count} "
         f"share{'s' if count == 1 else ''} a GPU"

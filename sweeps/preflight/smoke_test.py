@@ -77,7 +77,7 @@ def smoke_test(
 
     # A new thread would compute with as many threads as there are cores, whatever this one does.
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(at_once, "rehearsal", torch.set_num_threads, (threads,)) as pool:
+    with ThreadPoolExecutor(at_once, "smoke-test", torch.set_num_threads, (threads,)) as pool:
         tried = list(pool.map(in_time, configs))
     return [label for label, done in zip(configs, tried, strict=True) if not done]
 

@@ -2,8 +2,8 @@
 
 On a GPU the micro-batch is measured as it is, and halved while memory runs out. A CPU process
 that asks for too much memory is killed, not told, and a large crop may take minutes a step: there
-the probe climbs from small sizes to the full one, and stops and extrapolates where the next step
-would take more time or memory than there is.
+the measurement climbs from small sizes to the full one, and stops and extrapolates where the next
+step would take more time or memory than there is.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class _Memory:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Seconds of one `run`, once warm. Each run ends with reading a figure off the device."""
+    """Seconds of one `run`, once warm. Each run ends with reading a number off the device."""
     run()
     started = time.perf_counter()
     for _ in range(_RUNS):

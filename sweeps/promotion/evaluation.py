@@ -49,7 +49,7 @@ class ModelEvaluation:
 
     @property
     def miou(self) -> float:
-        return self.assessment.figures["miou"]
+        return self.assessment.metrics["miou"]
 
 
 def evaluate_model(
@@ -66,7 +66,7 @@ def evaluate_model(
     assessment = assess(model, spec, data, split, device, train=train_config(folder))
     height, width = statistics.mode(data[VAL].shapes)  # as in training
     measures = Measures(
-        metrics=assessment.figures,
+        metrics=assessment.metrics,
         latency_ms=latency_ms(model, spec.in_channels, height, width),
         size_mb=(folder / WEIGHTS).stat().st_size / 1e6,
     )
@@ -127,7 +127,7 @@ class PromotionDecision:
     champion: PairedResult | None
     verdicts: tuple[Verdict, ...]
     confirmation: Confirmation | None
-    warnings: tuple[str, ...]  # what has to be said beside the figures
+    warnings: tuple[str, ...]  # shown beside the metrics
     forced: bool
 
     @property

@@ -24,7 +24,7 @@ _RARE = 0.01  # share of the training pixels
 
 def card(decision: PromotionDecision) -> str:
     """The card of the chosen model."""
-    sections = (_head, _use, _figures, _comparison, _gates, _data, _training, _origin, _limits)
+    sections = (_head, _use, _metrics, _comparison, _gates, _data, _training, _origin, _limits)
     return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
 
 
@@ -83,8 +83,8 @@ def _use(decision: PromotionDecision) -> Iterator[str]:
     yield f"Or from its files, `{WEIGHTS}` and `{CONFIG}`: `unetexp.load(FOLDER)`."
 
 
-def _figures(decision: PromotionDecision) -> Iterator[str]:
-    intervals, figures = decision.chosen.intervals, decision.chosen.assessment.figures
+def _metrics(decision: PromotionDecision) -> Iterator[str]:
+    intervals, metrics = decision.chosen.intervals, decision.chosen.assessment.metrics
     yield f"## Figures on the {decision.split} split"
     yield ""
     yield (
@@ -97,16 +97,16 @@ def _figures(decision: PromotionDecision) -> Iterator[str]:
     yield from _table(("figure", "value (95 % interval)"), cells)
     yield ""
     ranked = sorted(
-        decision.chosen.spec.class_names, key=lambda name: _last_nan(figures[f"iou/{name}"])
+        decision.chosen.spec.class_names, key=lambda name: _last_nan(metrics[f"iou/{name}"])
     )
     by_class = [
-        (name, _with_interval(intervals[f"iou/{name}"]), _number(figures[f"dice/{name}"]))
+        (name, _with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
         for name in ranked
     ]
     yield from _table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
     yield ""
-    scored = [name for name in ranked if not math.isnan(figures[f"iou/{name}"])]
-    worst = ", ".join(f"{name} ({figures[f'iou/{name}']:.4f})" for name in scored[:_WORST])
+    scored = [name for name in ranked if not math.isnan(metrics[f"iou/{name}"])]
+    worst = ", ".join(f"{name} ({metrics[f'iou/{name}']:.4f})" for name in scored[:_WORST])
     yield f"Worst classes: {worst}. Worst images: {_worst_images(decision)}."
 
 
@@ -230,8 +230,8 @@ def _limits(decision: PromotionDecision) -> Iterator[str]:
     spec = decision.chosen.spec
     shares = decision.data.summary()["splits"]["train"]["class_fractions"]
     rare = [name for name, share in shares.items() if share < _RARE]
-    figures = decision.chosen.assessment.figures
-    unseen = [name for name in spec.class_names if math.isnan(figures[f"iou/{name}"])]
+    metrics = decision.chosen.assessment.metrics
+    unseen = [name for name in spec.class_names if math.isnan(metrics[f"iou/{name}"])]
     yield "## Limits"
     yield ""
     yield (

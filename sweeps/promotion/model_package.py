@@ -52,7 +52,7 @@ def package(source: Path, target: Path, *, run_id: str, name: str, example: NDAr
 def pinned_requirements() -> list[str]:
     """The requirements of a served model, in the versions that are installed here."""
     versions = {name: Version(importlib.metadata.version(name)) for name in REQUIREMENTS}
-    # a local version (2.14.1+cpu) is not to be had from PyPI
+    # a local version (2.14.1+cpu) is not on PyPI
     return [f"{name}=={version.public}" for name, version in versions.items()]
 
 

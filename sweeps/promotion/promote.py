@@ -79,7 +79,7 @@ def decide(
     trials = plan.candidates[: plan.request.candidates]
     chosen, *others = [_evaluate_trial(plan, trial, console) for trial in trials]
     champion = _evaluate_baseline(plan, baseline, console)
-    metrics = champion.assessment.figures if champion else None
+    metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
     uses = count_use(plan.store, plan.data.fingerprint) if plan.split == TEST else 0
     return PromotionDecision(
@@ -161,7 +161,7 @@ def _require_green(decision: PromotionDecision) -> None:
 def _log_test_metrics(plan: PromotionPlan, decision: PromotionDecision) -> None:
     """The scores on the test split as metrics of the run."""
     if decision.split == TEST:
-        metrics = {f"test/{name}": v for name, v in decision.chosen.assessment.figures.items()}
+        metrics = {f"test/{name}": v for name, v in decision.chosen.assessment.metrics.items()}
         run = RunWriter(plan.store.client, decision.chosen.run_id)
         run.log_metrics(metrics, decision.trial.epoch, now_ms())
 

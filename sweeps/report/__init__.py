@@ -8,7 +8,7 @@ from sweeps.report.effects import effects
 from sweeps.report.findings import caveats, findings
 from sweeps.report.gallery import gallery
 from sweeps.report.importance import importances
-from sweeps.report.page import figures, page
+from sweeps.report.page import page, plots
 from sweeps.report.sweep_data import load_sweep_data
 from sweeps.tracking.store import TrackingStore
 
@@ -23,7 +23,7 @@ def write_report(store: TrackingStore, sweep: str, path: Path) -> Path:
     compared = sweep_data.comparable
     found = effects(compared, sweep_data.settings)
     important = importances(compared, sweep_data.settings)
-    charts = figures(sweep_data, important) if len(sweep_data.trials) else []
+    charts = plots(sweep_data, important) if len(sweep_data.trials) else []
     html = page(
         sweep_data,
         findings(sweep_data, found),

@@ -20,7 +20,7 @@ from unetexp.metrics.bootstrap import Interval
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FEWEST = 5  # trials on each side, below which nothing is said
+FEWEST = 5  # trials on each side, below which nothing is concluded
 LEVEL = 0.05
 _RESAMPLES, _PERMUTATIONS = 2000, 4999
 

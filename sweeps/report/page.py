@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: text, pictures, figures and plotly itself inside."""
+"""One HTML page that needs nothing else: text, pictures, plots and plotly itself inside."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def _facts(sweep_data: SweepData) -> list[tuple[str, str]]:
     return facts
 
 
-def figures(sweep_data: SweepData, importances: Sequence[Importance]) -> list[Chart]:
-    """The figures of a sweep with at least one trial."""
+def plots(sweep_data: SweepData, importances: Sequence[Importance]) -> list[Chart]:
+    """The plots of a sweep with at least one trial."""
     return [
         importance(sweep_data, importances),
         slices(sweep_data),

@@ -1,6 +1,6 @@
-"""What all figures of a report share: colours, axes, layout.
+"""What all plots of a report share: colours, axes, layout.
 
-A figure is plotly's plain form, data and layout as dicts. Colours are names of the page's own
+A plot is plotly's plain form, data and layout as dicts. Colours are names of the page's own
 (`var(--ink)`), which the page's script puts in for light, dark and paper. Okabe and Ito's palette;
 what matters is also told by shape or dash.
 """
@@ -26,7 +26,7 @@ MARKS = ("circle", "square", "diamond", "triangle-up", "x")
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure with all that stands around it."""
+    """One plot with all that stands around it."""
 
     key: str
     title: str
@@ -59,8 +59,8 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def note(text: str, **place: Any) -> dict[str, Any]:
-    """A text in the figure, by default at its middle."""
+def annotation(text: str, **place: Any) -> dict[str, Any]:
+    """A text in the plot, by default at its middle."""
     middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
     return {"text": text, "font": {"color": INK}, **middle, **place}
 

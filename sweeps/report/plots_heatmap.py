@@ -13,11 +13,11 @@ from sweeps.report.plot_style import (
     SCALE,
     TIMES,
     Chart,
+    annotation,
     axis,
     axis_key,
     grid_places,
     layout,
-    note,
     numbered,
     plain,
 )
@@ -63,7 +63,7 @@ def heat_map(sweep_data: SweepData) -> Chart:
         axes[axis_key("y", index)] = axis(title_here, showticklabels=first, **y_names)
         if panels:
             place = {"x": sum(x) / 2, "y": y[1], "xanchor": "center", "yanchor": "bottom"}
-            titles.append(note(f"{panels.path} = {plain(text(option))}", **place))
+            titles.append(annotation(f"{panels.path} = {plain(text(option))}", **place))
     bar = {"tickformat": ".0%", "title": {"text": "mIoU"}, "outlinewidth": 0}
     scale = {"colorscale": SCALE, "cmin": ends[0], "cmax": ends[1], "colorbar": bar}
     return Chart(

@@ -31,7 +31,7 @@ from sweeps.report.sweep_data import Curve, SweepData
 from sweeps.state.stop_reason import RUNNING, StopReason, is_failure, label_of
 from sweeps.text import count
 
-_MOST_POINTS = 30_000  # of learning curves in one figure
+_MOST_POINTS = 30_000  # of learning curves in one plot
 _HIGHLIGHTED = 5
 
 

@@ -19,11 +19,11 @@ from sweeps.report.plot_style import (
     MUTED,
     SCALE,
     Chart,
+    annotation,
     axis,
     axis_key,
     grid_places,
     layout,
-    note,
     numbered,
     percent,
     plain,
@@ -49,7 +49,7 @@ def parallel(sweep_data: SweepData) -> Chart:
         "showscale": True,
         "colorbar": {"tickformat": ".0%", "title": {"text": "mIoU"}, "outlinewidth": 0},
     }
-    figure = {
+    plot = {
         "type": "parcoords",
         "dimensions": dimensions,
         "line": line,
@@ -67,7 +67,7 @@ def parallel(sweep_data: SweepData) -> Chart:
         f"{ABSENT}.",
         f"{count(len(trials), 'trial')} as lines over "
         f"{count(len(sweep_data.settings), 'setting')}.",
-        [figure] if len(trials) else [],
+        [plot] if len(trials) else [],
         layout(420, margin=margin),
     )
 
@@ -144,7 +144,7 @@ def importance(sweep_data: SweepData, found: Sequence[Importance]) -> Chart:
             110 + 36 * max(len(found), 1),
             xaxis=percent("share of the spread of scores", visible=bool(found)),
             yaxis=axis(visible=bool(found)),
-            annotations=[] if found else [note(few)],
+            annotations=[] if found else [annotation(few)],
         ),
     )
 

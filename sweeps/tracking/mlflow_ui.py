@@ -1,6 +1,6 @@
 """What the MLflow UI shows of a sweep: its trials, best first, with their columns and charts.
 
-MLflow hides figures and parameters unless a view asks for them. A saved view is a tag of the
+MLflow hides metrics and parameters unless a view asks for them. A saved view is a tag of the
 experiment, `mlflow.sharedViewState.<key>`, which the UI lists under its name and which an address
 calls for by key. Its form is that of the UI of MLflow 3.17, which writes such tags itself.
 """
@@ -91,7 +91,7 @@ def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
 
 
 def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
-    """Our charts first; the UI adds one for every other figure to the section of its prefix."""
+    """Our charts first; the UI adds one for every other metric to the section of its prefix."""
     settings = {
         "type": "PARALLEL",
         "selectedParams": list(dimensions),

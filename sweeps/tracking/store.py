@@ -225,9 +225,9 @@ def _check_artifacts(location: str) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
-        probe.touch()
-        probe.unlink()
+        scratch = folder / f".scratch-{os.getpid()}-{threading.get_ident()}"
+        scratch.touch()
+        scratch.unlink()
     except OSError as error:
         raise UserError(
             f"the artifact folder {folder} cannot be written: {error}. It was set when the "

@@ -132,8 +132,8 @@ def _evaluated(
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     samples = samples_of(dataset, part, spec)
-    for note in _remarks(part, known, samples.notes):
-        aside.print(f"note: {note}", style="yellow", markup=False)
+    for warning in _warnings(part, known, samples.warnings):
+        aside.print(f"note: {warning}", style="yellow", markup=False)
     with aside.status(f"{len(samples)} images"):
         found = assess(load(folder), spec, dataset, part, device, train=train, worst=worst)
     results = results_of(found, model, dataset, known)
@@ -152,8 +152,8 @@ def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -
     classes = [
         {
             "class": name,
-            "iou": _figure(intervals[f"iou/{index}"], found.figures[f"iou/{name}"]),
-            "dice": _number(found.figures[f"dice/{name}"]),
+            "iou": _with_interval(intervals[f"iou/{index}"], found.metrics[f"iou/{name}"]),
+            "dice": _number(found.metrics[f"dice/{name}"]),
             "true_pixels": int(confusion[index].sum()),
             "predicted_pixels": int(confusion[:, index].sum()),
         }
@@ -165,9 +165,9 @@ def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -
         "split": found.split,
         "images": len(names),
         "data": {"fingerprint": data.fingerprint, "same_as_in_training": known},
-        "figures": {name: _number(value) for name, value in found.figures.items()},
+        "figures": {name: _number(value) for name, value in found.metrics.items()},
         "summary": {
-            name: _figure(intervals[name], found.figures[name])
+            name: _with_interval(intervals[name], found.metrics[name])
             for name in ("miou", "dice", "pixel_accuracy")
         },
         "classes": classes,
@@ -187,19 +187,19 @@ def _default_split(data: Dataset, known: bool) -> str:
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
 
 
-def _remarks(split: str, known: bool, notes: tuple[str, ...]) -> list[str]:
-    remarks = [f"The first image {note}." for note in notes]
+def _warnings(split: str, known: bool, warnings: tuple[str, ...]) -> list[str]:
+    found = [f"The first image {warning}." for warning in warnings]
     if not known:
-        remarks.append(
+        found.append(
             "This is not the data that the model was trained with: its figures are not those of "
             "training."
         )
     elif split in ("train", ALL):
-        remarks.append("The model was trained on these images: the figures flatter it.")
-    return remarks
+        found.append("The model was trained on these images: the figures flatter it.")
+    return found
 
 
-def _figure(interval: Interval, value: float) -> dict[str, float | None]:
+def _with_interval(interval: Interval, value: float) -> dict[str, float | None]:
     low, high = _number(interval.low), _number(interval.high)
     return {"value": _number(value), "low": low, "high": high}
 
@@ -221,8 +221,8 @@ def _print(results: Mapping[str, Any], place: Path) -> None:
     images = "1 image" if results["images"] == 1 else f"{results['images']} images"
     console.print(f"{results['split']}, {images}", markup=False)
     table = Table("", "value", "95 % interval", "Dice", "true pixels", "predicted")
-    for name, figure in results["summary"].items():
-        table.add_row(name, _shown(figure["value"]), _range(figure))
+    for name, interval in results["summary"].items():
+        table.add_row(name, _shown(interval["value"]), _range(interval))
     table.add_section()
     for row in results["classes"]:
         table.add_row(
@@ -245,6 +245,6 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _range(figure: Mapping[str, float | None]) -> str:
-    low, high = figure["low"], figure["high"]
+def _range(interval: Mapping[str, float | None]) -> str:
+    low, high = interval["low"], interval["high"]
     return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"

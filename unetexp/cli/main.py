@@ -76,8 +76,8 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     chosen = pick_device(device)
     dataset = open_aloud(config.data, console)
     weights = resolve_weights(config.encoder)
-    if weights.notice:
-        console.print(f"note: {weights.notice}", style="yellow", markup=False)
+    if weights.warning:
+        console.print(f"note: {weights.warning}", style="yellow", markup=False)
     config = config.model_copy(update={"encoder": weights.encoder})
     _require_unfinished(folder)
     experiment = Experiment(config, dataset, folder, chosen)

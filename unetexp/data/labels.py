@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unetexp.errors import DataError, listed
 
-VOID = 255  # as in Pascal VOC and Cityscapes: left out of every loss and every figure
+VOID = 255  # as in Pascal VOC and Cityscapes: left out of every loss and every metric
 
 
 def valid_pixels(

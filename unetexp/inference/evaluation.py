@@ -1,4 +1,4 @@
-"""A finished model on a data set: the figures of training's validation, and each image's own.
+"""A finished model on a data set: the metrics of training's validation, and each image's own.
 
 I images, K classes, H W image size.
 """
@@ -36,7 +36,7 @@ class SplitEvaluation:
     """What a model does on a split."""
 
     split: str
-    figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
+    metrics: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
     class_names: tuple[str, ...]
     image_names: tuple[str, ...]
     matrices: NDArray[np.int64]  # (I, K, K), rows are the target
@@ -52,8 +52,8 @@ class ConformedSamples:
     spec: ModelSpec
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What is to be said about how the first image is brought into that form."""
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about how the first image is brought into that form."""
         return conform(self.parts[0][0].image, self.spec)[1]
 
     @property
@@ -87,7 +87,7 @@ def assess(
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
-    With the configuration `train` that the model was trained with, the figures are those that its
+    With the configuration `train` that the model was trained with, the metrics are those that its
     training would have found; without it, batches, precision and loss are the defaults. Raises
     DataError where the data has other classes or no such split.
     """
@@ -107,7 +107,7 @@ def assess(
     assert evaluation.matrices is not None
     return SplitEvaluation(
         split=split,
-        figures=evaluation.figures,
+        metrics=evaluation.metrics,
         class_names=spec.class_names,
         image_names=samples.names,
         matrices=evaluation.matrices.numpy(),

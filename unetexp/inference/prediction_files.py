@@ -54,14 +54,14 @@ def predict_file(
     results: Results,
     on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[str, ...]:
-    """Predict one image and write what `results` asks for; returns what has to be said about it.
+    """Predict one image and write what `results` asks for; returns warnings about it.
 
     Nothing is left of an image that fails. `on_block` is told of each part that is done. Raises
     DataError for a broken image, UserError for one that the model cannot take, and UnetexpError
     where a result cannot be written.
     """
     raw = torch.from_numpy(read_image(image.path))
-    pixels, notes = conform(raw, predictor.spec)
+    pixels, warnings = conform(raw, predictor.spec)
     out = results.folder
     try:
         image.labels(out).parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def predict_file(
         _save(labels, image.labels(out))
     except OSError as error:
         raise UnetexpError(f"{out}: the results cannot be written: {error}.") from None
-    return notes
+    return warnings
 
 
 def _predicted(

@@ -149,20 +149,20 @@ def full_scale(image: Tensor, spec: ModelSpec) -> int:
 
 
 def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
-    """The image (C, H, W) with the model's channels, and what has to be said about that.
+    """The image (C, H, W) with the model's channels, and warnings about that.
 
     Grey becomes RGB by repetition, RGB grey by its luma. Raises UserError for other channels.
     """
-    notes = []
+    warnings = []
     channels = image.shape[0]
     if (channels, spec.in_channels) == (1, 3):
         image = image.expand(3, -1, -1)
-        notes.append("is grey and the model takes RGB: the grey values are used three times")
+        warnings.append("is grey and the model takes RGB: the grey values are used three times")
     elif (channels, spec.in_channels) == (3, 1):
         luma = sum(weight * band.int() for weight, band in zip(_LUMA, image, strict=True))
         assert isinstance(luma, Tensor)
         image = ((luma + 500) // 1000).to(image.dtype)[None]
-        notes.append("is RGB and the model takes grey: its luma is used")
+        warnings.append("is RGB and the model takes grey: its luma is used")
     elif channels != spec.in_channels:
         raise UserError(
             f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
@@ -170,11 +170,11 @@ def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
         )
     if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
         stored, learnt = (8, 16) if image.dtype == torch.uint8 else (16, 8)
-        notes.append(
+        warnings.append(
             f"has {stored} bits and the model has learnt from {learnt}: its full range is taken "
             "for the other's"
         )
-    return image, tuple(notes)
+    return image, tuple(warnings)
 
 
 def _rounded(tile_px: int, overlap_px: int | None) -> tuple[int, int]:

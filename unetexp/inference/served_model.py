@@ -49,9 +49,9 @@ class ServedModel(PythonModel):
         return payload.answer([self._labels(image) for image in payload.images])
 
     def _labels(self, image: Tensor) -> Labels:
-        fitting, notes = conform(image, self.spec)
-        for note in notes:
-            log.warning("an image %s", note)
+        fitting, warnings = conform(image, self.spec)
+        for warning in warnings:
+            log.warning("an image %s", warning)
         return self.predictor.labels(fitting).numpy()
 
 

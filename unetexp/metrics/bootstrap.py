@@ -1,6 +1,6 @@
-"""How far figures can be trusted: bootstrap over the images of a split.
+"""How far metrics can be trusted: bootstrap over the images of a split.
 
-A resample draws as many images as there are, with replacement, and computes the figures of their
+A resample draws as many images as there are, with replacement, and computes the metrics of their
 common confusion matrix, as `metrics` does. Intervals are the middle 95 % of the resamples (the
 percentile method of Efron and Tibshirani 1993, doi:10.1201/9780429246593). They speak of other
 images of the same kind, not of other seeds of training.
@@ -28,7 +28,7 @@ _DRAWS_AT_ONCE = 2**21
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; the bounds are NaN where there is a single image."""
+    """A metric and its 95 % interval; the bounds are NaN where there is a single image."""
 
     value: float
     low: float
@@ -49,14 +49,14 @@ class PairedComparison:
 
 
 @dataclass(frozen=True)
-class _Tallies:
-    """What the figures are made of; exact whole numbers as float64."""
+class _PixelCounts:
+    """What the metrics are made of; exact whole numbers as float64."""
 
     hits: Floats  # (..., K) the diagonal
     target: Floats  # (..., K) pixels of the class
     predicted: Floats  # (..., K) pixels taken for it
 
-    def figures(self) -> dict[str, Floats]:
+    def metrics(self) -> dict[str, Floats]:
         """miou, dice, pixel_accuracy and iou/<index>, (...) each; NaN where undefined."""
         sizes = self.target + self.predicted
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,16 +72,16 @@ class _Tallies:
 
 
 def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """Intervals of a model's figures from one confusion matrix (K, K) an image.
+    """Intervals of a model's metrics from one confusion matrix (K, K) an image.
 
     The names are miou, dice, pixel_accuracy and iou/<index>. Resamples in which a
-    figure is undefined are left out of its interval. Raises DataError if there is no image.
+    metric is undefined are left out of its interval. Raises DataError if there is no image.
     """
-    tallies = _tallies(matrices)
-    resampled = [drawn.figures() for (drawn,) in _resamples([tallies], repeats, seed)]
+    counts = _pixel_counts(matrices)
+    resampled = [drawn.metrics() for (drawn,) in _resamples([counts], repeats, seed)]
     return {
         name: _interval(float(value), np.concatenate([part[name] for part in resampled]))
-        for name, value in _whole(tallies).figures().items()
+        for name, value in _whole(counts).metrics().items()
     }
 
 
@@ -98,8 +98,8 @@ def compare_paired(
             f"confusion matrices {a.shape} and {b.shape} cannot be compared: both models must "
             "have been evaluated on the same images and classes."
         )
-    pair = [_tallies(a), _tallies(b)]
-    first, second = (_miou(_whole(tallies)) for tallies in pair)
+    pair = [_pixel_counts(a), _pixel_counts(b)]
+    first, second = (_miou(_whole(counts)) for counts in pair)
     differences = np.concatenate(
         [_miou(drawn_a) - _miou(drawn_b) for drawn_a, drawn_b in _resamples(pair, repeats, seed)]
     )
@@ -111,27 +111,27 @@ def compare_paired(
     )
 
 
-def _tallies(matrices: Matrices) -> _Tallies:
+def _pixel_counts(matrices: Matrices) -> _PixelCounts:
     """(I, K) of confusion matrices (I, K, K)."""
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or not matrices.size:
         raise DataError(
             f"confusion matrices: expected one (K, K) an image and at least one image, got an "
             f"array {matrices.shape}."
         )
-    return _Tallies(
+    return _PixelCounts(
         hits=np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64),
         target=matrices.sum(axis=2).astype(np.float64),
         predicted=matrices.sum(axis=1).astype(np.float64),
     )
 
 
-def _whole(tallies: _Tallies) -> _Tallies:
+def _whole(counts: _PixelCounts) -> _PixelCounts:
     """(I, K) -> (K): all images once."""
-    return _Tallies(*(part.sum(axis=0) for part in _parts(tallies)))
+    return _PixelCounts(*(part.sum(axis=0) for part in _parts(counts)))
 
 
-def _resamples(models: list[_Tallies], repeats: int, seed: int) -> Iterator[list[_Tallies]]:
-    """Each model's tallies (R, K) in the same resamples, some resamples at a time.
+def _resamples(models: list[_PixelCounts], repeats: int, seed: int) -> Iterator[list[_PixelCounts]]:
+    """Each model's counts (R, K) in the same resamples, some resamples at a time.
 
     A resample is how often it holds each image: the sums are one matrix product.
     """
@@ -145,16 +145,16 @@ def _resamples(models: list[_Tallies], repeats: int, seed: int) -> Iterator[list
         drawn = generator.integers(images, size=(rows, images))
         drawn += np.arange(rows)[:, np.newaxis] * images
         times = np.bincount(drawn.reshape(-1), minlength=rows * images).reshape(rows, images)
-        counts = times.astype(np.float64)
-        yield [_Tallies(*(counts @ part for part in _parts(tallies))) for tallies in models]
+        weights = times.astype(np.float64)
+        yield [_PixelCounts(*(weights @ part for part in _parts(counts))) for counts in models]
 
 
-def _parts(tallies: _Tallies) -> tuple[Floats, Floats, Floats]:
-    return tallies.hits, tallies.target, tallies.predicted
+def _parts(counts: _PixelCounts) -> tuple[Floats, Floats, Floats]:
+    return counts.hits, counts.target, counts.predicted
 
 
-def _miou(tallies: _Tallies) -> Floats:
-    return tallies.figures()["miou"]
+def _miou(counts: _PixelCounts) -> Floats:
+    return counts.metrics()["miou"]
 
 
 def _mean_of_present(values: Floats) -> Floats:

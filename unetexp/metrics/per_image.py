@@ -1,4 +1,4 @@
-"""What one pass over a split counts: its figures, each image's own, the images that came out worst.
+"""What one pass over a split counts: its metrics, each image's own, the images that came out worst.
 
 N batch, K classes, H W image size.
 """
@@ -61,11 +61,11 @@ class ImageScores:
             return False
         if len(self.worst) < self._most:
             return True
-        return bool(self.worst) and self._rank(index) < max(map(self._rank, self.worst))
+        return bool(self.worst) and self._sort_key(index) < max(map(self._sort_key, self.worst))
 
     def _drop_better(self) -> None:
-        lowest = sorted(self.worst, key=self._rank)[: self._most]
+        lowest = sorted(self.worst, key=self._sort_key)[: self._most]
         self.worst = {index: self.worst[index] for index in lowest}
 
-    def _rank(self, index: int) -> tuple[float, int]:
+    def _sort_key(self, index: int) -> tuple[float, int]:
         return self.image_miou[index], index

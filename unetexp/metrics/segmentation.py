@@ -1,4 +1,4 @@
-"""Segmentation metrics: one confusion matrix, and every figure derived from it.
+"""Segmentation metrics: one confusion matrix, and every metric derived from it.
 
 With TP a class's diagonal element, ROW its target pixels and COLUMN its predicted pixels:
 IoU = TP / (ROW + COLUMN - TP), Dice = 2 TP / (ROW + COLUMN), accuracy = sum TP / all pixels.
@@ -81,7 +81,7 @@ class SegmentationMetrics:
         self._image_dice = self._image_dice + other._image_dice
 
     def compute(self) -> dict[str, Any]:
-        """The figures of everything counted so far, as Python floats; NaN where undefined.
+        """The metrics of everything counted so far, as Python floats; NaN where undefined.
 
         miou, dice (means over the classes that occur), pixel_accuracy, iou/<class> and
         dice/<class>, absent (the names of the classes that do not occur), and dice_per_image:
@@ -90,7 +90,7 @@ class SegmentationMetrics:
         iou, dice = _overlaps(self._confusion)
         pixels = int(self._confusion.sum())
         hits = int(self._confusion.trace())
-        figures: dict[str, Any] = {
+        found: dict[str, Any] = {
             "miou": float(iou.nanmean()),
             "dice": float(dice.nanmean()),
             "pixel_accuracy": hits / pixels if pixels else math.nan,
@@ -101,10 +101,10 @@ class SegmentationMetrics:
             ),
         }
         named = list(zip(self.class_names, iou.tolist(), dice.tolist(), strict=True))
-        figures |= {f"iou/{name}": value for name, value, _ in named}
-        figures |= {f"dice/{name}": value for name, _, value in named}
-        figures["absent"] = [name for name, value, _ in named if math.isnan(value)]
-        return figures
+        found |= {f"iou/{name}": value for name, value, _ in named}
+        found |= {f"dice/{name}": value for name, _, value in named}
+        found["absent"] = [name for name, value, _ in named if math.isnan(value)]
+        return found
 
     def _check_shapes(self, prediction: Tensor, target: Tensor) -> None:
         if target.ndim != 3 or not is_integer(target):

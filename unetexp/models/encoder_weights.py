@@ -22,10 +22,10 @@ _CACHE = "torch hub's cache of ImageNet weights"
 
 
 class ResolvedWeights(NamedTuple):
-    """An encoder whose weights are settled, and what has to be said about that, if anything."""
+    """An encoder whose weights are settled, and a warning about them, if any."""
 
     encoder: Encoder
-    notice: str | None
+    warning: str | None
 
 
 class Normalization(NamedTuple):
@@ -39,7 +39,7 @@ def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeigh
     """Settle what the encoder starts from, before anything is built on it.
 
     The result's weights are imagenet, none or the absolute path of a checked file. auto becomes
-    imagenet if it can be had, else none, and the notice says so and why. With `download` imagenet
+    imagenet if it can be had, else none, and the warning says so and why. With `download` imagenet
     is in torch hub's cache afterwards; without, its server is only asked. Raises
     WeightsUnavailableError for imagenet that cannot be had and for a file that is not there, and
     CheckpointError for a file that does not fit the encoder.
@@ -59,9 +59,9 @@ def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeigh
         if encoder.weights == "imagenet":
             raise
         untrained = encoder.model_copy(update={"weights": "none"})
-        notice = f"encoder.weights=auto: the encoder starts from RANDOM weights. {error}"
+        warning = f"encoder.weights=auto: the encoder starts from RANDOM weights. {error}"
         return ResolvedWeights(
-            untrained, "\n".join(filter(None, [notice, untrained_warning(untrained)]))
+            untrained, "\n".join(filter(None, [warning, untrained_warning(untrained)]))
         )
     settled = encoder.model_copy(update={"weights": "imagenet"})
     auto = encoder.weights == "auto"

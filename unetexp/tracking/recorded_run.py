@@ -1,4 +1,4 @@
-"""What a tracking store holds of one trial: enough to train it again and to compare the figures."""
+"""What a tracking store holds of one trial: enough to train it again and to compare the metrics."""
 
 from __future__ import annotations
 

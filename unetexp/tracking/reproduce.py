@@ -1,4 +1,4 @@
-"""Training a recorded run again, and judging whether the figures agree."""
+"""Training a recorded run again, and whether the metrics agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment, machine
 from unetexp.training.loop import EpochReport
 
-# Elsewhere the last bits differ, and training makes more of them: these figures are stable enough.
+# Elsewhere the last bits differ, and training makes more of them: these metrics are stable enough.
 TOLERANCE = 0.05
 TOLERATED = ("val/miou", "val/dice", "val/pixel_accuracy")
 
@@ -34,7 +34,7 @@ _WHERE = {
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure that came out otherwise than recorded."""
+    """A metric that came out otherwise than recorded."""
 
     metric: str
     epoch: int
@@ -75,7 +75,7 @@ def device_of(record: RecordedRun) -> str:
 
 
 def why_not_to_the_bit(record: RecordedRun, config: TrainConfig, device: torch.device) -> list[str]:
-    """What differs from the run's circumstances; empty where the figures must be the same bits."""
+    """What differs from the run's circumstances; empty where the metrics must be the same bits."""
     if not record.machine:
         return ["the run does not say what it was trained on"]
     here = machine(config, device)
@@ -102,7 +102,7 @@ def train_again(
 ) -> History:
     """Train for as many epochs as the run did, on the schedule of its whole budget.
 
-    Returns the figures of all epochs. What `folder` holds of a call that was cut short is gone on
+    Returns the metrics of all epochs. What `folder` holds of a call that was cut short is gone on
     with.
     """
     accumulation = config.batch_size // record.micro_batches[0]
@@ -119,7 +119,7 @@ def train_again(
 def differences(
     recorded: History, found: History, *, tolerance: float | None = None
 ) -> list[Difference]:
-    """The recorded figures that were not found again, the earliest first.
+    """The recorded metrics that were not found again, the earliest first.
 
     Without a tolerance all must be the same bits; with one, `TOLERATED` must be that near.
     """

@@ -1,7 +1,7 @@
 """One run on several devices: what its processes, the ranks, do together.
 
 Every rank has the whole model and its share of each micro-batch. The loop is written for `Ranks`
-and is the same for one process (`ALONE`) and for many (`Group`). The figures are those of one
+and is the same for one process (`ALONE`) and for many (`Group`). The metrics are those of one
 device: a loss that averages over pixels or classes is no mean of the ranks' losses, so it is
 computed on the logits of all ranks. N images, K classes, H W image size.
 """

@@ -120,14 +120,14 @@ class Experiment:
     def _save_best(self, report: EpochReport) -> None:
         with replacing(self.folder / BEST) as scratch:
             save_model(scratch, self.state.evaluated_model, self.config, self.data, report.epoch)
-            figures = {
+            record = {
                 "epoch": report.epoch,
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
                 "confusion": report.evaluation.confusion.tolist(),
                 "machine": machine(self.config, self.state.device, self._ranks.world),
             }
-            (scratch / METRICS).write_text(json.dumps(figures), encoding="utf-8")
+            (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
             overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
             worst_grid(self.data, report.evaluation.worst, report.evaluation.image_miou).save(
                 scratch / WORST
@@ -171,9 +171,9 @@ def best_figures(folder: Path) -> dict[str, Any]:
 
     `epoch`, `metrics`, `classes`, `confusion`, and the `machine` that it was trained on.
     """
-    figures = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
-    assert isinstance(figures, dict)
-    return figures
+    record = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
+    assert isinstance(record, dict)
+    return record
 
 
 def has_model(folder: Path) -> bool:

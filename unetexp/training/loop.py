@@ -36,14 +36,19 @@ _STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: look at many at 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one pass over a split."""
+    """The metrics of one pass over a split."""
 
-    figures: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
+    metrics: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
     confusion: Tensor  # (K, K) int64, rows are the target
     predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the images asked for
     image_miou: Tensor  # (I,) float64, each image's own mIoU; NaN where all of it is void
     worst: dict[int, Tensor]  # label maps of the images with the lowest mIoU, the lowest first
     matrices: Tensor | None = None  # (I, K, K) int64, a confusion matrix an image, if asked for
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The `metrics`, by their earlier name."""
+        return self.metrics
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,11 @@ def fit(
             ranks=ranks,
         )
         state.epoch += 1
-        val = {f"val/{name}": value for name, value in evaluation.figures.items()}
+        val = {f"val/{name}": value for name, value in evaluation.metrics.items()}
         _require_finite("val/loss", val["val/loss"], state.epoch)
         clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
         metrics = {**train, **val, **clock}
-        improved = state.note(metrics, val["val/miou"])
+        improved = state.record(metrics, val["val/miou"])
         yield EpochReport(state.epoch, metrics, improved, evaluation)
 
 
@@ -150,10 +155,10 @@ def evaluate(
     worst: int = WORST,
     keep_matrices: bool = False,
 ) -> Evaluation:
-    """The figures of `model` on whole images at their own size, the same for every trial.
+    """The metrics of `model` on whole images at their own size, the same for every trial.
 
     The label maps of the images `keep` and of the `worst` ones come with them. The ranks share
-    the images, and each gets the figures of them all.
+    the images, and each gets the metrics of them all.
     """
     device = next(model.parameters()).device
     normalization = input_normalization(config.encoder, data.channels)
@@ -179,11 +184,11 @@ def _merged(parts: list[tuple[ImageScores, float]], images: int) -> Evaluation:
         scores.merge(other)
         loss_sum += other_loss_sum
     computed = scores.metrics.compute()
-    figures = {name: value for name, value in computed.items() if name != "absent"}
-    figures["loss"] = loss_sum / images
+    metrics = {name: value for name, value in computed.items() if name != "absent"}
+    metrics["loss"] = loss_sum / images
     matrices = [scores.matrices[index] for index in sorted(scores.matrices)]
     return Evaluation(
-        figures,
+        metrics,
         scores.metrics.confusion_matrix,
         predictions=dict(sorted(scores.predictions.items())),
         image_miou=torch.tensor([scores.image_miou[i] for i in range(images)], dtype=torch.float64),

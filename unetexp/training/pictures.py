@@ -47,12 +47,12 @@ def overlay_grid(
     data: Dataset,
     predictions: Mapping[int, Tensor],
     samples: Samples | None = None,
-    remarks: Mapping[int, str] | None = None,
+    error_captions: Mapping[int, str] | None = None,
 ) -> Image.Image:
     """A row an image: the image, the truth, the prediction, and where they differ.
 
     The rows are in the order of `predictions`, which are of `samples`, by default those of val;
-    `remarks` on an image stand above its errors.
+    `error_captions` on an image stand above its errors.
     """
     samples = data["val"] if samples is None else samples
     row_px = _TILE_PX + _CAPTION_PX
@@ -62,7 +62,8 @@ def overlay_grid(
     for row, (index, prediction) in enumerate(predictions.items()):
         sample = samples[index]
         top = _CAPTION_PX + row * row_px
-        captions = (sample.name, "truth", "prediction", (remarks or {}).get(index, "errors"))
+        errors = (error_captions or {}).get(index, "errors")
+        captions = (sample.name, "truth", "prediction", errors)
         tiles = _tiles(sample, prediction, data.image_max)
         for column, (caption, tile) in enumerate(zip(captions, tiles, strict=True)):
             draw.text((column * _TILE_PX + 2, top + 2), caption[:_CAPTION_LETTERS], fill="black")
@@ -77,8 +78,8 @@ def worst_grid(
     samples: Samples | None = None,
 ) -> Image.Image:
     """The overlay grid of the images that came out worst, each with its own mIoU."""
-    remarks = {index: f"errors, mIoU {float(image_miou[index]):.3f}" for index in worst}
-    return overlay_grid(data, worst, samples, remarks)
+    error_captions = {index: f"errors, mIoU {float(image_miou[index]):.3f}" for index in worst}
+    return overlay_grid(data, worst, samples, error_captions)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class SheetRow:
     """One image's row of an overlay grid, cut out; the captions are strips of drawn text."""
 
     caption: Image.Image
-    remark: Image.Image  # above the errors
+    error_caption: Image.Image  # above the errors
     image: Image.Image
     truth: Image.Image
     prediction: Image.Image

@@ -67,8 +67,8 @@ class TrainState:
         assert isinstance(self.ema.module, UNet)
         return self.ema.module
 
-    def note(self, metrics: dict[str, float], score: float) -> bool:
-        """Record the finished epoch's figures; True when its score is the best so far."""
+    def record(self, metrics: dict[str, float], score: float) -> bool:
+        """Record the finished epoch's metrics; True when its score is the best so far."""
         self.history.append({"epoch": self.epoch, **metrics})
         if not score > self.best_score:
             return False

@@ -1,4 +1,4 @@
-"""The report of a sweep: its statistics, its sentences, its figures and its page."""
+"""The report of a sweep: its statistics, its sentences, its plots and its page."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from sweeps.report import write_report
 from sweeps.report.effects import effects, holm, mean_difference, permutation_p
 from sweeps.report.findings import caveats, findings
 from sweeps.report.importance import importances
-from sweeps.report.page import embedded, figures
+from sweeps.report.page import embedded, plots
 from sweeps.report.plots_tradeoffs import pareto
 from sweeps.report.searched_settings import Setting, searched_settings
 from sweeps.report.sweep_data import EQUAL, load_sweep_data
@@ -198,7 +198,7 @@ def test_a_sheet_is_cut_back_into_its_tiles(sheets):
 
 
 def test_plotly_takes_every_figure(sweep_data):
-    charts = figures(sweep_data, importances(sweep_data.comparable, sweep_data.settings))
+    charts = plots(sweep_data, importances(sweep_data.comparable, sweep_data.settings))
     assert [chart.key for chart in charts] == [
         *("importance", "slices", "heat", "parallel", "history", "curves"),
         *("classes", "prices", "hours", "endings"),
@@ -283,7 +283,7 @@ def test_odd_sweeps_have_a_sensible_page(store, tmp_path, name):
     assert not re.search(r"\bnan\b", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
     sweep_data = load_sweep_data(store, name)
     if len(sweep_data.trials):
-        for chart in figures(sweep_data, importances(sweep_data.comparable, sweep_data.settings)):
+        for chart in plots(sweep_data, importances(sweep_data.comparable, sweep_data.settings)):
             go.Figure(chart.data, chart.layout)
 
 

@@ -60,7 +60,7 @@ def assessment(trained, **options):
 def test_the_figures_are_training_s_to_the_bit(trained):
     found = assessment(trained)
     recorded = best_figures(trained[0])["metrics"]
-    assert {f"val/{name}": value for name, value in found.figures.items()} == {
+    assert {f"val/{name}": value for name, value in found.metrics.items()} == {
         name: value for name, value in recorded.items() if name.startswith("val/")
     }
 

@@ -126,7 +126,7 @@ def test_a_local_file_for_grey_images_and_for_rgb(tmp_path, resnet18):
 def test_random_weights_frozen_are_warned_of():
     assert untrained_warning(encoder_of("none")) is None
     assert untrained_warning(encoder_of("imagenet", freeze="all")) is None
-    warning = resolve_weights(encoder_of("none", freeze="stage2", thaw_epoch=4)).notice
+    warning = resolve_weights(encoder_of("none", freeze="stage2", thaw_epoch=4)).warning
     assert "encoder.freeze=stage2 freezes random weights until epoch 4" in warning
 
 

@@ -131,7 +131,7 @@ def test_figures_do_not_depend_on_how_images_are_batched(data):
     loss = loss_for(one.loss, data)
     first = evaluate(one, data, data["val"], state.model, loss)
     second = evaluate(three, data, data["val"], state.model, loss)
-    assert first.figures["miou"] == pytest.approx(second.figures["miou"], abs=2e-3)
+    assert first.metrics["miou"] == pytest.approx(second.metrics["miou"], abs=2e-3)
 
 
 def test_accumulated_micro_batches_give_the_batchs_gradient(data):
@@ -234,7 +234,7 @@ class TestArchive:
         assert not model.training
         figures = best_figures(tmp_path)
         again = evaluate(config, data, data["val"], model, loss_for(config.loss, data))
-        assert again.figures["miou"] == pytest.approx(figures["metrics"]["val/miou"], abs=1e-6)
+        assert again.metrics["miou"] == pytest.approx(figures["metrics"]["val/miou"], abs=1e-6)
         assert figures["metrics"]["val/miou"] == max(m["val/miou"] for m in metrics.values())
         assert unetexp.read_spec(tmp_path / BEST).class_names == data.class_names
 
