@@ -40,12 +40,8 @@ def prepare(
         require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
     weights = resolve_weights(plan.recipe.base.encoder)
-<<<<<<< HEAD
     doubts = data.problems if started else ()
-    notices = [*data.notes, *doubts, *filter(None, [weights.notice])]
-=======
-    warnings = [*data.notes, *filter(None, [weights.warning])]
->>>>>>> words
+    warnings = [*data.notes, *doubts, *filter(None, [weights.warning])]
     if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
         warnings.append(
             "encoder.freeze is searched while the encoder starts from random weights: a frozen "

@@ -64,7 +64,8 @@ class Folder(Component):
     label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
         None,
         description="the class that each value stored in the masks means, such as "
-        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class or void; "
+        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class "
+        "or void; "
         "classes.txt then names the map's classes; null: the values are the classes' numbers",
     )
 
