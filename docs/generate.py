@@ -23,9 +23,10 @@ from sweeps.cli.compare import app as compare_app
 from sweeps.cli.promote import app as promote_app
 from sweeps.cli.run import app as run_app
 from sweeps.config.recipe import Recipe
-from unetexp.cli.exit_codes import DONE, FAILED, GATE_RED, INTERRUPTED, MISTAKE
+from unetexp.cli.exit_codes import DONE, FAILED, GATE_RED, MISTAKE
 from unetexp.cli.main import app as unetexp_app
 from unetexp.component import Component, components_in
+from unetexp.stop_signals import INTERRUPTED, STOPPED
 from unetexp.training.config import TrainConfig
 
 _NOTE = "<!-- Written by `make docs` from the code: edit the description there. -->"
@@ -55,7 +56,7 @@ _EXIT_CODES = {
     MISTAKE: "a mistake in the input: one message, no traceback",
     GATE_RED: "a promotion gate failed, and nothing was changed",
     INTERRUPTED: "interrupted with Ctrl-C; open runs are closed first",
-    143: "told to stop (SIGTERM); open runs are closed first",
+    STOPPED: "told to stop (SIGTERM, or SIGHUP without nohup); open runs are closed first",
 }
 
 _TYPES = {int: "integer", float: "number", bool: "`true` or `false`", str: "text", Path: "path"}
