@@ -64,6 +64,7 @@ class Sweep:
         self.report: Path | None = None  # once it is written
         self.complete = False  # whether a resume would have nothing to do
         self.interrupted = False  # by a signal
+        self._closed = False
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
@@ -162,17 +163,26 @@ class Sweep:
                     self._say_what_was_found(say)
                 address = plan.options.address
                 with ray_up(placement, address, self.controller.say):
-                    shared = plan.storage if address else None
-                    run_trials(self.controller, context, placement, shared=shared)
+                    self._run_trials(context)
                 reason = self._how_it_ended()
         except KeyboardInterrupt:
             reason, self.interrupted = INTERRUPTED, True
         finally:
             with _full_disk_explained(plan):
-                self._close(reason)
+                if not self._closed:
+                    self._close(reason)
                 self._hand_in(reason, say)
             self._lock.release()
         return reason
+
+    def _run_trials(self, context: TrialContext) -> None:
+        """Run all trials; at a signal the record is closed before Ray, which takes seconds."""
+        shared = self.plan.storage if self.plan.options.address else None
+        try:
+            run_trials(self.controller, context, self.plan.placement, shared=shared)
+        except KeyboardInterrupt:
+            self._close(INTERRUPTED)
+            raise
 
     def _how_it_ended(self) -> str:
         if self.controller.halt_reason is not None:
@@ -196,6 +206,7 @@ class Sweep:
     def _close(self, reason: str) -> None:
         """End the record and, once that arrives there, the runs."""
         hold()
+        self._closed = True
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, "interrupted")
         best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]
