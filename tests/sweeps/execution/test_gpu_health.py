@@ -17,8 +17,6 @@ from ray import tune
 from sweeps.config.recipe import load_recipe
 from sweeps.execution.distributed_trial import as_seen_here, failure_of
 from sweeps.execution.gpu_health import (
-    Gpu,
-    GpuDeaths,
     GpuFaultError,
     GpuWatch,
     own_gpu,
@@ -27,6 +25,7 @@ from sweeps.execution.placement import Placement
 from sweeps.execution.trial import TrialContext, run_trial
 from sweeps.execution.tune_run import ray_up, run_trials
 from sweeps.search.controller import SweepController
+from sweeps.search.gpu_deaths import Gpu
 from sweeps.state.ledger import Ledger
 from unetexp.errors import NonFiniteLossError
 
@@ -124,43 +123,6 @@ def test_a_ranks_fault_is_one_in_the_trial(config, context, reports):
     with pytest.raises(GpuFaultError, match="illegal memory access") as caught:
         run_trial(config, context, failing(seen))
     assert caught.value is seen
-
-
-class TestDeaths:
-    def test_the_second_fault_condemns(self):
-        deaths = GpuDeaths()
-        assert not deaths.died(ONE, "0", ECC, fault=True, last=False)
-        assert not deaths.died(TWO, "1", ECC, fault=True, last=False)
-        assert deaths.died(ONE, "0", ECC, fault=True, last=False)
-        assert deaths.condemned == {ONE: ECC}
-        assert not deaths.died(ONE, "0", ECC, fault=True, last=False)  # once is enough
-
-    def test_a_crash_before_an_epoch_that_ended_does_not_count(self):
-        deaths = GpuDeaths()
-        for _ in range(3):
-            assert not deaths.died(ONE, "0", "", fault=False, last=False)
-            deaths.worked(ONE)
-        assert not deaths.died(ONE, "0", "", fault=False, last=False)
-        assert deaths.died(ONE, "0", "", fault=False, last=False)
-
-    def test_a_fault_counts_whatever_worked_since(self):
-        deaths = GpuDeaths()
-        deaths.died(ONE, "0", ECC, fault=True, last=False)
-        deaths.worked(ONE)
-        assert deaths.died(ONE, "1", ECC, fault=True, last=False)
-
-    def test_one_trial_costs_one_gpu_at_most(self):
-        deaths = GpuDeaths()
-        for gpu in (ONE, ONE, TWO, TWO):
-            deaths.died(gpu, "bad", ILLEGAL, fault=True, last=False)
-        assert list(deaths.condemned) == [ONE]
-        assert deaths.died(TWO, "other", ILLEGAL, fault=True, last=False)
-
-    def test_the_last_gpu_is_not_condemned_for_one_trial(self):
-        deaths = GpuDeaths()
-        for _ in range(4):
-            assert not deaths.died(ONE, "bad", ILLEGAL, fault=True, last=True)
-        assert deaths.died(ONE, "other", ILLEGAL, fault=True, last=True)
 
 
 class Holder:
