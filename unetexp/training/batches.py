@@ -5,7 +5,9 @@ N batch, C channels, S window side, P crop side, H W image size.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,12 @@ from torch.utils.data import Dataset as TorchDataset
 from unetexp.data import Dataset, Samples, Split
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import Normalization, to_input
+from unetexp.short_folder import short_parents
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.config import TrainConfig
 from unetexp.training.distributed import ALONE, Ranks
+
+_LONGEST = 71  # bytes of a temporary folder; multiprocessing's sockets take 32 more
 
 
 class RawBatch(NamedTuple):
@@ -94,6 +99,7 @@ class TrainBatches:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin,
+            worker_init_fn=_use_short_folder,
         )
 
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
@@ -101,6 +107,13 @@ class TrainBatches:
         self._order.epoch = epoch
         for batch in self._loader:
             yield RawBatch(*batch)
+
+
+def _use_short_folder(_worker: int) -> None:
+    """Batches leave a worker through a socket in the temporary folder, whose path may be long."""
+    shortest = short_parents(_LONGEST)
+    if shortest and shortest[0] != Path(tempfile.gettempdir()):
+        tempfile.tempdir = str(shortest[0])
 
 
 def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:
