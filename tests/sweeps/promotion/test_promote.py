@@ -60,7 +60,7 @@ def _each_model_is_evaluated_once():
         return dataclasses.replace(known[key], **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(promotion, "appraise", remembered)
+        patch.setattr(promotion, "evaluate_model", remembered)
         yield
 
 
