@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sweeps.driver.plan import SweepOptions
 from sweeps.driver.signals import second_signal_kills
+from sweeps.execution.placement import require_gpus_here
 from sweeps.promotion.console import (
     show_case,
     show_confirmation,
@@ -22,6 +23,7 @@ from sweeps.promotion.promote import Promotion, Request
 from sweeps.promotion.registry import rollback as swap
 from sweeps.text import program
 from sweeps.tracking.store import TrackingStore, open_existing
+from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
@@ -32,7 +34,7 @@ _SEEDS = 3
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def promote(
     sweep: Annotated[
         str | None, typer.Argument(help="A sweep's name; without it, the newest finished one.")
@@ -91,6 +93,8 @@ def promote(
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
         if seeds is not None and not confirm:
             raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
+        changes = parse_assignments(set_ or [])
+        require_gpus_here(gpus)
         store = open_existing(tracking_uri)
         if store is None:
             raise UserError(f"there are no sweeps yet. Run one: {program('python')} sweeps/run.py")
@@ -105,7 +109,7 @@ def promote(
             split=split,
             candidates=candidates,
             force=force,
-            changes=parse_assignments(set_ or []),
+            changes=changes,
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),
         )
         _promote(store, request, dry_run, console)

@@ -81,13 +81,7 @@ def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placem
     `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it.
     """
     cores = available_cores()
-    there = torch.cuda.device_count()
-    if simulate_gpus is None and gpus is not None and gpus > there:
-        raise ConfigError(
-            f"--gpus {gpus}: this machine has {there}. Ask for at most {there}"
-            + ("" if there else " (0 is the CPU)")
-            + ", or rehearse with --simulate-gpus."
-        )
+    there = require_gpus_here(gpus if simulate_gpus is None else None)
     count = simulate_gpus if simulate_gpus is not None else (there if gpus is None else gpus)
     if budget.cpus_per_trial is not None and budget.cpus_per_trial > cores:
         raise ConfigError(f"cpus_per_trial is {budget.cpus_per_trial:g}: there are {cores} cores.")
@@ -104,6 +98,18 @@ def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placem
     if simulated:
         share = min(share, _even_share(cores, slots))  # all of them must really run at once
     return Placement(count, cores, budget.gpus_per_trial if count else 0, share, slots, simulated)
+
+
+def require_gpus_here(asked: int | None) -> int:
+    """How many GPUs this machine has; ConfigError where more are `asked` for."""
+    there = torch.cuda.device_count()
+    if asked is not None and asked > there:
+        raise ConfigError(
+            f"--gpus {asked}: this machine has {there}. Ask for at most {there}"
+            + ("" if there else " (0 is the CPU)")
+            + ", or rehearse with --simulate-gpus."
+        )
+    return there
 
 
 def _require_gpus(budget: Budget, gpus: int) -> None:

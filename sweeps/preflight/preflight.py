@@ -63,7 +63,7 @@ def preflight(plan: SweepPlan, data: Dataset, say: Say) -> SweepPlan:
     images = max(1, slowest.micro_batch_size // devices)
     findings = _checked(plan, data, configs, slowest, images)
     if findings.left_out:
-        say(f"preflight: no time was left to try {', '.join(findings.left_out)}")
+        say(f"no time was left to try {', '.join(findings.left_out)}")
     if findings.step_cost.micro_batch < images:
         micro = findings.step_cost.micro_batch * devices
         say(

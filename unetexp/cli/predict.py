@@ -18,6 +18,7 @@ from unetexp.inference.prediction_files import Results, make_folder, predict_fil
 from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
+from unetexp.tracking.uri import absolute
 from unetexp.training.device import pick_device
 
 
@@ -38,11 +39,13 @@ def predict(
         bool, typer.Option("--flips", help="Average over mirror images: slower, a bit better.")
     ] = False,
     tile: Annotated[
-        int, typer.Option(help="Images with a longer side, in pixels, go in tiles.")
+        int, typer.Option(min=1, help="Images with a longer side, in pixels, go in tiles.")
     ] = TILE_PX,
     overlap: Annotated[
         int | None,
-        typer.Option(help=f"Pixels that tiles share: {OVERLAP_PX}, or half of a small tile."),
+        typer.Option(
+            min=0, help=f"Pixels that tiles share: {OVERLAP_PX}, or half of a small tile."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     tracking_uri: Annotated[
@@ -56,12 +59,14 @@ def predict(
     Broken images are reported and left out.
     """
     with exit_codes():
+        chosen = pick_device(device)
+        absolute(tracking_uri)
         images = find_inputs(inputs, out)
         folder = locate(model, tracking_uri)
         predictor = Predictor(
             load(folder),
             read_spec(folder),
-            pick_device(device),
+            chosen,
             tile_px=tile,
             overlap_px=overlap,
             flips=_trained_flips(folder) if flips else (),
