@@ -14,7 +14,7 @@ import ray
 import torch
 from ray import tune
 
-from sweeps.config.recipe import load_recipe
+from sweeps.config.loading import load_recipe
 from sweeps.execution.distributed_trial import as_seen_here, failure_of
 from sweeps.execution.gpu_health import (
     Gpu,
@@ -273,7 +273,7 @@ def sweep_on(tmp_path, gpus, bad, how, trials):
     return controller, runs
 
 
-@pytest.mark.parametrize("how", ["fault", "crash"])
+@pytest.mark.parametrize("how", ["fault", pytest.param("crash", marks=pytest.mark.slow)])
 def test_a_bad_gpu_is_set_aside_and_every_trial_completes_on_the_other(tmp_path, how):
     controller, runs = sweep_on(tmp_path, 2, ["0"], how, trials=4)
     assert [t.stop_reason for t in controller.trials.values()] == ["completed"] * 4
@@ -282,6 +282,7 @@ def test_a_bad_gpu_is_set_aside_and_every_trial_completes_on_the_other(tmp_path,
     assert [e["gpu"][:5] for e in controller.ledger.of("gpu_set_aside")] == ["GPU 0"]
 
 
+@pytest.mark.slow
 def test_when_no_gpu_is_left_the_sweep_ends_and_says_so(tmp_path):
     controller, runs = sweep_on(tmp_path, 1, ["0"], "fault", trials=5)
     assert "no GPU is left to train on" in controller.halt_reason
