@@ -8,9 +8,9 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
 if __name__ == "__main__":
-    from unetexp.stop_signals import leave_at_once
+    from unetexp.stop_signals import begin_process
 
-    leave_at_once()  # what follows takes seconds
+    begin_process()  # what follows takes seconds
 
 from sweeps.cli.compare import app  # noqa: E402
 

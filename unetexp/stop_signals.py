@@ -8,13 +8,17 @@ closing terminals send several within a moment.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+from unetexp.lost_output import output_may_be_lost
 
 INTERRUPTED, STOPPED = 130, 143
 
@@ -55,6 +59,7 @@ class StopSignals:
 
 
 _active: StopSignals | None = None  # signals are the process's, so there is one at a time
+_exit_code = 0  # once a signal has ended the command
 
 
 @contextmanager
@@ -71,6 +76,13 @@ def stop_signals() -> Iterator[StopSignals]:
             yield _active
     finally:
         _active = before
+
+
+def exit_stopped(stop: StopSignals) -> NoReturn:
+    """End the command with the signal's exit code."""
+    global _exit_code
+    _exit_code = stop.exit_code
+    sys.exit(_exit_code)
 
 
 @contextmanager
@@ -115,7 +127,8 @@ def handlers_kept() -> Iterator[None]:
     Those that it sets from Python never come in; those that it sets from C++, which Python does
     not see, go at the end. Ray's from C++ would abort the process 3 s after SIGTERM by an alarm.
     """
-    set_handler, before = signal.signal, {number: signal.getsignal(number) for number in _SIGNALS}
+    set_handler = signal.signal
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def keep(number: int, handler: Any) -> Any:
         return before[number] if number in before else set_handler(number, handler)
@@ -128,21 +141,36 @@ def handlers_kept() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
-            signal.alarm(0)
+            if _active is not None and _active.first is not None:
+                signal.alarm(0)
 
 
-def leave_at_once() -> None:
-    """Let the first signal end the process with one line: for imports, before anything is made."""
+def begin_process() -> None:
+    """Let the first signal end the process with one line, while modules are being imported.
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        stop = StopSignals()
-        stop.first = number
-        try:
-            os.write(2, f"{stop.describe()}\n".encode())
-        finally:
-            os._exit(stop.exit_code)
+    Call it before other modules register what is to be done at exit. Once that is done after a
+    signal, the process ends without waiting for libraries: Ray's does for 6 s where the signal
+    went to all processes, its own included.
+    """
+    _install(_leave_at_once)
+    atexit.register(_leave_if_stopped)
 
-    _install(leave)
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    stop = StopSignals()
+    stop.first = number
+    try:
+        os.write(2, f"{stop.describe()}\n".encode())
+    finally:
+        os._exit(stop.exit_code)
+
+
+def _leave_if_stopped() -> None:
+    if _exit_code:
+        with output_may_be_lost():
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_exit_code)
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class Sweep:
         self.report: Path | None = None  # once it is written
         self.complete = False  # whether a resume would have nothing to do
         self.interrupted = False  # by a signal
+        self._closed = False
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
@@ -161,17 +162,26 @@ class Sweep:
                     self._say_what_was_found(say)
                 address = plan.options.address
                 with ray_up(placement, address, self.controller.say):
-                    shared = plan.storage if address else None
-                    run_trials(self.controller, context, placement, shared=shared)
+                    self._run_trials(context)
                 reason = self._how_it_ended()
         except KeyboardInterrupt:
             reason, self.interrupted = StopReason.INTERRUPTED, True
         finally:
             with _full_disk_explained(plan):
-                self._close(reason)
+                if not self._closed:
+                    self._close(reason)
                 self._hand_in(reason, say)
             self._lock.release()
         return reason
+
+    def _run_trials(self, context: TrialContext) -> None:
+        """Run all trials; at a signal the record is closed before Ray, which takes seconds."""
+        shared = self.plan.storage if self.plan.options.address else None
+        try:
+            run_trials(self.controller, context, self.plan.placement, shared=shared)
+        except KeyboardInterrupt:
+            self._close(StopReason.INTERRUPTED)
+            raise
 
     def _how_it_ended(self) -> StopReason:
         if self.controller.halt_reason is not None:
@@ -197,6 +207,7 @@ class Sweep:
     def _close(self, reason: StopReason) -> None:
         """End the record and, once that arrives there, the runs."""
         hold()
+        self._closed = True
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
         best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from unetexp.errors import GateError, UnetexpError, UserError
 from unetexp.lost_output import output_may_be_lost
-from unetexp.stop_signals import stop_signals
+from unetexp.stop_signals import exit_stopped, stop_signals
 
 DONE, FAILED, MISTAKE, GATE_RED = 0, 1, 2, 3  # and 130 or 143 where a signal has ended it
 
@@ -25,7 +25,7 @@ def exit_codes() -> Iterator[None]:
                 yield
         except KeyboardInterrupt:
             console.print(stop.describe(), style="yellow")
-            sys.exit(stop.exit_code)
+            exit_stopped(stop)
 
 
 @contextmanager

@@ -84,16 +84,24 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     if experiment.state.epoch:
         console.print(f"going on after epoch {experiment.state.epoch}")
     workers = 4 if chosen.type == "cuda" else 0
+    try:
+        _show_epochs(experiment, workers, console)
+    except KeyboardInterrupt:
+        console.print(f"go on: the same command, with --out {folder}", markup=False)
+        raise
+    console.print(f"best val/miou {experiment.state.best_score:.4f}, model in {folder / BEST}")
+
+
+def _show_epochs(experiment: Experiment, workers: int, console: Console) -> None:
     for report in experiment.run(workers):
         metrics = report.metrics
         console.print(
-            f"epoch {report.epoch}/{config.epochs}  loss {metrics['train/loss']:.4f}  "
+            f"epoch {report.epoch}/{experiment.config.epochs}  loss {metrics['train/loss']:.4f}  "
             f"val/miou {metrics['val/miou']:.4f}  val/dice {metrics['val/dice']:.4f}  "
             f"{metrics['time/train_s'] + metrics['time/val_s']:.1f} s"
             + ("  best" if report.improved else "")
         )
-        draw_curves(folder / "curves.png", experiment.state.history)
-    console.print(f"best val/miou {experiment.state.best_score:.4f}, model in {folder / BEST}")
+        draw_curves(experiment.folder / "curves.png", experiment.state.history)
 
 
 def _require_unfinished(folder: Path) -> None:
