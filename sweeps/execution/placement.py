@@ -46,7 +46,7 @@ class Placement:
 
     @property
     def loader_workers(self) -> int:
-        """Processes that cut windows; on the CPU training itself needs the cores."""
+        """Threads that cut windows; on the CPU training itself needs the cores."""
         return min(_MAX_LOADER_WORKERS, self.threads) if self.device == "cuda" else 0
 
     def resources(self) -> dict[str, float]:

@@ -5,16 +5,15 @@ N batch, C channels, S window side, P crop side, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from unetexp.data import Dataset, Samples, Split
+from unetexp.data.prefetch import TIMEOUT_S, prefetched
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.training.augmentation import Augment, jitter_colour, warp
@@ -31,19 +30,33 @@ class RawBatch(NamedTuple):
     colour: Tensor  # (N, 3) float32
 
 
-class _Windows(TorchDataset[RawBatch]):
-    """(epoch, index) -> that sample's window in that epoch."""
+class _Windows:
+    """(epoch, index) of samples -> the batch of their windows in that epoch."""
 
-    def __init__(self, split: Split, augment: Augment, seed: int) -> None:
-        self.split, self.augment, self.seed = split, augment, seed
+    def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
+        self.split, self.augment, self.seed, self.pin = split, augment, seed, pin
 
-    def __getitem__(self, key: tuple[int, int]) -> RawBatch:
-        epoch, index = key
+    def batch(self, keys: list[tuple[int, int]]) -> RawBatch:
+        windows = [self._window(epoch, index) for epoch, index in keys]
+        return RawBatch(*(_stacked(parts, self.pin) for parts in zip(*windows, strict=True)))
+
+    def describe(self, keys: list[tuple[int, int]]) -> str:
+        names = [self.split.names[index] for _, index in keys]
+        return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+
+    def _window(self, epoch: int, index: int) -> RawBatch:
         height, width = self.split.shapes[index]
         view = self.augment.draw(self.seed, epoch, index, height, width)
         side = self.augment.window_px
         image, mask = self.split.window(index, view.top, view.left, side, side)
         return RawBatch(image, mask, torch.tensor(view.theta), torch.tensor(view.colour))
+
+
+def _stacked(parts: Sequence[Tensor], pin: bool) -> Tensor:
+    """(N, ...) of N parts, in page-locked memory if `pin`. One thread copies: it runs in one."""
+    whole = torch.empty((len(parts), *parts[0].shape), dtype=parts[0].dtype, pin_memory=pin)
+    np.stack([part.numpy() for part in parts], out=whole.numpy())
+    return whole
 
 
 class _Order:
@@ -73,7 +86,8 @@ class _Order:
 class TrainBatches:
     """The training split as micro-batches, `accumulation` to each of an epoch's `steps`.
 
-    Raises ConfigError where the ranks cannot share a micro-batch evenly.
+    `workers` threads prepare them ahead; how many makes no difference to what they hold. Raises
+    ConfigError where the ranks cannot share a micro-batch evenly.
     """
 
     def __init__(
@@ -84,23 +98,27 @@ class TrainBatches:
         workers: int = 0,
         pin: bool = False,
         ranks: Ranks = ALONE,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
         self._order = _Order(len(split), config.batch_size, config.accumulation, config.seed, ranks)
         self.steps = self._order.steps
-        self._loader: DataLoader[RawBatch] = DataLoader(
-            _Windows(split, config.augment, config.seed),
-            batch_sampler=self._order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=pin,
-        )
+        self._windows = _Windows(split, config.augment, config.seed, pin)
+        self._workers, self._timeout_s = workers, timeout_s
 
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
-        """The micro-batches of one pass; the same `epoch` gives the same ones."""
+        """The micro-batches of one pass; the same `epoch` gives the same ones.
+
+        Raises UnetexpError where one is not ready in `timeout_s` seconds, as on a disk that hangs.
+        """
         self._order.epoch = epoch
-        for batch in self._loader:
-            yield RawBatch(*batch)
+        return prefetched(
+            self._windows.batch,
+            self._order,
+            threads=self._workers,
+            timeout_s=self._timeout_s,
+            describe=self._windows.describe,
+        )
 
 
 def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:

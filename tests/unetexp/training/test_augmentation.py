@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
 from tests.support.data_folders import write_folder_dataset
-from unetexp.data import Folder, open_dataset
+from unetexp.data import Folder, Split, open_dataset
 from unetexp.data.labels import VOID
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, UnetexpError
 from unetexp.models.encoder_weights import Normalization
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.batches import TrainBatches, augmented
@@ -144,11 +145,20 @@ class TestBatches:
         config = self.config.model_copy(update={"batch_size": 12, "accumulation": 1})
         assert [len(raw.images) for raw in TrainBatches(data["train"], config).epoch(1)] == [12]
 
-    def test_workers_change_nothing(self, data):
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_workers_change_nothing(self, data, workers):
         alone = list(TrainBatches(data["train"], self.config).epoch(3))
-        helped = list(TrainBatches(data["train"], self.config, workers=1).epoch(3))
+        helped = list(TrainBatches(data["train"], self.config, workers=workers).epoch(3))
         for one, other in zip(alone, helped, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    def test_a_worker_that_hangs_ends_training_and_says_where(self, data, monkeypatch):
+        released = threading.Event()
+        monkeypatch.setattr(Split, "window", lambda *_: released.wait(30))
+        batches = TrainBatches(data["train"], self.config, workers=1, timeout_s=0.2)
+        with pytest.raises(UnetexpError, match=f"{data['train'].names[0][:2]}.* within 0.2 s"):
+            next(batches.epoch(1))
+        released.set()
 
     def test_model_input_has_the_crops_size(self, data):
         raw = next(TrainBatches(data["train"], self.config).epoch(1))

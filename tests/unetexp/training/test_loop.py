@@ -109,6 +109,17 @@ def test_a_stopped_and_resumed_run_equals_one_that_was_not(changes, data, tmp_pa
     )
 
 
+def test_training_does_not_depend_on_the_loaders_workers(data):
+    config = config_with(epochs=2)
+    states = [TrainState(config, data, CPU) for _ in range(2)]
+    runs = [
+        [without_clock(report.metrics) for report in fit(config, data, state, workers=workers)]
+        for state, workers in zip(states, (0, 3), strict=True)
+    ]
+    assert runs[0] == runs[1]
+    assert same_weights(states[0].model, states[1].model)
+
+
 def test_training_learns(data):
     config = config_with(epochs=12, **{"optimizer.lr": 3e-3, "augment.rotation_deg": 0})
     reports = list(fit(config, data, TrainState(config, data, CPU)))
