@@ -10,6 +10,8 @@ from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
 from tests.support.sweep_command import FEW, ROOT, Place, figures, refusal, run_here
 
+pytestmark = pytest.mark.slow  # the ledger itself: tests/sweeps/state/test_damaged_ledger.py
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -40,7 +42,6 @@ def test_the_option_goes_with_a_resume(place, extra):
     assert "--resume NAME" in refusal("--truncate-ledger", "--tracking-uri", place.uri, *extra)
 
 
-@pytest.mark.slow
 def test_the_printed_command_brings_the_sweep_to_its_end(place):
     before = place.ledger.read_bytes()
     command = refusal("--resume", "hurt", "--tracking-uri", place.uri).strip().splitlines()[-1]

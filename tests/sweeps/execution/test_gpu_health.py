@@ -24,8 +24,9 @@ from sweeps.execution.gpu_health import (
     own_gpu,
 )
 from sweeps.execution.placement import Placement
+from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import TrialContext, run_trial
-from sweeps.execution.tune_run import ray_up, run_trials
+from sweeps.execution.tune_run import run_trials
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
 from unetexp.errors import NonFiniteLossError
