@@ -368,7 +368,7 @@ class TestInterruption:
         def interrupted(*_arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(promotion, "appraise", interrupted)
+        monkeypatch.setattr(promotion, "evaluate_model", interrupted)
         assert call(uri, "good")[0] == 130
         assert aliases(uri) == (None, None)
         assert uses_of_test_split(open_store(uri), place.data.fingerprint) == 0
