@@ -72,6 +72,9 @@ def survey(address: str) -> tuple[Node, ...]:
         for node in alive
     )
     _check_gpus(nodes)
+    for node in nodes:
+        if node.gpus and (problem := answers[node.id][2]):
+            raise UserError(f"node {node.name}: {problem}")
     if not any(node.takes_trials for node in nodes):
         raise UserError(f"--address {address}: none of the cluster's nodes offers a CPU to trials.")
     return nodes
@@ -186,8 +189,21 @@ def node_name(node: str) -> str:
     return f"{addresses.get(node, 'unknown')} ({node[:8]})"
 
 
-def _introduce() -> tuple[dict[str, str], int]:
-    return installed(), cuda_devices()
+def _introduce() -> tuple[dict[str, str], int, str]:
+    return installed(), cuda_devices(), _gpu_problem()
+
+
+def _gpu_problem() -> str:
+    """Why torch cannot compute on this node's GPUs, or nothing."""
+    if installed()["torch"] == MISSING:
+        return ""
+    from unetexp.training.device import require_usable_gpus
+
+    try:
+        require_usable_gpus()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _check_versions(node: str, theirs: dict[str, str]) -> None:

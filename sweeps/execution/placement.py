@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from sweeps.config.budget import Budget
 from sweeps.execution.cluster import Node
 from unetexp.errors import ConfigError
+from unetexp.machine import available_cores as available_cores
+from unetexp.machine import total_memory_bytes
 
 _MAX_LOADER_WORKERS = 4
 _COORDINATION_CPU = 0.01  # asked by a trial that only waits for its ranks
@@ -181,11 +181,6 @@ def _slots_of(budget: Budget, gpus: int) -> int:
     return gpus * math.floor(1 / share + 1e-9) if share <= 1 else math.floor(gpus / share)
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _even_share(cores: int, slots: int) -> float:
     share = cores / slots
     return float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
@@ -197,6 +192,6 @@ def hardware_summary() -> dict[str, str]:
     return {
         "hardware.host": platform.node(),
         "hardware.cpu": f"{available_cores()} cores, {platform.machine()}",
-        "hardware.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "hardware.memory_gib": f"{total_memory_bytes() / 2**30:.1f}",
         "hardware.gpus": ", ".join(gpus) or "none",
     }

@@ -31,7 +31,7 @@ from unetexp.metrics.bootstrap import Interval, score_intervals
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
-from unetexp.training.device import pick_device
+from unetexp.training.device import limit_threads, pick_device
 from unetexp.training.loop import WORST
 from unetexp.training.pictures import worst_grid
 
@@ -89,6 +89,7 @@ def evaluate(
     with exit_codes():
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
         chosen = pick_device(device)
+        limit_threads()
         absolute(tracking_uri)
         results = _evaluated(model, locate(model, tracking_uri), data, split, place, worst, chosen)
         if format_ is OutputFormat.json:
