@@ -29,7 +29,7 @@ from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
-from unetexp.training.device import pick_device
+from unetexp.training.device import limit_threads, pick_device
 
 _SEEDS = 3
 
@@ -136,6 +136,7 @@ def promote(
 
 
 def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Console) -> None:
+    limit_threads()
     device = pick_device("cpu" if request.options.gpus == 0 else "auto")
     with console.status("looking at the sweep and its data"):
         plan = plan_promotion(store, request, device)

@@ -21,6 +21,7 @@ from sweeps.state.storage import Storage
 from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking.tracker import Tracker
 from unetexp.tracking.server import public_uri
+from unetexp.training.device import require_usable_gpus
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
 DEFAULT_RECIPE = "quickstart"
@@ -89,6 +90,8 @@ def placement_at(
 ) -> Placement:
     """The placement on the cluster at `address`, which is asked for its nodes, or here."""
     if address is None:
+        if gpus != 0 and simulate_gpus is None:
+            require_usable_gpus()
         return place(budget, gpus, simulate_gpus)
     return place_on_cluster(budget, gpus, simulate_gpus, survey(address))
 

@@ -12,6 +12,7 @@ from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.data import Dataset, open_dataset
 from unetexp.models.encoder_weights import resolve_weights
+from unetexp.training.device import unused_driver_warning
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def prepare(
             "encoder.freeze is searched while the encoder starts from random weights: a frozen "
             "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
         )
+    if plan.options.gpus is None and plan.options.address is None and not plan.placement.gpus:
+        warnings += filter(None, [unused_driver_warning()])
     base = plan.recipe.base.model_copy(update={"encoder": weights.encoder})
     recipe = plan.recipe.model_copy(update={"base": base})
     if plan.options.address is not None:

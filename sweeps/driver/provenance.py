@@ -7,7 +7,6 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 import torch
 
 from sweeps.config.loading import available_recipes
@@ -17,6 +16,7 @@ from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import available_cores
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
+from unetexp.machine import total_memory_bytes
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 
@@ -77,7 +77,7 @@ def _hardware() -> dict[str, str]:
     return {
         "hardware.host": platform.node(),
         "hardware.cpu": f"{available_cores()} cores, {platform.machine()}",
-        "hardware.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "hardware.memory_gib": f"{total_memory_bytes() / 2**30:.1f}",
         "hardware.gpus": ", ".join(gpus) or "none",
     }
 

@@ -76,6 +76,9 @@ def survey(address: str) -> tuple[Node, ...]:
         for node in alive
     )
     _check_gpus(nodes)
+    for node in nodes:
+        if node.gpus and (problem := answers[node.id][2]):
+            raise UserError(f"node {node.name}: {problem}")
     if not any(node.takes_trials for node in nodes):
         raise UserError(f"--address {address}: none of the cluster's nodes offers a CPU to trials.")
     return nodes
@@ -211,8 +214,21 @@ def cuda_devices() -> int:
     return torch.cuda.device_count()
 
 
-def _introduce() -> tuple[dict[str, str], int]:
-    return installed(), cuda_devices()
+def _introduce() -> tuple[dict[str, str], int, str]:
+    return installed(), cuda_devices(), _gpu_problem()
+
+
+def _gpu_problem() -> str:
+    """Why torch cannot compute on this node's GPUs, or nothing."""
+    if installed()["torch"] == MISSING:
+        return ""
+    from unetexp.training.device import require_usable_gpus
+
+    try:
+        require_usable_gpus()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _check_versions(node: str, theirs: dict[str, str]) -> None:

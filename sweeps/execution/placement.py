@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import torch
 from sweeps.config.budget import Budget
 from sweeps.execution.cluster import Node
 from unetexp.errors import ConfigError
+from unetexp.machine import available_cores as available_cores
 
 _MAX_LOADER_WORKERS = 4
 _COORDINATION_CPU = 0.01  # asked by a trial that only waits for its ranks
@@ -191,11 +191,6 @@ def _slots_of_gpus(budget: Budget, gpus: int) -> int:
     """Trials that `gpus` GPUs of one node hold."""
     share = budget.gpus_per_trial
     return gpus * math.floor(1 / share + 1e-9) if share <= 1 else math.floor(gpus / share)
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _even_share(cores: int, slots: int) -> float:

@@ -21,6 +21,7 @@ import torch
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
 from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Dataset
+from unetexp.machine import available_memory_bytes
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.training.batches import TrainBatches
 from unetexp.training.config import TrainConfig
@@ -82,7 +83,7 @@ def measure_step_cost(
         usable = free + torch.cuda.memory_reserved(device) + _CUDA_CONTEXT_BYTES
         peak = torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT_BYTES
         return StepCost(images, cost.seconds, val_s, peak, usable)
-    memory = psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    memory = available_memory_bytes() + psutil.Process().memory_info().rss
     costs = climb(bench.train, full, patience_s, round(_SPARE * memory))
     images = largest_fitting(costs, full, round(_SPARE * memory))
     cost = expected(costs, Size(full.side_px, images).pixels)

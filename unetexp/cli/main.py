@@ -19,7 +19,7 @@ from unetexp.cli.reproduce import reproduce
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import resolve_weights
 from unetexp.training.config import TrainConfig, decode_config, parse_assignments, read_tree
-from unetexp.training.device import pick_device
+from unetexp.training.device import limit_threads, pick_device
 from unetexp.training.experiment import BEST, Experiment, has_model
 from unetexp.training.pictures import draw_curves
 
@@ -77,6 +77,7 @@ def train(
 def _train(config: TrainConfig, folder: Path, device: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     chosen = pick_device(device)
+    limit_threads()
     dataset = open_aloud(config.data, console)
     weights = resolve_weights(config.encoder)
     if weights.warning:

@@ -20,7 +20,7 @@ from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
-from unetexp.training.device import pick_device
+from unetexp.training.device import limit_threads, pick_device
 
 
 def predict(
@@ -72,6 +72,7 @@ def predict(
     """
     with exit_codes():
         chosen = pick_device(device)
+        limit_threads()
         absolute(tracking_uri)
         images = find_inputs(inputs, out)
         folder = locate(model, tracking_uri)

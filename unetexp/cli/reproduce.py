@@ -28,7 +28,7 @@ from unetexp.tracking.reproduce import (
     train_again,
     why_not_to_the_bit,
 )
-from unetexp.training.device import pick_device
+from unetexp.training.device import limit_threads, pick_device
 from unetexp.training.experiment import BEST, has_model
 from unetexp.training.loop import EpochReport
 
@@ -57,6 +57,7 @@ def reproduce(
     where they do not agree.
     """
     with exit_codes():
+        limit_threads()
         asked = None if device is None else pick_device(device)
         record = run_record(run_id, tracking_uri)
         chosen = asked or pick_device(device_of(record))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,21 +11,23 @@ from typing import TypeVar
 
 from unetexp.data.collection import Progress
 from unetexp.errors import DataError
+from unetexp.machine import available_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_THREADS = min(8, os.cpu_count() or 1)
+_MOST_THREADS = 8
 
 
 def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item, in order; never more than a few results wait in memory."""
-    executor = ThreadPoolExecutor(_THREADS)
+    threads = min(_MOST_THREADS, available_cores())
+    executor = ThreadPoolExecutor(threads)
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
             waiting.append(executor.submit(work, item))
-            if len(waiting) > 2 * _THREADS:
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

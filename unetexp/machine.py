@@ -1,0 +1,53 @@
+"""What this process may use of the machine: its cores and memory, a container's limits included."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")  # in a container its own limits lie there
+# (limit, used, the key of `memory.stat` with the file cache that is dropped when memory is needed)
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_cores() -> int:
+    """Cores this process may use: of its affinity, and of its cgroup's CPU quota, rounded up."""
+    from joblib import cpu_count  # takes a while, and not every command counts cores
+
+    cores: int = cpu_count()
+    usable = getattr(os, "process_cpu_count", os.cpu_count)()  # Python 3.13: PYTHON_CPU_COUNT too
+    return min(cores, usable or cores)
+
+
+def total_memory_bytes() -> int:
+    """The machine's memory, or what the container may have of it."""
+    limit = _cgroup_memory()
+    total = psutil.virtual_memory().total
+    return total if limit is None else min(total, limit[0])
+
+
+def available_memory_bytes() -> int:
+    """Memory that this process can still get, on the machine and within the container's limit."""
+    limit = _cgroup_memory()
+    available = psutil.virtual_memory().available
+    return available if limit is None else max(0, min(available, limit[0] - limit[1]))
+
+
+def _cgroup_memory() -> tuple[int, int] | None:
+    """The cgroup's limit and what is taken of it, in bytes; None where nothing is limited."""
+    for limit_file, used_file, dropped in _MEMORY_FILES:
+        limit, used = CGROUP / limit_file, CGROUP / used_file
+        if not (limit.is_file() and used.is_file()):
+            continue
+        text = limit.read_text().strip()
+        if text == "max":
+            return None
+        stat = used.with_name("memory.stat")
+        figures = dict(line.split() for line in stat.read_text().splitlines())
+        return int(text), int(used.read_text()) - int(figures.get(dropped, 0))
+    return None
