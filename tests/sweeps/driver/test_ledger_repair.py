@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from sweeps.state.ledger import Ledger
-from tests.sweeps.driver.test_resume import FEW, figures, refusal
-from tests.sweeps.driver.test_sweep import ROOT, Place, run
+from tests.support.sweep_command import ROOT, Place, figures, run
+from tests.sweeps.driver.test_resume import FEW, refusal
 
 
 @pytest.fixture(scope="module")
