@@ -182,5 +182,5 @@ def test_numbers_may_be_written_without_a_point(recipe_file):
 def test_differences_name_the_path():
     assert differences({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == [
         "a.b: 1 -> 2",
-        "c: not there -> 3",
+        "c: absent -> 3",
     ]

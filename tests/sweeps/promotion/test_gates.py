@@ -116,4 +116,4 @@ def test_a_dry_run_shows_the_gates(tmp_path):
     text = describe(plan_sweep(options))
     assert "no class's IoU more than 0.02 below" in text
     assert "latency at most 40 ms" in text
-    assert "no limit of size" in text
+    assert "no size limit" in text
