@@ -222,7 +222,7 @@ def test_a_time_budget_ends_the_sweep_in_good_order(place):
         place.recipe, *place.flags, "--gpus", 0, "--trials", 50, "--epochs", 200, "--name", "timed",
         "--time-budget", "15s", "--set", "asha.enabled=false", "--skip-preflight",
     )  # fmt: skip
-    assert "time is up" in done.stdout
+    assert "time budget spent" in done.stdout
     (parent,), children = place.runs("timed")
     assert parent.info.status == "FINISHED"
     assert {child.info.status for child in children} <= {"FINISHED", "KILLED"}

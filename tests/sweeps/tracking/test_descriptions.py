@@ -56,7 +56,7 @@ def test_the_outcome_says_when_no_trial_had_the_full_budget(tally):
     assert "None has a score." in sweep_outcome(StopReason.INTERRUPTED, tally)
     play(tally, "0001", [0.9], "asha")
     text = sweep_outcome(StopReason.TIME_BUDGET, tally)
-    assert text.startswith("Ended: time was up.")
+    assert text.startswith("Ended: time budget spent.")
     assert "none of them with the full budget: trial **0001**" in text
 
 
