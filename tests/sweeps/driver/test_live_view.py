@@ -184,7 +184,7 @@ class TestLive:
             "0.5000 val/miou, trial 0001, epoch 1",
             "1/4",
             "0.2500",
-            "0 completed, 1 stopped early, 0 failed, 2 to come",
+            "0 completed, 1 stopped early, 0 failed, 2 waiting",
             "CPU hours: 0.03 spent, 0.02 saved",
             "http://127.0.0.1:5000",
         ):
