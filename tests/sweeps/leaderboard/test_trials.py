@@ -189,7 +189,7 @@ class TestRank:
         assert "ranked after" in by_default.notes[0]
         mixed = rank_trials(frame, sort="val/miou", where=None, top=3)
         assert list(mixed.rows["trial"]) == ["0002", "0001", "0000"]
-        assert "stand above trials that had it" in mixed.notes[0]
+        assert "are above trials that had it" in mixed.notes[0]
         assert rank_trials(frame, sort=None, where="full_budget", top=None).notes == ()
 
     @pytest.mark.parametrize(
