@@ -1,11 +1,11 @@
-"""What a node has installed. Only the standard library is imported, so it runs on a bare node."""
+"""Versions installed on a node. Imports only the standard library, to run on any node."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("torch", "torchvision", "ray")  # what must be the same everywhere
+PACKAGES = ("torch", "torchvision", "ray")  # must have the same version on all nodes
 MISSING = "not installed"
 
 
@@ -21,7 +21,7 @@ def installed() -> dict[str, str]:
 
 
 def cuda_devices() -> int:
-    """GPUs that torch can compute on here; 0 without torch."""
+    """Number of GPUs that torch can use on this node; 0 without torch."""
     try:
         import torch
     except ImportError:

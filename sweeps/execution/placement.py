@@ -1,4 +1,4 @@
-"""What there is to compute on, and what a trial gets of it."""
+"""Available devices, and the share of them that each trial gets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sweeps.execution.cluster import Node
 from unetexp.errors import ConfigError
 
 _MAX_LOADER_WORKERS = 4
-_COORDINATION_CPU = 0.01  # asked by a trial that only waits for its ranks
-_CPU_TRIALS_AT_ONCE = 2  # two trials of one thread outrun one of two; more of them learn less
+_COORDINATION_CPU = 0.01  # requested by a trial that only waits for its ranks
+_CPU_TRIALS_AT_ONCE = 2  # two trials of one thread beat one of two; more teach TPE less
 
 
 @dataclass(frozen=True)
 class Placement:
     """How trials share the machine."""
 
-    gpus: float  # what Ray is told there is
+    gpus: float  # the number that Ray is told
     cpus: int
     gpus_per_trial: float
     cpus_per_trial: float
@@ -36,7 +36,7 @@ class Placement:
 
     @property
     def ranks(self) -> int:
-        """Processes that train one trial together, each on a GPU of its own."""
+        """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))
 
     @property
@@ -46,7 +46,7 @@ class Placement:
 
     @property
     def loader_workers(self) -> int:
-        """Threads that cut windows; on the CPU training itself needs the cores."""
+        """Threads that load crops; 0 on the CPU, where training itself needs the cores."""
         return min(_MAX_LOADER_WORKERS, self.threads) if self.device == "cuda" else 0
 
     def resources(self) -> dict[str, float]:
@@ -70,15 +70,15 @@ class Placement:
             where = f"on {self.gpus:g} GPU{'s' if self.gpus > 1 else ''}"
         where += f" of {self.nodes} nodes" if self.nodes > 1 else ""
         trials = "1 trial" if self.max_concurrent == 1 else f"{self.max_concurrent} trials"
-        share = f", {self.ranks} GPUs a trial" if self.ranks > 1 else ""
+        share = f", {self.ranks} GPUs per trial" if self.ranks > 1 else ""
         return f"{trials} at once {where}{share}, {self.threads} CPU threads each"
 
 
 def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placement:
     """The placement on this machine, a cluster of one node.
 
-    `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it. Raises
-    ConfigError for more GPUs than there are or shares that do not fit.
+    `gpus` None uses all GPUs, 0 the CPU; `simulate_gpus` replaces it. Raises ConfigError for more
+    GPUs than the machine has or shares that do not fit.
     """
     there = torch.cuda.device_count()
     if simulate_gpus is not None:
@@ -99,7 +99,7 @@ def place_on_cluster(
 ) -> Placement:
     """As `place`, on the nodes of a cluster.
 
-    GPUs that no torch finds are pretended: trials then run on the CPU and the sweep is simulated.
+    Where torch finds none of the GPUs, trials run on the CPU and the sweep is simulated.
     """
     there = sum(node.gpus for node in nodes)
     simulated = bool(there) and not any(node.cuda_gpus for node in nodes)
@@ -116,7 +116,7 @@ def place_on_cluster(
 
 
 def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: bool) -> Placement:
-    """The placement on `gpus` GPUs of the nodes; what a trial gets fits on each that it may use."""
+    """The placement on `gpus` GPUs of the nodes; a trial's share fits on each node that is used."""
     _require_gpus(budget, gpus)
     hosts = [node for node in nodes if node.takes_trials and (node.gpus or not gpus)]
     _require_cores(budget, hosts)
@@ -124,7 +124,8 @@ def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: boo
     room = {node: count for node, count in room.items() if count}
     if not room:
         raise ConfigError(
-            "no node of the cluster has the GPUs and the cores that a trial asks for."
+            "no node of the cluster has the GPUs and the cores that a trial needs. Lower "
+            "gpus_per_trial or cpus_per_trial, or add nodes."
         )
     slots = _slots(budget, room, gpus)
     even = min(_even_share(node.cpus, max(count, 1)) for node, count in slots.items())
@@ -157,7 +158,7 @@ def _require_cores(budget: Budget, hosts: list[Node]) -> None:
 
 
 def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
-    """Trials that a node can run at once; simulated GPUs share whatever cores there are."""
+    """Trials that a node can run at once; simulated GPUs share the available cores."""
     if gpus and (simulated or budget.cpus_per_trial is None):
         return _slots_of_gpus(budget, node.gpus)
     if budget.cpus_per_trial is None:
@@ -167,10 +168,10 @@ def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
 
 
 def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
-    """Trials that each node runs at once, of those that it has room for.
+    """Trials that each node runs at once; `room` is the number that fits on it.
 
-    Where that is more than the sweep may run, the nodes with the fewest cores for a trial give
-    some up. On the CPU `max_concurrent` may also be more, unless `cpus_per_trial` forbids it.
+    If that is more than the sweep may run, the nodes with the fewest cores per trial get fewer. On
+    the CPU `max_concurrent` may also be larger, unless `cpus_per_trial` forbids it.
     """
     slots, most = dict(room), budget.max_concurrent
     at_most = min(most or math.inf, _slots_of_gpus(budget, gpus) if gpus else math.inf)
@@ -182,13 +183,13 @@ def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
 
 
 def _slots_of_gpus(budget: Budget, gpus: int) -> int:
-    """Trials that `gpus` GPUs of one node hold."""
+    """Number of trials that fit on `gpus` GPUs of one node."""
     share = budget.gpus_per_trial
     return gpus * math.floor(1 / share + 1e-9) if share <= 1 else math.floor(gpus / share)
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

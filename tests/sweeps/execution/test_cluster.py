@@ -155,7 +155,7 @@ def test_a_wrong_token_is_told_in_time(nodes, place, environment):
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [("127.0.0.1:1", "nobody answers"), ("nowhere", "HOST:PORT"), ("ray://a:1", "HOST:PORT")],
+    [("127.0.0.1:1", "no answer"), ("nowhere", "HOST:PORT"), ("ray://a:1", "HOST:PORT")],
 )
 def test_no_cluster_is_a_mistake(address, message):
     with pytest.raises(UserError, match=message):
