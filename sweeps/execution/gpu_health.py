@@ -8,10 +8,8 @@ actors ask the node for any GPU, keep the right one and release others.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.search.gpu_deaths import Gpu, GpuDeaths
 from sweeps.search.trial_report import EpochFinished, TrialPlaced, TrialReport
 from sweeps.state.stop_reason import StopReason
 from unetexp.cuda_errors import is_assert
@@ -28,38 +27,10 @@ from unetexp.errors import UnetexpError
 if TYPE_CHECKING:
     from sweeps.search.controller import SweepController
 
-DEATHS = 2  # a GPU is set aside after this many deaths of processes on it
 _LEAVE_S = 20.0  # a process that cannot use its GPU is ended after this time, even if CUDA hangs
 _LET_GO_S = 60.0  # other GPUs are withheld from trials at most this long at a time
 _FAILED = " failed: "
-_NAMED = re.compile(r"\[GPU (\S+) of (\S+), node (\w+)\]")
 _MEMORY = ("OutOfMemoryError", "running low on memory")  # Ray ended it for the host's memory
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of one node; `Gpu.named_in` parses its `str`."""
-
-    index: str
-    address: str
-    node: str  # the node's id in Ray
-
-    def __str__(self) -> str:
-        return f"[GPU {self.index} of {self.address}, node {self.node}]"
-
-    @property
-    def short(self) -> str:
-        return f"GPU {self.index} of {self.address}"
-
-    @property
-    def marker(self) -> str:
-        return f"unetexp set aside {self}"
-
-    @classmethod
-    def named_in(cls, text: str) -> Gpu | None:
-        """The last GPU that `text` names."""
-        found = _NAMED.findall(text)
-        return cls(*found[-1]) if found else None
 
 
 class GpuFaultError(UnetexpError):
@@ -109,38 +80,6 @@ def _is_marked(gpu: Gpu) -> bool:
     except ValueError:
         return False
     return True
-
-
-class GpuDeaths:
-    """Deaths of trials' processes, by GPU, and the GPUs to set aside for them.
-
-    A single trial, whose configuration may be the cause, sets aside at most one GPU and never the
-    last one.
-    """
-
-    def __init__(self) -> None:
-        self.condemned: dict[Gpu, str] = {}  # GPUs set aside, with the last error there
-        self._faults: defaultdict[Gpu, list[str]] = defaultdict(list)  # trials, one entry per death
-        self._crashes: defaultdict[Gpu, list[str]] = defaultdict(list)
-        self._costly: set[str] = set()  # trials that a GPU was set aside for
-
-    def died(self, gpu: Gpu, trial: str, error: str, *, fault: bool, last: bool) -> bool:
-        """Record a death by a CUDA `fault` or an unknown cause; True if the GPU is now set aside.
-
-        `last`: no other GPU is left.
-        """
-        (self._faults if fault else self._crashes)[gpu].append(trial)
-        deaths = self._faults[gpu] + self._crashes[gpu]
-        one_trial = len(set(deaths)) == 1 and (last or trial in self._costly)
-        if gpu in self.condemned or len(deaths) < DEATHS or one_trial:
-            return False
-        self.condemned[gpu] = error
-        self._costly.update(deaths)
-        return True
-
-    def worked(self, gpu: Gpu) -> None:
-        """An epoch ended on the GPU: earlier crashes were not caused by it."""
-        self._crashes.pop(gpu, None)
 
 
 def _idle_actor() -> Any:
@@ -259,24 +198,24 @@ class GpuWatch:
         """`count` returns the number of GPUs, including those that are set aside."""
         self._controller, self._holder = controller, holder
         self._needed, self._count = max(1.0, gpus_per_trial), count
-        self._seats: dict[str, Gpu] = {}
+        self._gpus: dict[str, Gpu] = {}
         self.deaths = GpuDeaths()
 
     def heard(self, trial: str, report: TrialReport) -> None:
         """A worker has sent a report."""
         match report:
             case TrialPlaced(name) if gpu := Gpu.named_in(name):
-                self._seats[trial] = gpu
-            case EpochFinished() if trial in self._seats:
-                self.deaths.worked(self._seats[trial])
+                self._gpus[trial] = gpu
+            case EpochFinished() if trial in self._gpus:
+                self.deaths.worked(self._gpus[trial])
 
     def left(self, trial: str) -> Gpu | None:
         """Record that the trial no longer uses its GPU; returns that GPU."""
-        return self._seats.pop(trial, None)
+        return self._gpus.pop(trial, None)
 
-    def died(self, trial: str, seat: Gpu | None, cause: StopReason, text: str) -> None:
-        """A trial's process on the GPU `seat` died of `cause`; `text` is Ray's message."""
-        gpu = Gpu.named_in(text) or seat
+    def died(self, trial: str, placed: Gpu | None, cause: StopReason, text: str) -> None:
+        """A trial's process on the GPU `placed` died of `cause`; `text` is Ray's message."""
+        gpu = Gpu.named_in(text) or placed
         if gpu is not None and cause is StopReason.GPU_SET_ASIDE:
             self._holder.retake(gpu)
         if gpu is None or cause is not StopReason.CRASH or any(sign in text for sign in _MEMORY):
@@ -287,13 +226,13 @@ class GpuWatch:
             self._controller.say(f"trial {trial} on {gpu.short}: {error}")
         if is_assert(text):  # a label or an index out of range, on whichever GPU
             return
-        left = self._count() - len(self.deaths.condemned) - 1
+        left = self._count() - len(self.deaths.set_aside) - 1
         if self.deaths.died(gpu, trial, error, fault=fault, last=left < self._needed):
             self._set_aside(gpu, error, enough_left=left >= self._needed)
 
     def poll(self) -> None:
         """To be called often: continues to reserve the GPUs that are set aside."""
-        self._holder.poll(set(self._seats.values()))
+        self._holder.poll(set(self._gpus.values()))
 
     def close(self) -> None:
         """End all actors, once the sweep is over."""
@@ -303,7 +242,7 @@ class GpuWatch:
         self._holder.take(gpu)
         self._controller.gpu_set_aside(gpu.short, error)
         if not enough_left:
-            listed = "; ".join(f"{g.short} ({why})" for g, why in self.deaths.condemned.items())
+            listed = "; ".join(f"{g.short} ({why})" for g, why in self.deaths.set_aside.items())
             self._controller.halt(
                 f"no GPU is left to train on, processes kept dying on: {listed}. Check the driver "
                 "and the hardware (nvidia-smi, dmesg), reset or replace these GPUs, then resume."
