@@ -192,9 +192,7 @@ def _slice(trials: pd.DataFrame, setting: Setting, index: int) -> list[dict[str,
     active = setting.active(trials)
     if setting.choices:
         order = {plain(text(choice)): place for place, choice in enumerate(setting.choices)}
-        spread = (
-            np.arange(len(trials)) * 0.618034
-        ) % 1 * 0.5 - 0.25  # even, not random
+        spread = (np.arange(len(trials)) * 0.618034) % 1 * 0.5 - 0.25  # even, not random
         x = np.array([order.get(plain(text(v)), np.nan) for v in trials[setting.path]]) + spread
     else:
         x = _numbers(trials, setting)
