@@ -296,7 +296,7 @@ class TestMistakes:
         assert "not a trial" in said
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
             (["goot"], "Did you mean 'good'"),
             (["good", "--run", "0" * 32], "not both"),
@@ -306,10 +306,10 @@ class TestMistakes:
             (["good", "--set", "promotion.speed=1"], "promotion.speed"),
         ],
     )
-    def test_what_does_not_go_together(self, uri, arguments, words):
+    def test_what_does_not_go_together(self, uri, arguments, message):
         code, said = call(uri, *arguments)
         assert code == 2
-        assert words in said
+        assert message in said
         assert "Traceback" not in said
 
     def test_no_sweeps(self, tmp_path):
@@ -418,7 +418,7 @@ def confirmation(*scores):
 
 
 @pytest.mark.parametrize(
-    ("scores", "words"),
+    ("scores", "message"),
     [
         ([[0.8, 0.9], [0.7, 0.6]], "0000 is confirmed: 0.2000 above trial 0001"),
         ([[0.7, 0.6], [0.8, 0.9]], "0000 is not confirmed: trial 0001 is 0.2000 above"),
@@ -428,8 +428,8 @@ def confirmation(*scores):
         ([[], [0.7, 0.6]], "all its trainings failed"),
     ],
 )
-def test_what_a_confirmation_says(scores, words):
-    assert words in confirmation(*scores).verdict()
+def test_what_a_confirmation_says(scores, message):
+    assert message in confirmation(*scores).verdict()
 
 
 @pytest.mark.slow

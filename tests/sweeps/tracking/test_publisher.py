@@ -36,7 +36,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def sweep(server, tmp_path):
-    """A conductor, its publisher, and what the user is told."""
+    """A controller, its publisher, and the messages to the user."""
     tracker = open_tracking(server.uri)
     tracker.start_sweep("far", storage=str(tmp_path))
     changes = {"budget.trials": 2, "epochs": EPOCHS, "asha.enabled": False}
