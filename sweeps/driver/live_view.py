@@ -146,8 +146,8 @@ class LiveView:
             table.add_column(heading, no_wrap=True)
         table.add_column("mIoU", justify="right", no_wrap=True)
         table.add_column("best", justify="right", no_wrap=True)
-        room = max(10, width - _WIDTH_BESIDE_SETTINGS)
-        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=room)
+        widest = max(10, width - _WIDTH_BESIDE_SETTINGS)
+        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=widest)
         rows = max(1, rows)
         for trial in running[:rows]:
             table.add_row(

@@ -120,14 +120,14 @@ def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: boo
     _require_gpus(budget, gpus)
     hosts = [node for node in nodes if node.takes_trials and (node.gpus or not gpus)]
     _require_cores(budget, hosts)
-    room = {node: _room(budget, node, gpus, simulated=simulated) for node in hosts}
-    room = {node: count for node, count in room.items() if count}
-    if not room:
+    capacity = {node: _capacity(budget, node, gpus, simulated=simulated) for node in hosts}
+    capacity = {node: count for node, count in capacity.items() if count}
+    if not capacity:
         raise ConfigError(
             "no node of the cluster has the GPUs and the cores that a trial needs. Lower "
             "gpus_per_trial or cpus_per_trial, or add nodes."
         )
-    slots = _slots(budget, room, gpus)
+    slots = _slots(budget, capacity, gpus)
     even = min(_even_share(node.cpus, max(count, 1)) for node, count in slots.items())
     wanted = budget.cpus_per_trial or even
     share = min(wanted, even) if simulated else wanted
@@ -138,7 +138,7 @@ def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: boo
         cpus_per_trial=share,
         max_concurrent=sum(slots.values()),
         simulated=simulated,
-        nodes=len(room),
+        nodes=len(capacity),
     )
 
 
@@ -157,7 +157,7 @@ def _require_cores(budget: Budget, hosts: list[Node]) -> None:
         raise ConfigError(f"cpus_per_trial is {wanted:g}: there are {most} cores{where}.")
 
 
-def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
+def _capacity(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
     """Trials that a node can run at once; simulated GPUs share the available cores."""
     if gpus and (simulated or budget.cpus_per_trial is None):
         return _slots_of_gpus(budget, node.gpus)
@@ -167,13 +167,13 @@ def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
     return min(by_cores, _slots_of_gpus(budget, node.gpus)) if gpus else by_cores
 
 
-def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
-    """Trials that each node runs at once; `room` is the number that fits on it.
+def _slots(budget: Budget, capacity: dict[Node, int], gpus: int) -> dict[Node, int]:
+    """Trials that each node runs at once; `capacity` is the number that fits on it.
 
     If that is more than the sweep may run, the nodes with the fewest cores per trial get fewer. On
     the CPU `max_concurrent` may also be larger, unless `cpus_per_trial` forbids it.
     """
-    slots, most = dict(room), budget.max_concurrent
+    slots, most = dict(capacity), budget.max_concurrent
     at_most = min(most or math.inf, _slots_of_gpus(budget, gpus) if gpus else math.inf)
     while sum(slots.values()) > at_most:
         slots[min(filter(slots.get, slots), key=lambda node: node.cpus / slots[node])] -= 1

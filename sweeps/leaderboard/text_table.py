@@ -31,10 +31,10 @@ class _Column:
     def heading(self) -> str:
         """The name, wrapped between its parts if its values are narrower."""
         parts = re.findall(r"[^./]+[./]?|[./]", self.name)
-        room = max(6, *map(cell_len, self.cells), *map(cell_len, parts))
+        space = max(6, *map(cell_len, self.cells), *map(cell_len, parts))
         lines = [""]
         for part in parts:
-            if lines[-1] and cell_len(lines[-1] + part) > room:
+            if lines[-1] and cell_len(lines[-1] + part) > space:
                 lines.append("")
             lines[-1] += part
         return "\n".join(map(_shortened, lines))
@@ -55,11 +55,11 @@ def blocks(board: Leaderboard, width: int) -> tuple[list[Table], tuple[str, ...]
     Each table repeats the columns that identify the trials.
     """
     keys, columns = _columns(board, with_sweep=board.rows["sweep"].nunique() > 1)
-    room = width - sum(key.width + _GAP for key in keys)
+    space = width - sum(key.width + _GAP for key in keys)
     grouped: list[list[_Column]] = [[]]
     for column in columns:
         used = sum(other.width + _GAP for other in grouped[-1])
-        if grouped[-1] and used + column.width > room:
+        if grouped[-1] and used + column.width > space:
             grouped.append([])
         grouped[-1].append(column)
     left_out = sum(map(len, grouped[_MOST_BLOCKS:]))

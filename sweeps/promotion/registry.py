@@ -249,7 +249,7 @@ def _create_registered_model(store: TrackingStore) -> None:
     try:
         store.client.create_registered_model(MODEL, description=_ABOUT)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was faster
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
 
 

@@ -213,7 +213,7 @@ def _create(client: MlflowClient, artifacts: Path | None) -> Experiment:
     try:
         return client.get_experiment(client.create_experiment(EXPERIMENT, location))
     except MlflowException:
-        other = client.get_experiment_by_name(EXPERIMENT)  # somebody else was faster
+        other = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
         if other is None:
             raise
         return other
