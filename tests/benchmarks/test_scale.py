@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from sweeps.state.ledger import FILE, Ledger
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 TRIALS, EPOCHS = 60, 3
 
 
+@pytest.mark.slow
 def test_every_instant_trial_is_on_record_with_all_its_points(tmp_path):
     command = [sys.executable, ROOT / "benchmarks/scale.py", "--arm", "ours", "--keep", tmp_path]
     sizes = ["--trials", TRIALS, "--gpus", 4, "--epochs", EPOCHS]

@@ -31,6 +31,11 @@ space:
 budget: {trials: 5}
 asha: {grace_epochs: 1}
 """
+# One after the other, none stopped: what the same sweep does twice.
+FEW = [
+    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
+    *("--set", "asha.enabled=false", "--skip-preflight"),
+]
 
 
 def run(*arguments, timeout=240):
@@ -59,7 +64,7 @@ def start(*arguments):
     )
 
 
-def wait_for(process, words, timeout_s=120):
+def wait_for(process, words, timeout_s=240):
     """The process's output up to the line that has `words`."""
     lines, deadline = [], time.monotonic() + timeout_s
     for line in process.stdout:
@@ -78,6 +83,11 @@ def run_here(*arguments, code=0):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == code, result.output
     return result.output
+
+
+def refusal(*arguments):
+    """What the command says of a mistake."""
+    return run_here(*arguments, code=2)
 
 
 class Place:

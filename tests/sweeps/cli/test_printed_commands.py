@@ -70,6 +70,7 @@ def test_in_the_project_commands_are_short(monkeypatch):
     assert make("ui") == "make ui"
 
 
+@pytest.mark.slow
 def test_what_compare_prints_can_be_typed(here, uri):
     ours = [sys.executable, str(PROJECT_ROOT / "sweeps" / "compare.py"), "--tracking-uri", uri]
     promote = re.search(r"promote the best  (.*)", call(ours))[1]

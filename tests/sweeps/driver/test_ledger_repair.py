@@ -7,16 +7,18 @@ import subprocess
 import pytest
 
 from sweeps.state.ledger import Ledger
-from tests.support.sweep_command import ROOT, Place, figures, run
-from tests.sweeps.driver.test_resume import FEW, refusal
+from tests.support.databases import new_database
+from tests.support.sweep_command import FEW, ROOT, Place, figures, refusal, run_here
+
+pytestmark = pytest.mark.slow  # the ledger itself: tests/sweeps/state/test_damaged_ledger.py
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A finished sweep of three trials whose ledger was damaged while the second one ran."""
     made = Place(tmp_path_factory.mktemp("damaged"))
-    done = run(made.recipe, *made.flags, *FEW, "--epochs", 2, "--name", "hurt")
-    assert done.returncode == 0, done.stdout + done.stderr
+    new_database(made.root / "mlflow.db")
+    run_here(made.recipe, *made.flags, *FEW, "--epochs", 2, "--name", "hurt")
     made.undamaged = figures(made, "hurt")
     made.ledger = made.storage / "hurt" / "ledger.jsonl"
     lines = made.ledger.read_text().splitlines(keepends=True)
@@ -56,5 +58,5 @@ def test_the_printed_command_brings_the_sweep_to_its_end(place):
     assert "not damaged" in refusal(
         "--resume", "hurt", "--truncate-ledger", "--tracking-uri", place.uri
     )
-    assert run("--delete", "hurt", "--yes", "--tracking-uri", place.uri).returncode == 0
+    run_here("--delete", "hurt", "--yes", "--tracking-uri", place.uri)
     assert place.runs("hurt") == ([], [])

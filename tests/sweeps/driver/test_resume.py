@@ -13,12 +13,7 @@ from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
 from tests.support.pretend_curves import play, score_of
-from tests.support.sweep_command import Place, figures, run_here, start, wait_for
-
-FEW = [
-    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
-    *("--set", "asha.enabled=false", "--skip-preflight"),
-]
+from tests.support.sweep_command import FEW, Place, figures, refusal, run_here, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +28,6 @@ def twin(place):
     """The sweep that nobody disturbed."""
     run_here(place.recipe, *place.flags, *FEW, "--name", "twin")
     return figures(place, "twin")
-
-
-def refusal(*arguments) -> str:
-    """What the command says of a mistake."""
-    return run_here(*arguments, code=2)
 
 
 @pytest.mark.timeout(600)

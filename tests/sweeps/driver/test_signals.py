@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from tests.support.signalled import ROOT, Command
-from tests.sweeps.driver.test_sweep import Place, run
+from tests.support.sweep_command import Place, run
 
+pytestmark = pytest.mark.slow  # test_resume.py interrupts a sweep, test_stop_signals.py commands
 SWEEP = ROOT / "sweeps" / "run.py"
 FEW = [
     *("--gpus", 0, "--max-concurrent", 1, "--trials", 2, "--epochs", 3),

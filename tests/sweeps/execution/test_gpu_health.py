@@ -242,7 +242,7 @@ def sweep_on(tmp_path, gpus, bad, how, trials):
     return controller, runs
 
 
-@pytest.mark.parametrize("how", ["fault", "crash"])
+@pytest.mark.parametrize("how", ["fault", pytest.param("crash", marks=pytest.mark.slow)])
 def test_a_bad_gpu_is_set_aside_and_every_trial_completes_on_the_other(tmp_path, how):
     controller, runs = sweep_on(tmp_path, 2, ["0"], how, trials=4)
     assert [t.stop_reason for t in controller.trials.values()] == ["completed"] * 4
@@ -251,6 +251,7 @@ def test_a_bad_gpu_is_set_aside_and_every_trial_completes_on_the_other(tmp_path,
     assert [e["gpu"][:5] for e in controller.ledger.of("gpu_set_aside")] == ["GPU 0"]
 
 
+@pytest.mark.slow
 def test_when_no_gpu_is_left_the_sweep_ends_and_says_so(tmp_path):
     controller, runs = sweep_on(tmp_path, 1, ["0"], "fault", trials=5)
     assert "no GPU is left to train on" in controller.halt_reason

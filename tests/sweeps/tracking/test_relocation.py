@@ -82,10 +82,8 @@ def original(tmp_path_factory):
     root.mkdir()
     place = Place(root)
     flags = ["--data", place.data_root, "--storage", root / "runs", "--trials", 2, "--gpus", 0]
-    command = [sys.executable, PROJECT_ROOT / "sweeps/run.py", root / "small.yaml", *flags]
-    quick = ["--skip-preflight", "--name", "real", "--tracking-uri", place.uri]
-    done = typed([*map(str, [*command, *quick])])
-    assert done.returncode == 0, done.stdout + done.stderr
+    quick = ["--skip-preflight", "--name", "real"]
+    call(run.app, root / "small.yaml", *flags, *quick, uri=place.uri)
     call(promote.app, "real", "--gpus", 0, uri=place.uri)
     write_sweep(place.store, "outside", TRIALS, storage=f"{root}2/outside", epochs=1)
     (root / "predictions").mkdir()
@@ -136,6 +134,7 @@ def test_a_copy_is_refused_with_the_command_or_warns(original, tmp_path, old):
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.slow
 def test_relocated_everything_works_in_the_copy(original, copied, monkeypatch):
     uri, database = uri_of(copied), (copied / "mlflow.db").read_bytes()
     refused = call(run.app, "--relocate", uri=uri, answer="n\n")
@@ -267,6 +266,7 @@ class TestOwnFiles:
         call(compare.app, "theirs", uri=uri)
 
 
+@pytest.mark.slow
 def test_a_whole_project_that_was_copied(tmp_path):
     one, two = tmp_path / "p", tmp_path / "p two"
     skip = shutil.ignore_patterns("__pycache__")
