@@ -146,7 +146,7 @@ def test_values_that_do_not_go_together_are_found(recipe_file):
             "encoder.freeze": {"kind": "choice", "values": ["none", "all"]},
         }
     )
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="do not fit together"):
         load_recipe(path, {})
 
 
