@@ -1,1 +1,1 @@
-"""What the documentation's figures are measured with."""
+"""The scripts that measure the numbers in the documentation."""

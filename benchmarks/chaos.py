@@ -1,20 +1,20 @@
-"""A real sweep on the CPU, disturbed by random faults and resumed, against its undisturbed twin.
+"""Disturbs a real sweep on the CPU by random faults, resumes it, and compares it with a twin.
 
     python benchmarks/chaos.py                      21 faults, about 15 minutes on 2 cores
     python benchmarks/chaos.py --faults checkpoint,clock --count 2 --trials 2 --epochs 6 \\
-        --checkpoint-every-s 0 --against alone      a short one
+        --checkpoint-every-s 0 --against alone      a short run
 
-The faults, in an order drawn from the seed: `driver` and `node` (kill -9 of the driver, of the
-machine's Ray node), `ctrl-c`, `worker` (kill -9), `disk` (full; a tmpfs, which takes root),
-`server` (the MLflow server dies and comes back), `checkpoint` (the newest is cut short, the driver
-killed), `clock` (a jump of the driver's clock of up to a day). They come after epochs of the sweep
-that are drawn from the seed too: the driver is held there, so each of them hits. A driver that is
-gone is brought back with `--resume`.
+The faults, in a random order: `driver` and `node` (kill -9 of the driver, of the machine's Ray
+node), `ctrl-c`, `worker` (kill -9), `disk` (full; a tmpfs, which needs root), `server` (the MLflow
+server is killed and restarted), `checkpoint` (the newest is truncated and the driver killed),
+`clock` (the driver's clock jumps by up to a day). They come after randomly drawn epochs of the
+sweep; the driver is paused there, so that each fault takes effect. The seed decides all draws. A
+dead driver is restarted with `--resume`.
 
-With one trial at a time the sweep has to equal its twin, the same sweep undisturbed. With
-`--max-concurrent 2`, where the order of the results is chance, and with `--against alone`, each
-trial has to equal its config run alone. What was proposed and stopped has to equal a replay of the
-recorded scores in either case.
+With one trial at a time the sweep must equal its twin, the same sweep undisturbed. With
+`--max-concurrent 2`, where the order of the results is random, and with `--against alone`, each
+trial must equal its config trained alone. In both cases the proposed and the stopped trials must
+equal those of a replay of the recorded scores.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # this checkout, not this folder
 
 from benchmarks.faults import FAULTS, Chaos, disturb, draw  # noqa: E402
-from benchmarks.shaken import Strings  # noqa: E402
+from benchmarks.shaken import Controls  # noqa: E402
 from benchmarks.victims import Server, Sweep  # noqa: E402
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ space:
 """
 DISK_MIB = 2048
 NAME, TWIN = "disturbed", "twin"
-AGAINST = {"twin": "the undisturbed twin", "alone": "the same configs run alone"}
+AGAINST = {"twin": "the undisturbed twin", "alone": "the same configs trained alone"}
 
 
 def main() -> None:
@@ -66,13 +66,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         place = options.keep or Path(scratch)
         place.mkdir(parents=True, exist_ok=True)
-        done, figures = run(options, place)
+        done, differences = run(options, place)
     print("| fault | times |\n|---|---|")
     print("\n".join(f"| {fault} | {count} |" for fault, count in sorted(done.items())))
     print(f"| all | {done.total()} |")
     print(f"\n| against {AGAINST[options.against]} | count |\n|---|---|")
-    print("\n".join(f"| {what} | {count} |" for what, count in figures.items()))
-    sys.exit(1 if any(figures.values()) else 0)
+    print("\n".join(f"| {what} | {count} |" for what, count in differences.items()))
+    sys.exit(1 if any(differences.values()) else 0)
 
 
 def read_options() -> argparse.Namespace:
@@ -86,7 +86,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint-every-s", type=float, default=1.0)
     parser.add_argument("--outage-s", type=float, nargs=2, default=(2, 15), metavar=("MIN", "MAX"))
-    parser.add_argument("--keep", type=Path, help="leave all files in this new folder")
+    parser.add_argument("--keep", type=Path, help="keep all files, in this new folder")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(unknown)}")
@@ -95,7 +95,7 @@ def read_options() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, int]]:
-    """How many faults of each kind there were, and what came out of comparing the sweeps."""
+    """The number of faults of each kind, and the differences between the sweeps, counted."""
     os.environ["UNETEXP_CACHE"] = str(place / "cache")
     rng = random.Random(options.seed)
     faults = draw(options.faults, options.count, rng)
@@ -105,25 +105,25 @@ def run(options: argparse.Namespace, place: Path) -> tuple[Counter, dict[str, in
         flags = ["--trials", options.trials, "--epochs", options.epochs, "--tracking-uri", uri]
         flags += ["--max-concurrent", options.max_concurrent]
         if options.against == "twin":
-            twin = Sweep(TWIN, place, place / "runs", flags, Strings())
+            twin = Sweep(TWIN, place, place / "runs", flags, Controls())
             twin.start()
             with closing(twin):
                 assert twin.wait(3600) == 0, Path(twin.log.name).read_text(encoding="utf-8")
-        strings = Strings(hold_at=1, checkpoint_every_s=options.checkpoint_every_s)
-        sweep = Sweep(NAME, place, full, flags, strings)
+        controls = Controls(hold_at=1, checkpoint_every_s=options.checkpoint_every_s)
+        sweep = Sweep(NAME, place, full, flags, controls)
         sweep.start()
         with closing(sweep):
             recipe, rungs, epochs = what_to_expect(options, place)  # while it starts
             chaos = Chaos(sweep, server, tuple(options.outage_s), rungs, rng)
             done, unasked = disturb(chaos, faults, epochs)
-        figures = compare(options, uri, recipe, sweep, place)
-    figures["ends of the driver without a fault"] = unasked
-    figures["Ctrl-C without exit code 130 within 20 s"] = chaos.slow_exits
-    return done, figures
+        differences = compare(options, uri, recipe, sweep, place)
+    differences["ends of the driver without a fault"] = unasked
+    differences["Ctrl-C without exit code 130 within 20 s"] = chaos.slow_exits
+    return done, differences
 
 
 def what_to_expect(options: argparse.Namespace, place: Path) -> tuple[Recipe, list[int], int]:
-    """The recipe, the epochs at which trials may end, and the fewest epochs of the sweep."""
+    """The recipe, the epochs after which trials may end, and the minimum epochs of the sweep."""
     from sweeps.config.loading import load_recipe
     from sweeps.search.asha import milestones
 
@@ -131,14 +131,14 @@ def what_to_expect(options: argparse.Namespace, place: Path) -> tuple[Recipe, li
     recipe = load_recipe(str(place / "small.yaml"), changes, str(place / "data"))
     grace, longest = recipe.grace_epochs, recipe.base.epochs
     rungs = [*milestones(grace, longest, recipe.asha.reduction_factor), longest]
-    # One trial at least has the full budget, and every other one its grace period.
+    # At least one trial has the full budget, and every other one its grace period.
     return recipe, rungs, longest + (options.trials - 1) * grace
 
 
 def compare(
     options: argparse.Namespace, uri: str, recipe: Recipe, sweep: Sweep, place: Path
 ) -> dict[str, int]:
-    """The disturbed sweep against the twin, or against its configs run alone."""
+    """Compare the disturbed sweep with the twin, or with its configs trained alone."""
     import torch
     from mlflow import MlflowClient
 
@@ -147,19 +147,19 @@ def compare(
     from unetexp.data import open_dataset
 
     ledger = Ledger(sweep.folder / FILE, write=False)
-    torch.set_num_threads(1)  # as a trial has
+    torch.set_num_threads(1)  # as in a trial
     client = MlflowClient(tracking_uri=uri)
     if options.against == "twin":
         undisturbed = verdict.read(client, TWIN, place / "runs" / TWIN)
     else:
         undisturbed = verdict.train_alone(ledger, recipe, open_dataset(recipe.base.data))
     disturbed = verdict.read(client, NAME, sweep.folder)
-    return verdict.figures(disturbed, undisturbed, *verdict.replay(ledger, recipe))
+    return verdict.differences(disturbed, undisturbed, *verdict.replay(ledger, recipe))
 
 
 @contextmanager
 def served(wanted: bool, place: Path) -> Iterator[tuple[str, Server | None]]:
-    """The tracking URI, of an MLflow server where one is `wanted`."""
+    """The tracking URI: an MLflow server if `wanted`, else a database."""
     if not wanted:
         yield f"sqlite:///{place / 'mlflow.db'}", None
         return
@@ -172,7 +172,7 @@ def served(wanted: bool, place: Path) -> Iterator[tuple[str, Server | None]]:
 
 @contextmanager
 def disk(place: Path, can_be_full: bool) -> Iterator[Path]:
-    """A folder; one that `can_be_full` is a disk of its own."""
+    """A folder; with `can_be_full` it is a separate small disk."""
     folder = place / "disk"
     folder.mkdir()
     if not can_be_full:
@@ -187,7 +187,7 @@ def disk(place: Path, can_be_full: bool) -> Iterator[Path]:
 
 
 def write_data(root: Path) -> None:
-    """Four images to train on and three to validate, of three classes."""
+    """Write four training images and three validation images with three classes."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 3)):
         for folder in ("images", "masks"):

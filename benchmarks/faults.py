@@ -1,4 +1,4 @@
-"""The faults, and when in a sweep each of them comes."""
+"""The faults, and when each of them occurs in a sweep."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pathlib import Path
 from benchmarks.victims import Server, Sweep
 
 LONGEST_JUMP_S = 86_400.0
-CTRL_C_S = 20.0  # within which the driver has to be gone
+CTRL_C_S = 20.0  # the driver must end within this time
 
 
 def draw(kinds: list[str], count: int, rng: random.Random) -> list[str]:
-    """So many faults, of each kind as many, in a random order."""
+    """`count` faults, equally many of each kind, in random order."""
     faults = (kinds * math.ceil(count / len(kinds)))[:count]
     rng.shuffle(faults)
     return faults
 
 
 def schedule(count: int, epochs: int, rng: random.Random) -> list[int]:
-    """After how many of the sweep's epochs each fault comes: once in each of equal stretches."""
+    """After how many epochs of the sweep each fault occurs: one in each of `count` equal parts."""
     assert count < epochs, f"{count} faults need a sweep of more epochs than {epochs}"
     edges = [1 + (epochs - 1) * number // count for number in range(count + 1)]
     return [rng.randrange(start, end) for start, end in itertools.pairwise(edges)]
 
 
 class Chaos:
-    """Brings the faults over a sweep; each returns with the driver running or gone.
+    """Injects the faults into a sweep; each returns with the driver running or dead.
 
-    A fault begins with the driver standing still after an epoch. `until` is where the driver,
-    once it is let go, stands still again: what takes time cannot miss the sweep.
+    A fault begins with the driver paused after an epoch. `until` is the number of epochs at which
+    the driver, once continued, pauses again, so that the sweep does not end during a slow fault.
     """
 
     def __init__(
@@ -47,45 +47,45 @@ class Chaos:
         rungs: list[int],
         rng: random.Random,
     ) -> None:
-        """`rungs` are the epochs after which a trial may not go on."""
+        """`rungs` are the epochs after which a trial may be stopped."""
         self.sweep, self.server, self.outage_s = sweep, server, outage_s
         self.rungs, self.rng = rungs, rng
         self.until: int | None = None
         self.slow_exits = 0
 
-    def let_go(self) -> None:
-        """Let the driver train on, for a part of an epoch or so."""
-        self.sweep.pull(hold_at=self.until)
+    def continue_driver(self) -> None:
+        """Let the driver continue for a part of an epoch or so."""
+        self.sweep.control(hold_at=self.until)
         time.sleep(self.rng.uniform(0, 1))
 
     def driver(self) -> None:
-        self.let_go()
+        self.continue_driver()
         self.sweep.driver.kill()
         self.sweep.wait()
 
     def node(self) -> None:
-        self.let_go()
+        self.continue_driver()
         for process in self.sweep.processes("raylet/raylet"):
             process.kill()
         self.sweep.wait()
 
     def ctrl_c(self) -> None:
-        self.let_go()
+        self.continue_driver()
         self.sweep.driver.send_signal(signal.SIGINT)
         started = time.monotonic()
         code = self.sweep.wait()
         self.slow_exits += code != 130 or time.monotonic() - started > CTRL_C_S
 
     def worker(self) -> None:
-        self.let_go()
+        self.continue_driver()
         for process in self.sweep.processes("ray::ImplicitFunc"):
             process.kill()
 
     def checkpoint(self) -> None:
-        """Cut the running trial's newest checkpoint short, and kill the driver before the next."""
-        while (newest := self._awaited_checkpoint()) is None:
+        """Truncate the running trial's newest checkpoint, and kill the driver before the next."""
+        while (newest := self._resumable_checkpoint()) is None:
             aim = len(self.sweep.epochs()) + 1
-            self.sweep.pull(hold_at=aim)
+            self.sweep.control(hold_at=aim)
             assert self.sweep.reaches(aim), "the sweep ended before there was a checkpoint"
         os.truncate(newest, newest.stat().st_size // 2)
         self.sweep.driver.kill()
@@ -94,26 +94,26 @@ class Chaos:
     def disk(self) -> None:
         filler = self.sweep.folder.parent / "filler"
         fill(filler)
-        self.sweep.pull(hold_at=None)  # the next file it writes is its end
+        self.sweep.control(hold_at=None)  # writing the next file ends it
         self.sweep.wait()
         filler.unlink()
 
     def server_(self) -> None:
         assert self.server is not None
-        self.let_go()
+        self.continue_driver()
         before, started = len(self.sweep.epochs()), time.monotonic()
         self.server.kill()
         time.sleep(self.rng.uniform(*self.outage_s))
         trained = len(self.sweep.epochs()) - before
         self.server.start()
-        away_s = time.monotonic() - started
-        print(f"server away for {away_s:.0f} s, {trained} epochs meanwhile", file=sys.stderr)
+        down_s = time.monotonic() - started
+        print(f"server down for {down_s:.0f} s, {trained} epochs meanwhile", file=sys.stderr)
 
     def clock(self) -> None:
-        self.sweep.pull(clock_off_s=self.rng.uniform(-LONGEST_JUMP_S, LONGEST_JUMP_S))
+        self.sweep.control(clock_off_s=self.rng.uniform(-LONGEST_JUMP_S, LONGEST_JUMP_S))
 
-    def _awaited_checkpoint(self) -> Path | None:
-        """The newest of the trial at hand, if that goes on."""
+    def _resumable_checkpoint(self) -> Path | None:
+        """The newest checkpoint of the running trial, if the trial continues."""
         last = self.sweep.epochs()[-1]
         if last["epoch"] in self.rungs:
             return None
@@ -134,7 +134,7 @@ FAULTS = {
 
 
 def fill(filler: Path) -> None:
-    """Take all space that is left where `filler` lies."""
+    """Use up all free space of the disk of `filler`."""
     with filler.open("wb", buffering=0) as file:
         try:
             while True:
@@ -144,20 +144,20 @@ def fill(filler: Path) -> None:
 
 
 def disturb(chaos: Chaos, faults: list[str], epochs: int) -> tuple[Counter, int]:
-    """Bring the started sweep to its end under all of the faults.
+    """Run the started sweep to its end with all of the faults.
 
-    It stands still after its first epoch and has at least so many `epochs`. Returns how many
-    faults of each kind there were, and how often the driver ended without one.
+    It is paused after its first epoch and has at least `epochs` epochs. Returns the number of
+    faults of each kind, and how often the driver ended without one.
     """
     sweep, done, unasked, restarted = chaos.sweep, Counter(), 0, False
     points = schedule(len(faults), epochs, chaos.rng)
     for number, fault in enumerate(faults):
-        aim = max(points[number], len(sweep.epochs()) + restarted)  # that one has to train again
-        sweep.pull(hold_at=aim)
+        aim = max(points[number], len(sweep.epochs()) + restarted)  # restarted: it trains again
+        sweep.control(hold_at=aim)
         while not sweep.reaches(aim):
             unasked += 1
             assert sweep.exit_code != 0, f"the sweep was over before {fault}"
-            assert sweep.exit_code != 2, f"the sweep cannot go on: see {sweep.log.name}"
+            assert sweep.exit_code != 2, f"the sweep cannot continue: see {sweep.log.name}"
             sweep.resume()
         following = points[number + 1] if number + 1 < len(points) else epochs
         chaos.until = min(max(following, aim + 1), epochs)
@@ -166,10 +166,10 @@ def disturb(chaos: Chaos, faults: list[str], epochs: int) -> tuple[Counter, int]
         print(note, file=sys.stderr, flush=True)
         FAULTS[fault](chaos)
         done[fault] += 1
-        sweep.pull(hold_at=chaos.until)
+        sweep.control(hold_at=chaos.until)
         if restarted := sweep.exit_code is not None:
             sweep.resume()
-    sweep.pull(hold_at=None)
+    sweep.control(hold_at=None)
     while sweep.wait(1200) != 0:
         unasked += 1
         assert unasked < len(faults), f"the sweep does not end: see {sweep.log.name}"

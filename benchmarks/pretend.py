@@ -1,4 +1,4 @@
-"""A trial that learns nothing, at once, in a worker that never imports torch."""
+"""A simulated trial that ends at once, in a worker that never imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.search.trial_report import REPORT, EpochFinished
 
 
 def pretend_trial(config: dict[str, Any], context: int) -> None:
-    """Report `context` epochs with a score that the trial's settings decide."""
+    """Report `context` epochs with a score computed from the trial's settings."""
     quality = 1 / (1 + abs(config["values"]["optimizer.lr"] - 1e-3) * 1e3)
     for epoch in range(1, context + 1):
         score = quality * (1 - 0.5**epoch)

@@ -1,4 +1,4 @@
-"""How long the report of many made-up trials takes: `python benchmarks/report.py [TRIALS ...]`."""
+"""Times the report of many synthetic trials: `python benchmarks/report.py [TRIALS ...]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS, CLASSES = 20, 8
 
 
 def make_sweep(tracker: Tracker, name: str, trials: int) -> None:
-    """A sweep whose trials are stopped by thirds at epochs 3 and 9."""
+    """Write a sweep of synthetic trials, some stopped at epochs 3 and 9."""
     rng = np.random.default_rng(0)
     tracker.start_sweep(name, storage="/nowhere", params={"recipe": "made", "epochs": EPOCHS})
     for number in range(trials):
@@ -33,9 +33,9 @@ def make_sweep(tracker: Tracker, name: str, trials: int) -> None:
         top = 0.7 - 0.05 * (params["encoder.freeze"] == "all") + rng.normal(0, 0.03)
         for epoch in range(1, last + 1):
             score = top * (1 - np.exp(-epoch / 4)) + rng.normal(0, 0.01)
-            figures = {"val/miou": score, **{f"val/iou/{c}": score for c in range(CLASSES)}}
-            figures |= {"time/latency_ms": 20 + rng.normal(), "model/parameters": 3e7}
-            tracker.log_epoch(trial, epoch, figures)
+            metrics = {"val/miou": score, **{f"val/iou/{c}": score for c in range(CLASSES)}}
+            metrics |= {"time/latency_ms": 20 + rng.normal(), "model/parameters": 3e7}
+            tracker.log_epoch(trial, epoch, metrics)
         tracker.log_cost(trial, 30.0 * last, time.time())
         tracker.end_trial(trial, "completed" if last == EPOCHS else "asha")
     tracker.end_sweep("completed")

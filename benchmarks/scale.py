@@ -1,11 +1,11 @@
-"""What a sweep costs the driver: instant pretend trials through all of ours, and plain Ray Tune.
+"""Measures the driver's overhead: instant simulated trials with our code and plain Ray Tune.
 
-    python benchmarks/scale.py                      1,000 trials on 64 pretend GPUs, ~10 minutes
+    python benchmarks/scale.py                      1,000 trials on 64 simulated GPUs, ~10 minutes
     python benchmarks/scale.py --trials 120 --gpus 8
 
-Ours is the controller, its ledger, Ray's adapters, the terminal's view and MLflow in SQLite. Plain
-is Ray Tune with random search, `reuse_actors=True` and no tracking at all. Trials take no time, so
-the wall time of a trial is what the driver and Ray spend on it.
+"Ours" is the controller, its ledger, the adapters for Ray Tune, the live view and MLflow in SQLite.
+"Plain" is Ray Tune with random search, `reuse_actors=True` and no tracking. Trials take no time, so
+the wall time per trial is the overhead of the driver and Ray.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ NAME = "scale"
 
 @dataclass
 class Measured:
-    """One arm: a row for each trial that ended, in the order of the ends."""
+    """The measurements of one arm: one entry per ended trial, in the order of the ends."""
 
     ends: list[tuple[float, float]] = field(default_factory=list)  # wall s, CPU s of the driver
     memory_mib: list[float] = field(default_factory=list)
-    lag_s: list[float] = field(default_factory=list)  # an epoch's end to its point being stored
-    drain_s: float = 0.0  # the last trial's end to its run being closed
+    lag_s: list[float] = field(default_factory=list)  # from an epoch's end to its stored point
+    drain_s: float = 0.0  # from the last trial's end until its run is closed
 
     def begin(self) -> None:
         self._start = time.perf_counter(), time.process_time()
@@ -67,7 +67,7 @@ class Measured:
 
 
 class StopwatchTracker:
-    """A tracker that notes when what it is given is stored."""
+    """A tracker that records when its data is stored."""
 
     def __init__(self, tracker, measured: Measured) -> None:
         self._tracker, self._measured = tracker, measured
@@ -89,12 +89,12 @@ def the_recipe(trials: int, epochs: int) -> Recipe:
 
 
 def the_machine(gpus: int) -> Placement:
-    """So many pretend GPUs, with a pretend core each: Ray keeps as many workers as it has cores."""
+    """`gpus` simulated GPUs, with one simulated core each: Ray keeps one worker per core."""
     return Placement(gpus, gpus, 1, 1, gpus, simulated=True)
 
 
 def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measured) -> None:
-    """The sweep `NAME` in `folder`: its ledger, and MLflow's database."""
+    """Run the sweep `NAME` in `folder`, with its ledger and MLflow's database."""
     recipe = the_recipe(trials, epochs)
     placement = the_machine(gpus)
     storage = Storage(str(folder))
@@ -130,7 +130,7 @@ def run_ours(trials: int, gpus: int, epochs: int, folder: Path, measured: Measur
 def run_plain(trials: int, gpus: int, epochs: int, folder: Path, measured: Measured) -> None:
     """The same trials through Ray Tune alone."""
     placement = the_machine(gpus)
-    # No more workers start at once than there are cores, as in ours: 64 would never come up.
+    # Start at most as many workers at once as there are cores, as ours does: 64 would never start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(available_cores())
 
     class Watch(tune.Callback):
@@ -166,14 +166,14 @@ def in_its_own_process(arm: str, options: argparse.Namespace, folder: Path) -> M
     return Measured(**json.loads(result.read_text(encoding="utf-8")))
 
 
-def a_trial_ms(measured: Measured, which: int, first: int, last: int) -> float:
-    """Milliseconds a trial, wall (`which` 0) or CPU (1), of the trials after `first` to `last`."""
+def ms_per_trial(measured: Measured, which: int, first: int, last: int) -> float:
+    """Milliseconds per trial, wall (`which` 0) or CPU (1), from trial `first` + 1 to `last`."""
     start = measured.ends[first - 1][which] if first else 0.0
     return 1e3 * (measured.ends[last - 1][which] - start) / (last - first)
 
 
 def table(plain: Measured, ours: Measured, trials: int) -> str:
-    """The figures of both arms over so many trials side by side, as Markdown."""
+    """The measurements of both arms over `trials` trials side by side, as Markdown."""
     block = min(100, trials // 4)
     spans = {
         f"all {trials}": (0, trials),
@@ -183,17 +183,17 @@ def table(plain: Measured, ours: Measured, trials: int) -> str:
     }
     rows = []
 
-    def row(what: str, figure: Callable[[Measured], float], form: str = ".0f") -> None:
-        a, b = figure(plain), figure(ours)
+    def row(what: str, value: Callable[[Measured], float], form: str = ".0f") -> None:
+        a, b = value(plain), value(ours)
         rows.append(f"| {what} | {a:{form}} | {b:{form}} | {b / a:.2f} |")
 
-    for which, kind in enumerate(("ms a trial", "ms of the driver's CPU a trial")):
+    for which, kind in enumerate(("ms per trial", "ms of the driver's CPU per trial")):
         for what, span in spans.items():
-            row(f"{kind}, {what}", lambda m, w=which, s=span: a_trial_ms(m, w, *s))
+            row(f"{kind}, {what}", lambda m, w=which, s=span: ms_per_trial(m, w, *s))
         before, after = spans[f"second {block}"], spans[f"last {block}"]
         row(
             f"{kind}, last {block} / second {block}",
-            lambda m, w=which, b=before, a=after: a_trial_ms(m, w, *a) / a_trial_ms(m, w, *b),
+            lambda m, w=which, b=before, a=after: ms_per_trial(m, w, *a) / ms_per_trial(m, w, *b),
             ".2f",
         )
     row(f"driver's memory after {block} trials, MiB", lambda m: m.memory_mib[block - 1])
@@ -211,16 +211,16 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument(
-        "--keep", type=Path, help="leave all files here; an arm whose figures are there is not run"
+        "--keep", type=Path, help="keep all files here; an arm with results there is not run"
     )
-    parser.add_argument("--arm", choices=ARMS, help="run one arm; its figures go to --keep")
+    parser.add_argument("--arm", choices=ARMS, help="run one arm; its results go to --keep")
     options = parser.parse_args()
     if options.arm:
         measured = Measured()
         try:
             sizes = (options.trials, options.gpus, options.epochs)
             ARMS[options.arm](*sizes, options.keep, measured)
-        finally:  # also of one that was stopped half-way
+        finally:  # also for an arm that was interrupted
             (options.keep / f"{options.arm}.json").write_text(json.dumps(asdict(measured)))
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,9 +1,9 @@
-"""Whether the search loses by what it forgets: long pretend sweeps with and without memory's limit.
+"""Whether the limit of the search's memory costs quality: long simulated sweeps with and without.
 
     python benchmarks/search_memory.py                      20 seeds of 1,000 trials, ~6 minutes
 
-Trials run one at a time on a pretend score over the space of the `folder` recipe: settings that
-depend on each other, and noise as between two seeds of a real trial.
+Trials run one at a time with a simulated score over the space of the `folder` recipe: settings
+interact, and the noise is that between two seeds of a real trial.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ARMS = {"all trials": optuna.storages.InMemoryStorage, "limited": BoundedStorage
 def quality(values: dict) -> float:
     """The score of a config without its noise, at most 0.8."""
     frozen = ["none", "stem", "stage1", "stage2", "stage3", "all"].index(values["encoder.freeze"])
-    best_lr = 4e-4 * 1.5**frozen  # what is frozen bears a higher rate
+    best_lr = 4e-4 * 1.5**frozen  # with more frozen, a higher rate is best
     away = math.log10(values["optimizer.lr"] / best_lr)
     losses = {"focal": 0.04 * abs(values.get("loss.gamma", 0) - 2.2), "cross_entropy": 0.05}
     loss = losses.get(values["loss.kind"], 0.03)
@@ -46,7 +46,7 @@ def search(arm: str, seed: int, trials: int, folder: Path) -> tuple[float, float
     """Quality of the trial that scored best, mean quality of the last hundred, and seconds."""
     recipe = load_recipe("folder", {"data.root": "unused", "budget.trials": trials, "epochs": 1})
     controller = SweepController(recipe, seed, Ledger(folder / f"{arm}-{seed}.jsonl"), [])
-    # The points that the recipe wants first go with the study; they would help both arms.
+    # This drops the recipe's first points with the old study; they would help both arms.
     controller.study = optuna.create_study(storage=ARMS[arm](), direction="maximize")
     noise = np.random.default_rng(seed)
     found = []

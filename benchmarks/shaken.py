@@ -1,8 +1,8 @@
-"""`sweeps/run.py` on strings: its clock can be made to jump, and it can be made to stand still.
+"""`sweeps/run.py` under remote control: its clock can be shifted, and it can be paused.
 
-    python benchmarks/shaken.py STRINGS ARGUMENTS
+    python benchmarks/shaken.py CONTROLS ARGUMENTS
 
-The file STRINGS holds a `Strings` as JSON and may change at any time.
+The file CONTROLS holds a `Controls` as JSON and may change at any time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not thi
 
 
 @dataclass
-class Strings:
-    """What a driver is held by."""
+class Controls:
+    """How a driver is disturbed."""
 
-    hold_at: int | None = None  # epochs on record at which the driver stands still
-    clock_off_s: float = 0.0  # how far the driver's time of day is off
+    hold_at: int | None = None  # number of epochs in the ledger at which the driver pauses
+    clock_off_s: float = 0.0  # offset of the driver's time of day
     checkpoint_every_s: float = 1.0
 
     def write(self, path: Path) -> None:
@@ -31,19 +31,19 @@ class Strings:
         scratch.replace(path)
 
     @classmethod
-    def read(cls, path: Path) -> Strings:
+    def read(cls, path: Path) -> Controls:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def shift_clock(path: Path) -> None:
-    """Have `time.time` and `time.time_ns` follow the strings."""
+    """Make `time.time` and `time.time_ns` follow the controls."""
     right_s, right_ns = time.time, time.time_ns
-    time.time = lambda: right_s() + Strings.read(path).clock_off_s
-    time.time_ns = lambda: right_ns() + int(Strings.read(path).clock_off_s * 1e9)
+    time.time = lambda: right_s() + Controls.read(path).clock_off_s
+    time.time_ns = lambda: right_ns() + int(Controls.read(path).clock_off_s * 1e9)
 
 
 def hold_driver(path: Path) -> None:
-    """Have the driver stand still, an epoch on record and nothing else done about it."""
+    """Make the driver pause after an epoch is in the ledger and before it acts on it."""
     from sweeps.state.ledger import Event, Ledger
 
     append = Ledger.append
@@ -52,7 +52,7 @@ def hold_driver(path: Path) -> None:
         record = append(self, event, **fields)
         if event == "epoch":
             epochs = len(list(self.of("epoch")))
-            while (aim := Strings.read(path).hold_at) is not None and epochs >= aim:
+            while (aim := Controls.read(path).hold_at) is not None and epochs >= aim:
                 time.sleep(0.02)
         return record
 
@@ -66,7 +66,7 @@ def main() -> None:
     import sweeps.driver.sweep
     from sweeps.cli.run import app
 
-    every_s = Strings.read(path).checkpoint_every_s
+    every_s = Controls.read(path).checkpoint_every_s
     sweeps.driver.sweep.TrialContext = functools.partial(
         sweeps.driver.sweep.TrialContext, checkpoint_every_s=every_s
     )

@@ -1,4 +1,4 @@
-"""What a disturbed sweep lost, against what it would have been undisturbed."""
+"""The differences between a disturbed sweep and the same sweep undisturbed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Points = Counter[tuple[str, int, float]]  # (metric, step, value) -> how often i
 
 @dataclass
 class Facts:
-    """What is compared of a trial."""
+    """The values of a trial that are compared."""
 
     params: dict[str, str]
     stop_reason: str | None
@@ -38,7 +38,7 @@ class Facts:
 
 @dataclass
 class Records:
-    """What is compared of a sweep, by trial; the runs are left out where MLflow has no part."""
+    """The values of a sweep that are compared, by trial; without runs if MLflow was not used."""
 
     points: dict[str, Points] = field(default_factory=dict)
     facts: dict[str, Facts] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def read(client: MlflowClient, name: str, storage: Path) -> Records:
 
 
 def train_alone(ledger: Ledger, recipe: Recipe, data: Dataset) -> Records:
-    """What each of the ledger's trials gives when its config is run alone, without a sweep."""
+    """The records of the ledger's trials when each config is trained alone, without a sweep."""
     records = Records()
     budgets = {event["trial"]: event["epoch"] for event in ledger.of("epoch")}
     reasons = {event["trial"]: event["reason"] for event in ledger.of("end")}
@@ -94,8 +94,8 @@ def train_alone(ledger: Ledger, recipe: Recipe, data: Dataset) -> Records:
     return records
 
 
-def figures(disturbed: Records, undisturbed: Records, proposals: int, endings: int) -> dict:
-    """What went wrong, counted; all of it is 0 where nothing did."""
+def differences(disturbed: Records, undisturbed: Records, proposals: int, endings: int) -> dict:
+    """The number of differences of each kind; all 0 if nothing went wrong."""
     trials = Counter(run.data.tags["tune.trial_id"] for run in disturbed.runs[1:])
     everyone = set(disturbed.points) | set(undisturbed.points)
     nothing: Points = Counter()
@@ -111,8 +111,8 @@ def figures(disturbed: Records, undisturbed: Records, proposals: int, endings: i
         "points lost, added or different": other,
         "points double": double,
         "runs left RUNNING": sum(run.info.status == "RUNNING" for run in disturbed.runs),
-        "trials proposed unlike in a replay": proposals,
-        "trials ended unlike in a replay": endings,
+        "trials proposed otherwise than in a replay": proposals,
+        "trials ended otherwise than in a replay": endings,
         "trials with other settings, ending or weights": sum(
             disturbed.facts.get(trial) != undisturbed.facts.get(trial) for trial in everyone
         ),
@@ -120,10 +120,10 @@ def figures(disturbed: Records, undisturbed: Records, proposals: int, endings: i
 
 
 def replay(ledger: Ledger, recipe: Recipe) -> tuple[int, int]:
-    """Play the recorded scores, in their order, to a controller that was never interrupted.
+    """Replay the recorded scores, in their order, with a controller that is never interrupted.
 
-    Returns how many trials it would have proposed otherwise, and how many it would have ended
-    otherwise than the ledger's last word on them.
+    Returns how many trials it proposes differently, and how many it ends differently from their
+    last `end` event in the ledger.
     """
     with tempfile.TemporaryDirectory() as scratch:
         controller = SweepController(recipe, recipe.base.seed, Ledger(Path(scratch) / FILE), [])

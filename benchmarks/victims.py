@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.shaken import Strings
+from benchmarks.shaken import Controls
 from sweeps.state.ledger import FILE, Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Bring it up; returns once it answers."""
+        """Start it; returns once it answers."""
         options = {
             "backend-store-uri": f"sqlite:///{self.folder / 'mlflow.db'}",
             "artifacts-destination": self.folder / "artifacts",
@@ -51,7 +51,7 @@ class Server:
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert self._process.poll() is None, "the MLflow server ended by itself"
-            assert time.monotonic() < deadline, "the MLflow server does not come up"
+            assert time.monotonic() < deadline, "the MLflow server does not start"
             time.sleep(0.2)
 
     def kill(self) -> None:
@@ -66,15 +66,15 @@ class Server:
 
 
 class Sweep:
-    """A sweep from the command line, in a process of its own, started again when it died."""
+    """A sweep from the command line, in its own process, which can be resumed."""
 
     def __init__(
-        self, name: str, place: Path, storage: Path, flags: list[object], strings: Strings
+        self, name: str, place: Path, storage: Path, flags: list[object], controls: Controls
     ) -> None:
         """`place` holds `small.yaml`, the data and the logs."""
-        self.name, self.place, self.strings = name, place, strings
+        self.name, self.place, self.controls = name, place, controls
         self.folder = storage / name
-        self._strings_file = place / f"{name}.json"
+        self._controls_file = place / f"{name}.json"
         self.log = (place / f"{name}.log").open("a", encoding="utf-8")
         self._first = [
             place / "small.yaml", "--data", place / "data", "--storage", storage, "--name", name,
@@ -89,8 +89,8 @@ class Sweep:
         self._run("--resume", self.name, "--tracking-uri", self._uri)
 
     def _run(self, *arguments: object) -> None:
-        self.pull()
-        command = [sys.executable, ROOT / "benchmarks/shaken.py", self._strings_file, *arguments]
+        self.control()
+        command = [sys.executable, ROOT / "benchmarks/shaken.py", self._controls_file, *arguments]
         self.note(f"$ {' '.join(map(str, command))}")
         self.driver = subprocess.Popen(
             [str(word) for word in command],
@@ -100,7 +100,7 @@ class Sweep:
         )
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Kill the driver and close the log."""
         self.driver.kill()
         self.driver.wait()
         self.log.close()
@@ -109,11 +109,11 @@ class Sweep:
         self.log.write(f"{text}\n")
         self.log.flush()
 
-    def pull(self, **strings: float | None) -> None:
-        """Change some of the driver's strings."""
-        for name, value in strings.items():
-            setattr(self.strings, name, value)
-        self.strings.write(self._strings_file)
+    def control(self, **controls: float | None) -> None:
+        """Change some of the driver's controls."""
+        for name, value in controls.items():
+            setattr(self.controls, name, value)
+        self.controls.write(self._controls_file)
 
     @property
     def exit_code(self) -> int | None:
@@ -123,12 +123,12 @@ class Sweep:
         return self.driver.wait(patience_s)
 
     def epochs(self) -> list[dict]:
-        """The epochs on record."""
+        """The epochs in the ledger."""
         path = self.folder / FILE
         return list(Ledger(path, write=False).of("epoch")) if path.exists() else []
 
     def reaches(self, epochs: int) -> bool:
-        """Wait until so many epochs are on record; False when the driver ended before."""
+        """Wait until the ledger holds `epochs` epochs; False when the driver ended before."""
         deadline = time.monotonic() + PATIENCE_S
         while len(self.epochs()) < epochs:
             assert time.monotonic() < deadline, f"no {epochs} epochs: see {self.log.name}"
@@ -138,7 +138,7 @@ class Sweep:
         return True
 
     def processes(self, word: str) -> list[psutil.Process]:
-        """The driver's descendants that have `word` in their command line, once there are any."""
+        """The driver's descendants with `word` in their command line; waits until there are any."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             everyone = psutil.Process(self.driver.pid).children(recursive=True)

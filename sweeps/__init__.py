@@ -1,7 +1,7 @@
-"""Many experiments: search space, Ray Tune, Optuna, MLflow, comparison."""
+"""Sweeps of many experiments: search space, Ray Tune, Optuna, MLflow, comparison."""
 
 import os
 
-# Read by Ray when it is imported: what its nodes have to say of a worker's death stays out of the
-# terminal, where `deaths.py` says it in a line.
+# Ray reads this when it is imported. It keeps the nodes' messages about a dead worker out of the
+# terminal, where `worker_failures.py` reports the death in one line.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")

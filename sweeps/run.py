@@ -10,7 +10,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not thi
 if __name__ == "__main__":
     from unetexp.stop_signals import begin_process
 
-    begin_process()  # what follows takes seconds
+    begin_process()  # the imports below take seconds
 
 from sweeps.cli.run import app  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""How settings and endings are put into words, on the terminal and in MLflow; commands to type."""
+"""Text for the terminal and for MLflow: settings, counts, paragraphs, commands to type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count(number: int, what: str) -> str:
 
 
 def paragraphs(*texts: str) -> str:
-    """Markdown paragraphs of the texts that are not empty."""
+    """The texts that are not empty, as Markdown paragraphs."""
     return "\n\n".join(filter(None, texts))
 
 

@@ -1,4 +1,4 @@
-"""A sweep's own settings: what it looks for, what it may spend, how it stops trials early."""
+"""A sweep's own settings: its objective, its budget and its early stopping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unetexp.errors import ConfigError
 
 
 class Objective(Component):
-    """What the sweep looks for."""
+    """What the sweep maximises."""
 
     metric: Literal["val/miou"] = Field(
         "val/miou", description="the metric by which trials are compared"
@@ -27,12 +27,12 @@ def parse_duration(text: str) -> float:
         raise ConfigError(f"{text!r} is not a duration: write it like 90s, 45m, 8h, 2d or 1h30m.")
     seconds = sum(float(n) * units[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", text))
     if seconds <= 0:
-        raise ConfigError(f"{text!r} is no time at all: give a duration such as 45m or 8h.")
+        raise ConfigError(f"{text!r} is not longer than 0 s: give a duration such as 45m or 8h.")
     return seconds
 
 
 class Budget(Component):
-    """How much is spent."""
+    """How much the sweep may spend."""
 
     trials: int = Field(20, ge=1, le=100_000, description="number of configurations to try")
     time: str | None = Field(None, description="wall time such as 45m, 8h or 2d; null: no limit")
@@ -67,7 +67,7 @@ class Budget(Component):
 
     @property
     def ranks(self) -> int:
-        """Processes that train one trial together, each on a GPU of its own."""
+        """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))
 
 

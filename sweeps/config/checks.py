@@ -1,4 +1,4 @@
-"""What is checked of a recipe before anything starts: paths, values, first points, stopping."""
+"""The checks of a recipe before a sweep starts: paths, values, first points, early stopping."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check_name(name: str) -> None:
 
 
 def check(recipe: Recipe) -> None:
-    """Every path exists, every value suits its path, every first point lies in the space.
+    """Check that paths exist, values suit their paths and first points are in the space.
 
-    Raises ConfigError naming the faults. A sample of whole points is decoded too, so that what
-    does not go together is found before a trial is.
+    Raises ConfigError naming the faults. Random points of the space are decoded too, so that
+    values that do not fit together are found before a trial starts.
     """
     for path, dimension in recipe.space.items():
         fields_at(TrainConfig, path)
@@ -49,7 +49,7 @@ def check(recipe: Recipe) -> None:
         try:
             recipe.config(values)
         except ConfigError as error:
-            raise ConfigError(f"space: {_describe(values)} do not go together: {error}") from None
+            raise ConfigError(f"space: {_describe(values)} do not fit together: {error}") from None
     if recipe.asha.enabled:
         _check_stopping(recipe)
     for batch_size in _possible(recipe, "batch_size"):
@@ -68,16 +68,16 @@ def _possible(recipe: Recipe, path: str) -> list[int]:
 
 
 def _check_stopping(recipe: Recipe) -> None:
-    """Early stopping must judge trials when they can be judged, and beside their equals."""
+    """Raise ConfigError where early stopping would compare trials too early or not at all."""
     grace, epochs = recipe.grace_epochs, recipe.base.epochs
     if grace > epochs:
         raise ConfigError(f"asha.grace_epochs is {grace}, more than all {epochs} epochs.")
     for what, epoch in recipe.settled_by():
         if grace < min(epoch, epochs):
             raise ConfigError(
-                f"asha.grace_epochs is {grace}: trials would be stopped for scores from before "
-                f"{what} has run its course. Give at least {min(epoch, epochs)}, or null for a "
-                "grace that is long enough, or set asha.enabled=false."
+                f"asha.grace_epochs is {grace}: trials could be stopped by scores from before "
+                f"{what} has ended. Give at least {min(epoch, epochs)}, or null to have it chosen, "
+                "or set asha.enabled=false."
             )
     path = recipe.asha.bracket_by
     if path is not None:
@@ -85,12 +85,12 @@ def _check_stopping(recipe: Recipe) -> None:
         if path in recipe.space and not isinstance(recipe.space[path], Choice):
             raise ConfigError(
                 f"asha.bracket_by: {path} is searched as {recipe.space[path].describe()}. Brackets "
-                "need a choice: with a range every trial would be alone in its own."
+                "need a choice: with a range every trial would have a bracket of its own."
             )
 
 
 def _check_values(recipe: Recipe, path: str, dimension: Dimension) -> None:
-    """Each of the dimension's values must suit its field, its conditions being met."""
+    """Each of the dimension's values must suit its field where its conditions hold."""
     met = {p: w[0] if isinstance(w, list) else w for p, w in dimension.when.items()}
     for value in dimension.samples():
         tree = override(TrainConfig, recipe.base.tree(), {**met, path: value})

@@ -1,4 +1,4 @@
-"""The gates before a promotion: what a model must reach to become the champion."""
+"""The gates of a promotion: what a model must reach to become the champion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from unetexp.component import Component, decode
 from unetexp.errors import ConfigError
 
-_FIELD = "promotion"  # of the recipe, where the gates stand
+_FIELD = "promotion"  # the recipe's section that holds the gates
 
 
 class Gates(Component):
@@ -50,7 +50,7 @@ def changed_gates(gates: Gates, changes: Mapping[str, Any]) -> Gates:
         if prefix != _FIELD or not name:
             known = ", ".join(f"{_FIELD}.{gate}" for gate in Gates.model_fields)
             raise ConfigError(
-                f"--set {path}={value}: a promotion has only its gates to set: {known}."
+                f"--set {path}={value}: only the gates of a promotion can be set: {known}."
             )
         own[name] = value
     changed: Gates = decode(Gates, {**gates.tree(), **own}, _FIELD)
@@ -58,4 +58,4 @@ def changed_gates(gates: Gates, changes: Mapping[str, Any]) -> Gates:
 
 
 def _limit(what: str, limit: float | None, unit: str) -> str:
-    return f"no limit of {what}" if limit is None else f"{what} at most {limit:g} {unit}"
+    return f"no {what} limit" if limit is None else f"{what} at most {limit:g} {unit}"

@@ -1,4 +1,4 @@
-"""Reading a recipe: its file, the changes of the command line, and the whole of it checked."""
+"""Loading a recipe: read its file, apply the changes of the command line, check the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def available_recipes() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a shipped recipe's name or of a path; ConfigError names the nearest."""
+    """The file of a shipped recipe's name, or of a path; ConfigError names the nearest name."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
         if not path.is_file():
@@ -38,10 +38,10 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
-    """Read a recipe, put the user's dotted `changes` in, and check all of it.
+    """Read a recipe, apply the user's dotted `changes`, and check all of it.
 
     A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
-    path is the experiment's and is no longer searched. `data` swaps the recipe's data for a folder.
+    path is the experiment's and is no longer searched. `data` replaces the recipe's data.
     """
     path = find_recipe(name)
     tree = {"name": path.stem, **read_tree(path)}
@@ -73,9 +73,9 @@ def _mapping(tree: Tree, key: str) -> Tree:
 
 
 def _conditional(space: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
-    """Fixed values that only some searched kinds have: they become choices of one value.
+    """Fixed values of settings that only some searched kinds have, as choices of one value.
 
-    `loss.gamma=3` while loss.kind is searched holds for the trials whose loss has a gamma.
+    `loss.gamma=3` while loss.kind is searched applies to the trials whose loss has a gamma.
     """
     constants: dict[str, Tree] = {}
     for path, value in fixed.items():
@@ -109,7 +109,7 @@ def _can_hold(dimension: Dimension, wanted: Any) -> bool:
 
 
 def _points_without(points: list[Tree], fixed: Mapping[str, Any]) -> list[Tree]:
-    """The first points less what is fixed now, each only once."""
+    """The first points without the settings that are fixed now, each point once."""
     kept: list[Tree] = []
     for point in points:
         if not isinstance(point, dict):

@@ -16,7 +16,7 @@ from unetexp.training.config import TrainConfig, decode_config
 
 
 class Recipe(Component):
-    """A whole sweep, checked."""
+    """A whole sweep."""
 
     name: str = Field(description="first part of the sweep's name")
     description: str = Field("", description="one line that the plan, MLflow and the report show")
@@ -27,7 +27,7 @@ class Recipe(Component):
         default_factory=dict,
         description="what is searched: the dotted path PATH of a setting, and a dimension",
     )
-    objective: Objective = Field(Objective(), description="what the sweep looks for")
+    objective: Objective = Field(Objective(), description="what the sweep maximises")
     budget: Budget = Field(Budget(), description="how much the sweep may spend")
     asha: Asha = Field(Asha(), description="early stopping by asynchronous successive halving")
     points: tuple[dict[str, Any], ...] = Field(
@@ -43,16 +43,16 @@ class Recipe(Component):
 
     @property
     def grace_epochs(self) -> int:
-        """Epochs that every trial is given before it may be stopped."""
+        """Epochs that every trial runs before it may be stopped."""
         third = math.ceil(self.base.epochs / 3)
         settled = max((epoch for _, epoch in self.settled_by()), default=1)
         return self.asha.grace_epochs or min(self.base.epochs, max(third, settled))
 
     def settled_by(self) -> list[tuple[str, int]]:
-        """What keeps a trial's first epochs from telling how good it is, and until which epoch.
+        """Settings that make a trial's first scores uninformative, and the epoch where that ends.
 
-        A rate that is still rising and a frozen encoder that has yet to thaw say nothing of what
-        follows; the first epoch after the thaw is the earliest that does.
+        Scores mean little while the learning rate still rises or the encoder is still frozen; the
+        first epoch after the thaw is the earliest that counts.
         """
         warm_up = math.ceil(self._latest("schedule.warmup_epochs"))
         thaw = self._latest("encoder.thaw_epoch")
@@ -67,7 +67,7 @@ class Recipe(Component):
         return f"{path}={values.get(path, self.fixed_values().get(path))}"
 
     def brackets(self) -> list[str]:
-        """All brackets there can be."""
+        """All possible brackets."""
         path = self.asha.bracket_by
         values = self.space[path].samples() if path in self.space else [None]
         return [self.bracket({path: value} if path in self.space else {}) for value in values]
@@ -84,10 +84,10 @@ class Recipe(Component):
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two trees, a line each, by dotted path."""
+    """The differences between two trees, one line per dotted path."""
     before, after = flatten(old), flatten(new)
     return [
-        f"{path}: {before.get(path, 'not there')} -> {after.get(path, 'not there')}"
+        f"{path}: {before.get(path, 'absent')} -> {after.get(path, 'absent')}"
         for path in sorted({*before, *after})
         if before.get(path) != after.get(path)
     ]

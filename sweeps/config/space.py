@@ -36,7 +36,7 @@ class Choice(_Dimension):
             if not isinstance(value, str | int | float | bool | None):
                 raise ConfigError(f"{value!r} cannot be searched: list single values.")
         if len({repr(value) for value in self.values}) < len(self.values):
-            raise ConfigError(f"a value stands twice in {list(self.values)}.")
+            raise ConfigError(f"a value occurs twice in {list(self.values)}.")
         return self
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> Any:
@@ -46,7 +46,7 @@ class Choice(_Dimension):
         return value in self.values
 
     def samples(self) -> list[Any]:
-        """Values that show whether the dimension suits its path."""
+        """Values to check against the field at its path."""
         return list(self.values)
 
     def describe(self) -> str:
@@ -114,7 +114,7 @@ Space = dict[str, Dimension]
 
 
 def search_order(space: Mapping[str, Dimension]) -> list[str]:
-    """The paths, each after those that its conditions name; ConfigError where they go in a ring."""
+    """The paths, each after those in its conditions; ConfigError for a cycle of conditions."""
     graph = {
         path: [other for other in dimension.when if other in space]
         for path, dimension in space.items()
@@ -122,8 +122,8 @@ def search_order(space: Mapping[str, Dimension]) -> list[str]:
     try:
         return list(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        ring = " -> ".join(error.args[1])
-        raise ConfigError(f"space: conditions wait for each other: {ring}") from None
+        cycle = " -> ".join(error.args[1])
+        raise ConfigError(f"space: conditions depend on each other: {cycle}") from None
 
 
 def holds(conditions: Conditions, values: Mapping[str, Any]) -> bool:

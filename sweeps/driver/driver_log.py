@@ -1,4 +1,4 @@
-"""`driver.log` in a sweep's folder: what its driver notes and the terminal does not show."""
+"""`driver.log` in a sweep's folder: log messages of its driver, which the terminal omits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DRIVER_LOG = "driver.log"
 
 @contextmanager
 def driver_log(folder: Path) -> Iterator[None]:
-    """Append what our modules log, from INFO on, to the folder's file."""
+    """Append what our modules log, at level INFO and above, to the folder's file."""
     handler = logging.FileHandler(folder / DRIVER_LOG, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("sweeps", "unetexp")]

@@ -1,7 +1,7 @@
-"""Going on with a sweep whose ledger was damaged: what is sound is kept, the rest runs again.
+"""Repair of a damaged ledger: events before the damage are kept, lost trials run again.
 
 Nothing is removed. The damaged file stays beside the ledger; files of trials whose ends are lost
-go into a folder of their own, and their MLflow runs leave the sweep.
+are moved to a separate folder, and their MLflow runs are detached from the sweep.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def truncate_ledger(name: str, options: SweepOptions) -> list[str]:
     """Cut the sweep's damaged ledger; returns what was done, for the terminal.
 
     May be called again after a failure: the ledger itself is cut last. Raises UserError for a sweep
-    that is not there or runs, and for a ledger that is not damaged.
+    that does not exist or is running, and for a ledger that is not damaged.
     """
     store = open_existing(options.tracking_uri)
     if store is None:
@@ -61,10 +61,10 @@ def truncate_ledger(name: str, options: SweepOptions) -> list[str]:
     except Timeout:
         raise UserError(f"sweep {name!r} is being run by another process. Stop it first.") from None
     return [
-        f"{path} ends before its damaged line now; the whole is in {copy.name}",
-        f"{count(len(kept), 'trial')} of it ended and stay as they are",
-        f"files of {count(moved, 'other trial')} are in {storage.root}/{aside}",
-        f"{count(runs, 'MLflow run')} left the sweep, with the tag {LOST_FROM}",
+        f"{path} was cut before its damaged line; the whole file is kept as {copy.name}",
+        f"kept: {count(len(kept), 'trial')} that ended before the damage",
+        f"files of {count(moved, 'other trial')} were moved to {storage.root}/{aside}",
+        f"{count(runs, 'MLflow run')} detached from the sweep, tagged {LOST_FROM}",
     ]
 
 
@@ -84,7 +84,7 @@ def _detach_runs(store: TrackingStore, sweep: Run, kept: set[str]) -> int:
 
 
 def _correct_best(store: TrackingStore, sweep: Run, events: list[Event]) -> None:
-    """The sweep's best score may have been that of a trial that is lost."""
+    """Rewrite the sweep's best score, which may have been that of a lost trial."""
     scores = [event["metrics"].get(OBJECTIVE, math.nan) for event in events if "metrics" in event]
     best = max(filter(math.isfinite, scores), default=math.nan)
     writer = RunWriter(store.client, sweep.info.run_id)

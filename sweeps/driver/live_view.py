@@ -1,6 +1,6 @@
-"""What the terminal shows of a sweep: one live view on a TTY, elsewhere one line an event.
+"""What the terminal shows of a sweep: a live view on a TTY, elsewhere one line per event.
 
-Knows nothing of Ray or MLflow: it is fed with the ledger's events.
+Knows nothing of Ray or MLflow: it receives the ledger's events.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from sweeps.state.progress import Event, SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
 from sweeps.text import settings
 
-_ROWS_BESIDE_TRIALS = 9  # lines of the live view that are no trials, and the prompt
+_ROWS_BESIDE_TRIALS = 9  # other lines of the live view, and the prompt
 _WIDTH_BESIDE_SETTINGS = 45
 _BEST_TRIALS = 10
-_ENDED = {StopReason.COMPLETED: "is done", StopReason.TIME_BUDGET: "ended: its time is up"}
 
 
 class LiveView:
     """Call it with every event, inside a `with` block; then `finish`.
 
-    `device` is what hours are counted in (`GPU` or `CPU`), of which a trial holds
-    `devices_per_trial`. Events may come from several threads.
+    Hours are hours of a `device` (`GPU` or `CPU`); a trial uses `devices_per_trial` of them.
+    Events may come from several threads.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class LiveView:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Take in an event; one line of it where there is no live view, or it matters."""
+        """Handle an event; prints a line if there is no live view, or for a failure or message."""
         with self.progress.lock:
             trial = self.progress.by_id.get(event.get("trial", ""))
             text = event["text"] if trial is None else self._describe(event, trial)
@@ -82,9 +81,9 @@ class LiveView:
             self._line(f"[{_clock_time(self._clock() - self._started)}] {text}")
 
     def finish(self, reason: StopReason, commands: Sequence[tuple[str, str]]) -> None:
-        """After the `with` block: the best trials, the hours, the next `(what for, command)`."""
+        """After the `with` block: print best trials, hours and the next `(purpose, command)`s."""
         self._line("")
-        ended = _ENDED.get(reason, f"ended: {reason.label}")
+        ended = "is done" if reason is StopReason.COMPLETED else f"ended: {reason.label}"
         self._line(f"Sweep {self.name} {ended}. {self._counts()}. {self._hours(None)}.")
         best = self.progress.ranking[:_BEST_TRIALS]
         if best:
@@ -106,7 +105,7 @@ class LiveView:
                 self._headline(now),
                 self._leader(),
                 *self._running(console.height - _ROWS_BESIDE_TRIALS, options.max_width),
-                _cropped(f"{self._counts()}, {self.progress.waiting} to come"),
+                _cropped(f"{self._counts()}, {self.progress.waiting} waiting"),
                 _cropped(self._hours(now)),
                 Text.assemble(
                     "MLflow: ",
@@ -147,8 +146,8 @@ class LiveView:
             table.add_column(heading, no_wrap=True)
         table.add_column("mIoU", justify="right", no_wrap=True)
         table.add_column("best", justify="right", no_wrap=True)
-        room = max(10, width - _WIDTH_BESIDE_SETTINGS)
-        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=room)
+        widest = max(10, width - _WIDTH_BESIDE_SETTINGS)
+        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=widest)
         rows = max(1, rows)
         for trial in running[:rows]:
             table.add_row(

@@ -1,4 +1,4 @@
-"""A sweep that has been checked whole and not been started: what `--dry-run` prints."""
+"""A sweep that has been checked but not started: what `--dry-run` prints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SweepOptions:
     address: str | None = None
     warm_start: str | None = None
     preflight: bool = True
-    pack: bool = False  # as many trials on a GPU as its memory holds
+    pack: bool = False  # run as many trials on a GPU as fit in its memory
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SweepPlan:
 
     @property
     def seed(self) -> int:
-        """Of proposals, weights, order and augmentation."""
+        """The seed of proposals, weights, data order and augmentation."""
         return self.recipe.base.seed
 
     @property
@@ -68,7 +68,7 @@ class SweepPlan:
 
 
 def plan_sweep(options: SweepOptions) -> SweepPlan:
-    """Check everything that can be checked without data, weights or Ray; nothing is made."""
+    """Check everything that can be checked without data, weights or Ray; creates nothing."""
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.changes, options.data)
     name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
@@ -88,7 +88,7 @@ def plan_sweep(options: SweepOptions) -> SweepPlan:
 def placement_at(
     address: str | None, budget: Budget, gpus: int | None, simulate_gpus: int | None
 ) -> Placement:
-    """The placement on the cluster at `address`, which is asked for its nodes, or here."""
+    """The placement on the nodes of the cluster at `address`, or on this machine without one."""
     if address is None:
         if gpus != 0 and simulate_gpus is None:
             require_usable_gpus()
@@ -97,7 +97,7 @@ def placement_at(
 
 
 def control_folder(storage: Storage, name: str) -> Path:
-    """Where a sweep's ledger is: with its trials, or on this machine if those are far away."""
+    """Where a sweep's ledger is: with its trials, or on this machine if the storage is remote."""
     return SWEEPS / name if storage.is_remote else Path(storage.root)
 
 
@@ -129,11 +129,11 @@ def describe(plan: SweepPlan) -> str:
         "",
         "Budget",
         f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
-        f"  {f'at most {budget.time}' if budget.time else 'no limit of time'}",
+        f"  {f'at most {budget.time}' if budget.time else 'no time limit'}",
         f"  {_stopping(recipe)}",
         f"  {plan.placement.describe()}",
         "",
-        "Gates of a promotion",
+        "Promotion gates",
         f"  {recipe.promotion.describe()}",
         "",
         "Places",
@@ -158,10 +158,10 @@ def _stopping(recipe: Recipe) -> str:
     grace = recipe.grace_epochs
     rungs = milestones(grace, epochs, recipe.asha.reduction_factor)
     if not rungs:
-        return f"no early stopping: the grace of {grace} epochs is the whole run"
+        return f"no early stopping: the grace period of {grace} epochs is the whole trial"
     listed = ", ".join(map(str, rungs))
     return (
-        f"early stopping (ASHA) after epoch {listed}: a trial goes on if it is among the best "
+        f"early stopping (ASHA) after epoch {listed}: a trial continues if it is among the best "
         f"1/{recipe.asha.reduction_factor:g} so far"
         + (f" of its {recipe.asha.bracket_by}" if recipe.asha.bracket_by else "")
     )

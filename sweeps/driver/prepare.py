@@ -1,4 +1,4 @@
-"""From a plan to a sweep that can start: its data at hand, its weights settled."""
+"""From a plan to a sweep that can start: opens its data, resolves its weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from unetexp.training.device import unused_driver_warning
 
 @dataclass(frozen=True)
 class PreparedSweep:
-    """A planned sweep with its data at hand and its weights settled."""
+    """A planned sweep with its data opened and its weights resolved."""
 
     plan: SweepPlan
-    recipe_asked: Recipe  # before its weights were settled
+    recipe_asked: Recipe  # before its weights were resolved
     data: Dataset
     warnings: tuple[str, ...]  # shown and recorded
 
@@ -31,11 +31,11 @@ def prepare(
     *,
     started: bool = False,
 ) -> PreparedSweep:
-    """Open the data and settle the weights, once for all trials; nothing of the sweep is made.
+    """Open the data and resolve the weights, once for all trials; creates nothing of the sweep.
 
-    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`. Data that
-    should not be trained on is refused unless the sweep, or that whose trials it trains again, was
-    `started` on it already.
+    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`. Data with
+    problems is refused unless the sweep, or the one whose trials it trains again, was `started` on
+    it already.
     """
     if plan.options.address is None:
         require_short_folder()

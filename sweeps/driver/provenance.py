@@ -1,4 +1,4 @@
-"""What is kept of how a sweep came about: its record, and its parameters and tags in MLflow."""
+"""The provenance of a sweep: its manifest, and its parameters and tags in MLflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 
 
 def manifest_of(prepared: PreparedSweep) -> SweepManifest:
-    """What a resume is held against."""
+    """The manifest of a new sweep, with which a resume is compared."""
     plan, options = prepared.plan, prepared.plan.options
     recipe = options.recipe or DEFAULT_RECIPE
     shipped = recipe in available_recipes()
@@ -42,7 +42,7 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
 
 
 def parameters(plan: SweepPlan) -> dict[str, object]:
-    """What of a sweep never changes; the number of trials may grow and is a tag."""
+    """The settings of a sweep that never change; the number of trials may grow and is a tag."""
     recipe: Recipe = plan.recipe
     return {
         "recipe": recipe.name,
@@ -54,7 +54,7 @@ def parameters(plan: SweepPlan) -> dict[str, object]:
 
 
 def tags_of(prepared: PreparedSweep) -> dict[str, object]:
-    """Where, on what and with which versions it was run."""
+    """Tags of the sweep: placement, data, hardware, commit, versions, warnings."""
     plan, data = prepared.plan, prepared.data
     tags: dict[str, object] = {
         "sweep.trials": plan.recipe.budget.trials,

@@ -1,4 +1,4 @@
-"""Planning to go on with a sweep: it is found, and what has changed is refused."""
+"""Plan to resume a sweep: find it, and refuse changes that would make its trials incomparable."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from unetexp.tracking.uri import tracking_option
 
 
 def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManifest]:
-    """The plan of the sweep `name` as it was, with what `options` may change of it.
+    """The plan of the sweep `name` as it was started, with the allowed changes in `options`.
 
-    Its budget may grow and its placement may be another. Raises UserError for a sweep that is
-    not there and ConfigError, with the differences, for a recipe that has changed.
+    Its budget may grow and its placement may differ. Raises UserError for a sweep that does not
+    exist and ConfigError, with the differences, for a recipe that has changed.
     """
     control = find_control(name, options, write=True)
     require_sound_ledger(control, options)
@@ -50,9 +50,9 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
 
 
 def find_control(name: str, options: SweepOptions, *, write: bool = False) -> Path:
-    """The folder with the record and the ledger of the sweep `name`.
+    """The folder with the manifest and the ledger of the sweep `name`.
 
-    To `write` there, it must be in no other project; UserError says whose it is.
+    To `write` there, it must not belong to another project; UserError names that project.
     """
     store = open_existing(options.tracking_uri)
     if store is None:
@@ -64,14 +64,14 @@ def find_control(name: str, options: SweepOptions, *, write: bool = False) -> Pa
 
 
 def require_sound_ledger(control: Path, options: SweepOptions) -> None:
-    """Raise CheckpointError, with the command that helps, where the ledger is damaged."""
+    """Raise CheckpointError, with the command that repairs it, where the ledger is damaged."""
     content = read_ledger(control / FILE)
     if content.damage is not None:
         raise CheckpointError(content.describe_damage(tracking_option(options.tracking_uri)))
 
 
 def require_sound_warm_start(options: SweepOptions) -> None:
-    """Raise UserError where the sweep of `--warm-start` is not there or its ledger is damaged."""
+    """Raise UserError where the sweep of `--warm-start` is missing or its ledger is damaged."""
     if options.warm_start is not None:
         require_sound_ledger(find_control(options.warm_start, options), options)
 
@@ -93,7 +93,7 @@ def refuse_other_data(manifest: SweepManifest, data: Dataset) -> None:
 
 
 def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
-    """The recipe as it reads today, with the sweep's own changes and today's."""
+    """The recipe as its file is now, with the changes of the sweep's start and of this command."""
     asked = options.recipe or manifest.recipe_asked
     changes = {**manifest.changes, **options.changes}
     try:
@@ -105,7 +105,7 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         if len(own) < len(options.changes):
             raise
         recorded: Recipe = decode(Recipe, override(Recipe, manifest.recipe, own))
-        return recorded  # the file is gone; the record is whole
+        return recorded  # the file is gone; the manifest holds the whole recipe
     return load_recipe(asked, changes, options.data or manifest.data_asked)
 
 
@@ -118,13 +118,13 @@ def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:
     if lines:
         raise ConfigError(
             f"sweep {manifest.name!r} was started with another recipe, and only its budget may "
-            "change. Put it back, or start a new sweep (--warm-start makes it know this one's "
+            "change. Undo the changes, or start a new sweep (--warm-start lets it use this one's "
             "trials). The differences:\n  " + "\n  ".join(lines)
         )
 
 
 def _whole(manifest: SweepManifest) -> Tree:
-    """The recipe on record, with the settings that recipes have got since."""
+    """The recipe in the manifest, with defaults for settings that were added since."""
     recorded: Recipe = decode(Recipe, manifest.recipe)
     return recorded.tree()
 

@@ -1,4 +1,4 @@
-"""A prepared sweep, new or resumed, to its last line: records, trials, results."""
+"""Running a prepared sweep, new or resumed: ledger, trials, results, report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from unetexp.stop_signals import hold, release
 from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store
-_INTERRUPT_S = 5.0  # with Ray's end, below the 10 s that batch systems and containers grant
+_INTERRUPT_S = 5.0  # with Ray's shutdown, below the 10 s that batch systems and containers allow
 REPORT = "report.html"
 
 
@@ -45,7 +45,7 @@ class Sweep:
     """A sweep with its folder, its run and its ledger, ready to run."""
 
     def __init__(self, prepared: PreparedSweep, tracker: Tracker, lock: FileLock) -> None:
-        """`start` and `resume` make one."""
+        """Use `start` or `resume` instead."""
         self.plan, self.data, self.tracker, self._lock = (
             prepared.plan,
             prepared.data,
@@ -64,17 +64,17 @@ class Sweep:
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
-        """Make a new sweep's folder and run; UserError where a place cannot be written."""
+        """Create a new sweep's folder and run; UserError where a place cannot be written."""
         plan, data = prepared.plan, prepared.data
         tracker = Tracker(open_store(plan.tracking_uri))
         tracker.require_free(plan.name)
         if (plan.control / FILE).exists():
             raise UserError(
-                f"{plan.control} holds the record of a sweep named {plan.name!r} already. Choose "
+                f"{plan.control} holds the ledger of a sweep named {plan.name!r} already. Choose "
                 "another --name or --storage."
             )
         plan.storage.require_writable()
-        hold()  # what is made from here on, `run` brings to its end
+        hold()  # `run` closes what is created from here on
         private_folder(plan.control)
         lock = _locked(plan)
         manifest_of(prepared).write(plan.control)
@@ -99,7 +99,7 @@ class Sweep:
 
     @classmethod
     def resume(cls, prepared: PreparedSweep, manifest: SweepManifest) -> Sweep:
-        """Open an earlier sweep again; UserError if another driver is at it."""
+        """Open an earlier sweep again; UserError if another driver runs it."""
         plan = prepared.plan
         lock = _locked(plan)
         refuse_other_data(manifest, prepared.data)
@@ -129,13 +129,13 @@ class Sweep:
 
     @property
     def progress(self) -> SweepProgress:
-        """What the sweep's events add up to."""
+        """The progress, from the sweep's events."""
         return self.controller.progress
 
     def run(self, view: Callable[[Event], None]) -> StopReason:
-        """Run all trials; returns how it ended: completed, time_budget, interrupted or error.
+        """Run all trials; returns why it ended: completed, time_budget, interrupted or error.
 
-        `view` is called with every event once `progress` holds it.
+        `view` is called with every event after `progress` was updated.
         """
         plan = self.plan
         say = _speaker(view)
@@ -159,7 +159,7 @@ class Sweep:
                 release()
                 if self.controller.trials:
                     self.publisher.catch_up(past)
-                    self._say_what_was_found(say)
+                    self._report_resumed(say)
                 address = plan.options.address
                 with ray_up(placement, address, self.controller.say):
                     self._run_trials(context)
@@ -170,12 +170,12 @@ class Sweep:
             with _full_disk_explained(plan):
                 if not self._closed:
                     self._close(reason)
-                self._hand_in(reason, say)
+                self._write_results(reason, say)
             self._lock.release()
         return reason
 
     def _run_trials(self, context: TrialContext) -> None:
-        """Run all trials; at a signal the record is closed before Ray, which takes seconds."""
+        """Run all trials; at a signal the ledger is closed before Ray, which takes seconds."""
         shared = self.plan.storage if self.plan.options.address else None
         try:
             run_trials(self.controller, context, self.plan.placement, shared=shared)
@@ -188,15 +188,15 @@ class Sweep:
             return StopReason.ERROR
         return StopReason.TIME_BUDGET if self.controller.halted else StopReason.COMPLETED
 
-    def _say_what_was_found(self, say: Callable[[str], None]) -> None:
-        """The check of a resumed sweep: its trials, rungs and runs."""
+    def _report_resumed(self, say: Callable[[str], None]) -> None:
+        """Print the state of a resumed sweep: its trials, rungs and runs."""
         trials = self.controller.trials.values()
         finished = sum(trial.stop_reason is not None for trial in trials)
         say(f"resuming {self.plan.name}: {finished} of {len(trials)} trials are finished")
         for trial in self.controller.to_continue:
             epoch = self.plan.storage.checkpoint_epoch(trial.id)
             how = f"resumes after epoch {epoch}" if epoch else "starts again"
-            say(f"trial {trial.id} {how} ({count(trial.epoch, 'epoch')} on record)")
+            say(f"trial {trial.id} {how} ({count(trial.epoch, 'epoch')} in the ledger)")
         for line in self.controller.rungs.describe():
             say(line)
         closed = sum(
@@ -205,7 +205,7 @@ class Sweep:
         say(f"MLflow runs: {closed} closed, {len(trials) - closed} opened again")
 
     def _close(self, reason: StopReason) -> None:
-        """End the record and, once that arrives there, the runs."""
+        """Close the ledger, and the runs through the publisher."""
         hold()
         self._closed = True
         for trial in self.controller.running:
@@ -214,8 +214,8 @@ class Sweep:
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
 
-    def _hand_in(self, reason: StopReason, say: Callable[[str], None]) -> None:
-        """Wait for the tracking store and write the report; a signal shortens that."""
+    def _write_results(self, reason: StopReason, say: Callable[[str], None]) -> None:
+        """Wait for the tracking store and write the report; a signal shortens the wait."""
         interrupted = reason.resumable
         try:
             release()
@@ -228,7 +228,7 @@ class Sweep:
             self.publisher.close(_INTERRUPT_S)
 
     def _write_report(self, say: Callable[[str], None]) -> None:
-        """The report as a file and in the parent run; a sweep does not fail for its picture."""
+        """Write the report as a file and to the parent run; its failure is only a message."""
         try:
             from sweeps.report import write_report  # plotly takes a second to import
 
@@ -237,7 +237,7 @@ class Sweep:
             self.report = path
         except Exception as error:
             again = self.tracker.store.command("compare", self.plan.name, "--report")
-            say(f"the report could not be made ({error}); try again: {again}")
+            say(f"the report could not be written ({error}); try again: {again}")
 
 
 def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:
@@ -245,7 +245,7 @@ def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:
 
 
 def _locked(plan: SweepPlan) -> FileLock:
-    """The sweep's lock, taken; a driver that dies lets go of it."""
+    """The sweep's lock, acquired; it is released when the driver dies."""
     lock = FileLock(plan.control / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)
@@ -258,7 +258,7 @@ def _locked(plan: SweepPlan) -> FileLock:
 
 @contextmanager
 def _full_disk_explained(plan: SweepPlan) -> Iterator[None]:
-    """The driver cannot go on without its record; a later resume can."""
+    """Turn a full disk into an UnetexpError with the command that resumes the sweep."""
     try:
         yield
     except Exception as error:
@@ -271,5 +271,5 @@ def _full_disk_explained(plan: SweepPlan) -> Iterator[None]:
 
 
 def resume_command(plan: SweepPlan) -> str:
-    """What brings a stopped sweep back."""
+    """The command that resumes a stopped sweep."""
     return script("run", "--resume", plan.name, *tracking_option(plan.options.tracking_uri))

@@ -1,1 +1,1 @@
-"""Running trials with Ray: the only room that knows Ray."""
+"""Running trials with Ray."""

@@ -1,7 +1,7 @@
-"""A running Ray cluster: joining it, and asking every node what it is and has.
+"""A running Ray cluster: joining it, and asking every node for its versions and devices.
 
-The dependencies are the nodes' own. Our two packages travel with the job, so that a change here
-needs no installation there.
+Each node has its own dependencies installed. Our two packages are sent with the job, so a change
+here needs no installation there.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from unetexp.tracking.server import reaches
 
 T = TypeVar("T")
 
-PACKAGES = ("torch", "torchvision", "ray")  # what must be the same everywhere
+PACKAGES = ("torch", "torchvision", "ray")  # must have the same version on all nodes
 MISSING = "not installed"
-_JOIN_S = 9.0  # with the first look at the port, below the 15 s in which a mistake is told
+_JOIN_S = 9.0  # with the check of the port, below the 15 s in which user errors are reported
 _NODE_ANSWER_S = 120.0  # the first task on a node unpacks our code and imports torch
 _PACKAGES = [str(Path(str(package.__file__)).parent) for package in (sweeps, unetexp)]
 _JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)"
@@ -41,13 +41,13 @@ _JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level=50, log_to
 
 @dataclass(frozen=True)
 class Node:
-    """A living node, and what it offers to trials."""
+    """A live node, and what it offers to trials."""
 
     id: str
     name: str  # its address
     cpus: int
     gpus: int
-    cuda_gpus: int  # those that torch finds; the others are pretended
+    cuda_gpus: int  # those that torch finds; the others are simulated
 
     @property
     def takes_trials(self) -> bool:
@@ -55,10 +55,10 @@ class Node:
 
 
 def survey(address: str) -> tuple[Node, ...]:
-    """The nodes of the cluster at `address`, after a check that they fit together.
+    """The nodes of the cluster at `address`, after a check of their versions and GPUs.
 
     Raises UserError where the cluster cannot be joined, a node's versions differ from this
-    machine's, or Ray promises GPUs that torch does not find there.
+    machine's, or Ray offers GPUs that torch does not find there.
     """
     with joined(address):
         answers = on_every_node(_introduce)
@@ -86,9 +86,9 @@ def survey(address: str) -> tuple[Node, ...]:
 
 @contextmanager
 def joined(address: str, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Be a driver of the cluster at `address`, our packages and `environment` with the workers.
+    """Join the cluster at `address`; its workers get our packages and `environment`.
 
-    Raises UserError within 15 s where that cannot be.
+    Raises UserError within 15 s where that is not possible.
     """
     use_tokens()
     require_cluster(address)
@@ -108,8 +108,8 @@ def joined(address: str, environment: dict[str, str] | None = None) -> Iterator[
 def leave() -> None:
     """Disconnect from Ray.
 
-    Ray ends the whole process when another thread lets go of an object of Ray's meanwhile, as
-    Python's collector may do in any thread; so it collects before, and rests until the end.
+    Ray ends the whole process if another thread releases an object of Ray's meanwhile, and
+    Python's garbage collector may do so in any thread: it runs before, and is off during shutdown.
     """
     gc.collect()
     gc.disable()
@@ -120,21 +120,21 @@ def leave() -> None:
 
 
 def require_cluster(address: str) -> None:
-    """Raise UserError unless a cluster at `address` lets this user in.
+    """Raise UserError unless a cluster at `address` accepts this user.
 
-    A process of its own tries: where the cluster is not there or refuses the token, Ray's
-    `init` goes on for up to 80 s and then ends its process.
+    A subprocess tries: where there is no cluster or it refuses the token, Ray's `init` retries
+    for up to 80 s and then ends its process.
     """
     if address != "auto":
         host, separator, port = address.rpartition(":")
         if not (separator and host and port.isdigit() and "//" not in host):
             raise UserError(
                 f"--address {address}: write it as HOST:PORT, as `ray start --head` prints it "
-                "(port 6379 if you named none), or as auto on a node of the cluster."
+                "(port 6379 by default), or as auto on a node of the cluster."
             )
         if not reaches(host, int(port)):
             raise UserError(
-                f"--address {address}: nobody answers there. Check the address and the firewall, "
+                f"--address {address}: no answer. Check the address and the firewall, "
                 "and start the cluster with: ray start --head --port=6379"
             )
     command = [sys.executable, "-c", _JOIN, address]
@@ -160,12 +160,12 @@ def _refused(address: str, output: str) -> UserError:
         why = "no cluster runs on this machine. Start one: ray start --head --port=6379"
     else:
         last = (output.strip().splitlines() or ["no answer in time"])[-1]
-        why = f"it cannot be joined: {last}. Is it the address that `ray start --head` printed?"
+        why = f"it cannot be joined: {last}. Use the address that `ray start --head` printed."
     return UserError(f"--address {address}: {why}")
 
 
 def on_every_node(work: Callable[..., T], *arguments: Any) -> dict[str, T]:
-    """Run `work(*arguments)` once on every living node; what it returns, by node id.
+    """Run `work(*arguments)` once on every live node; returns the results by node id.
 
     `work` must be importable on the nodes. Raises UserError naming the node where it fails.
     """
@@ -243,12 +243,12 @@ def _check_versions(node: str, theirs: dict[str, str]) -> None:
 
 
 def _check_gpus(nodes: tuple[Node, ...]) -> None:
-    """Either all GPUs are real or, for a simulation, none is."""
+    """Raise UserError unless all GPUs are real or, for a simulation, none is."""
     real = any(node.cuda_gpus for node in nodes)
     for node in nodes:
         if real and node.gpus > node.cuda_gpus:
             raise UserError(
                 f"node {node.name}: Ray offers {node.gpus} GPUs there and torch finds "
                 f"{node.cuda_gpus}. Install torch with CUDA and the driver it needs, or start the "
-                "node with --num-gpus set to what there is."
+                f"node with --num-gpus={node.cuda_gpus}."
             )

@@ -1,7 +1,7 @@
 """One trial on several GPUs: data-parallel ranks, started by Ray Train inside the trial.
 
-The trial itself computes nothing. It asks Ray Train for a process a GPU, hears of every epoch
-from the first rank, reports it as any trial does, and passes on whether to go on.
+The trial itself computes nothing. It asks Ray Train for one process per GPU, receives every epoch
+from the first rank, reports it as any trial does, and returns whether to continue.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from unetexp.training.experiment import Experiment, follow
 
 
 class _Exchange:
-    """An actor, because neither end can call the other: both are busy training or waiting."""
+    """An actor between the two ends, which cannot call each other: both are busy or waiting."""
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[Any] = asyncio.Queue()
@@ -62,18 +62,18 @@ class _Exchange:
         except TimeoutError:
             return []
 
-    async def answer(self, go_on: bool) -> None:
-        await self.answers.put(go_on)
+    async def answer(self, proceed: bool) -> None:
+        await self.answers.put(proceed)
 
 
 class RankChannel:
-    """Travels to the ranks; all calls wait until the other end has the message."""
+    """A channel between a trial and its ranks; every call waits until the message is delivered."""
 
     def __init__(self) -> None:
         self._exchange: Any = ray.remote(num_cpus=0)(_Exchange).remote()
 
     def ask(self, message: Any) -> bool:
-        """Send a message and wait for what the trial makes of it: whether to go on."""
+        """Send a message and wait for the trial's answer: whether to continue."""
         return bool(ray.get(self._exchange.ask.remote(message)))
 
     def tell(self, message: Any) -> None:
@@ -84,22 +84,22 @@ class RankChannel:
         """The next message, or none if it takes longer."""
         return list(ray.get(self._exchange.listen.remote(timeout_s)))
 
-    def answer(self, go_on: bool) -> None:
-        """What the rank that asks, or the next to ask, gets to hear."""
-        ray.get(self._exchange.answer.remote(go_on))
+    def answer(self, proceed: bool) -> None:
+        """Answer the rank that asks now, or the next one that asks."""
+        ray.get(self._exchange.answer.remote(proceed))
 
     def close(self) -> None:
-        """End the actor behind the line."""
+        """End the actor behind the channel."""
         ray.kill(self._exchange)
 
 
-_LISTEN_S = 1.0  # between two looks at whether the ranks are alive
+_LISTEN_S = 1.0  # between two checks whether the ranks are alive
 _GLOO = "gloo"
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What every rank of a trial is told."""
+    """What every rank of a trial receives."""
 
     trial: str
     config: TrainConfig
@@ -110,7 +110,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception of a rank, and its traceback there."""
+    """An exception of a rank, with its traceback."""
 
     error: Exception
     text: str
@@ -130,7 +130,7 @@ def _train_on_ranks(
     try:
         for message in _messages(task.channel, ranks):
             if isinstance(message, _Failure):
-                raise as_seen_here(message)
+                raise as_trial_error(message)
             if message is None:  # the first rank is done
                 break
             send(message)
@@ -144,7 +144,7 @@ def _train_on_ranks(
 
 
 def _messages(channel: RankChannel, ranks: threading.Thread) -> Iterator[Any]:
-    """What the ranks send, until they are gone and nothing is left to hear."""
+    """The ranks' messages, until the ranks have ended and all messages were received."""
     while True:
         alive = ranks.is_alive()
         messages = channel.listen(_LISTEN_S if alive else 0.1)
@@ -154,7 +154,7 @@ def _messages(channel: RankChannel, ranks: threading.Thread) -> Iterator[Any]:
 
 
 def _run_ranks(task: _Task) -> None:
-    """Have Ray Train run the ranks to their end; what went wrong is told through the line."""
+    """Run the ranks with Ray Train to their end; they report errors through the channel."""
     context = task.context
     cuda = context.device == "cuda"
     with tempfile.TemporaryDirectory(prefix="unetexp-train-") as scratch:
@@ -172,11 +172,11 @@ def _run_ranks(task: _Task) -> None:
         try:
             trainer.fit()
         except ray.train.TrainingFailedError:
-            return  # the rank has said why, or it died and the line falls silent
+            return  # the rank has reported why, or it died without a message
 
 
 def _run_rank(setting: dict[str, _Task]) -> None:
-    """What each process runs."""
+    """The function that each rank's process runs."""
     task = setting["task"]
     torch.set_num_threads(task.context.threads)
     try:
@@ -216,7 +216,7 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
 
 
 def failure_of(error: Exception) -> _Failure:
-    """The exception as it can travel."""
+    """The exception in a form that can be pickled."""
     text = traceback.format_exc()
     if is_device_fault(error):
         error = gpu_fault(error, text)
@@ -227,8 +227,8 @@ def failure_of(error: Exception) -> _Failure:
     return _Failure(error, text)
 
 
-def as_seen_here(failure: _Failure) -> Exception:
-    """What to raise for a rank's exception; one that lost its peer is not the one at fault."""
+def as_trial_error(failure: _Failure) -> Exception:
+    """What to raise for a rank's exception; a rank that lost its peer is not the cause."""
     error = failure.error
     known = isinstance(error, GpuFaultError | GpuSetAsideError) or is_out_of_memory(error)
     lost_a_peer = isinstance(error, dist.DistError) or _GLOO in str(error).lower()

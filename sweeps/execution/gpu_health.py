@@ -1,8 +1,8 @@
 """GPUs whose processes keep dying are set aside: no trial uses them for the rest of the sweep.
 
-In a worker: `own_gpu` names its GPU, `require_sound_gpu` refuses one that is set aside. In the
-driver, `GpuWatch` counts deaths and has the GPU held. Ray cannot be asked for a particular GPU:
-actors that ask its node for any GPU keep the right one and let go of others.
+In a worker, `own_gpu` names its GPU and `require_sound_gpu` refuses one that is set aside. In the
+driver, `GpuWatch` counts deaths and has the GPU reserved. Ray cannot assign a particular GPU:
+actors ask the node for any GPU, keep the right one and release others.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from unetexp.errors import UnetexpError
 if TYPE_CHECKING:
     from sweeps.search.controller import SweepController
 
-_LEAVE_S = 20.0  # a process that cannot use its GPU is gone after so long, whatever hangs
-_LET_GO_S = 60.0  # other GPUs are kept from trials no longer than this at a time
+_LEAVE_S = 20.0  # a process that cannot use its GPU is ended after this time, even if CUDA hangs
+_LET_GO_S = 60.0  # other GPUs are withheld from trials at most this long at a time
 _FAILED = " failed: "
 _MEMORY = ("OutOfMemoryError", "running low on memory")  # Ray ended it for the host's memory
 
@@ -38,7 +38,7 @@ class GpuFaultError(UnetexpError):
 
 
 class GpuSetAsideError(UnetexpError):
-    """The process was given a GPU that is set aside: to be started again, on another one."""
+    """The process was given a GPU that is set aside: the trial starts again on another one."""
 
 
 def own_gpu() -> Gpu | None:
@@ -67,7 +67,7 @@ def gpu_fault(error: BaseException, text: str) -> GpuFaultError:
 
 
 def leave_process() -> None:
-    """End this worker of Ray's soon: Ray ends it too, but CUDA may hang as it is taken down."""
+    """End this Ray worker soon: Ray ends it too, but CUDA may hang during its shutdown."""
     if own_gpu() is not None:
         timer = threading.Timer(_LEAVE_S, os._exit, [1])
         timer.daemon = True
@@ -83,7 +83,7 @@ def _is_marked(gpu: Gpu) -> bool:
 
 
 def _idle_actor() -> Any:
-    """An actor that does nothing with its GPU. Made here, it travels without our imports."""
+    """An actor that only holds its GPU. Defined here, it is pickled without our imports."""
 
     class Idle:
         def index(self) -> str:
@@ -96,7 +96,7 @@ def _idle_actor() -> Any:
 
 @dataclass
 class _Capture:
-    """The actors that are after one GPU."""
+    """The actors that reserve one GPU."""
 
     gpu: Gpu
     marker: Any
@@ -108,25 +108,25 @@ class _Capture:
 
 
 class GpuHolder:
-    """Marks GPUs as set aside, and takes them out of Ray's hands `share` by `share`."""
+    """Marks GPUs as set aside and reserves them in Ray, in parts of size `share`."""
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._share, self._clock = share, clock
         self._captures: list[_Capture] = []
 
     def take(self, gpu: Gpu) -> None:
-        """Mark the GPU at once; `poll` takes it when nobody is on it any more."""
+        """Mark the GPU now; `poll` reserves it once no trial uses it any more."""
         marker = _idle_actor().options(num_cpus=0, name=gpu.marker).remote()
         self._captures.append(_Capture(gpu, marker))
 
     def retake(self, gpu: Gpu) -> None:
-        """A trial's process was given the GPU all the same: what held it may have died."""
+        """A trial's process was given the GPU anyway: the actors that held it may have died."""
         for capture in self._captures:
             if capture.gpu == gpu:
                 _kill(capture.kept)
 
     def poll(self, busy: set[Gpu]) -> None:
-        """Go after the GPUs that are not yet held and not `busy` with a trial; does not wait."""
+        """Reserve the GPUs that are not held yet and not `busy` with a trial; does not wait."""
         for capture in list(self._captures):
             if self._is_held(capture):
                 continue
@@ -156,11 +156,11 @@ class GpuHolder:
             capture.polls_until = self._clock() + _LET_GO_S
 
     def _sort(self, capture: _Capture) -> None:
-        """Keep the actor that was asked for if it has the GPU, and remember it if not."""
+        """Keep the new actor if it has the GPU; otherwise release it later."""
         actor, capture.asked = capture.asked, None
         try:
             index = ray.get(capture.answer)
-        except RayError:  # it died: ask again; or its node did, and the GPU is gone
+        except RayError:  # the actor died: ask again; or its node died, and the GPU is gone
             if not any(n["NodeID"] == capture.gpu.node and n["Alive"] for n in ray.nodes()):
                 self._captures.remove(capture)
             return
@@ -186,7 +186,7 @@ def _kill(actors: list[Any]) -> None:
 
 
 class GpuWatch:
-    """Follows which trial runs on which GPU, and has those set aside whose processes keep dying."""
+    """Tracks which trial runs on which GPU, and sets aside GPUs whose processes keep dying."""
 
     def __init__(
         self,
@@ -195,27 +195,27 @@ class GpuWatch:
         gpus_per_trial: float = 1.0,
         count: Callable[[], float] = lambda: ray.cluster_resources().get("GPU", 0.0),
     ) -> None:
-        """`count` tells how many GPUs there are, with those that are set aside."""
+        """`count` returns the number of GPUs, including those that are set aside."""
         self._controller, self._holder = controller, holder
         self._needed, self._count = max(1.0, gpus_per_trial), count
-        self._seats: dict[str, Gpu] = {}
+        self._gpus: dict[str, Gpu] = {}
         self.deaths = GpuDeaths()
 
     def heard(self, trial: str, report: TrialReport) -> None:
-        """A worker has reported something."""
+        """A worker has sent a report."""
         match report:
             case TrialPlaced(name) if gpu := Gpu.named_in(name):
-                self._seats[trial] = gpu
-            case EpochFinished() if trial in self._seats:
-                self.deaths.worked(self._seats[trial])
+                self._gpus[trial] = gpu
+            case EpochFinished() if trial in self._gpus:
+                self.deaths.worked(self._gpus[trial])
 
     def left(self, trial: str) -> Gpu | None:
-        """The trial is no longer on its GPU, which is returned."""
-        return self._seats.pop(trial, None)
+        """Record that the trial no longer uses its GPU; returns that GPU."""
+        return self._gpus.pop(trial, None)
 
-    def died(self, trial: str, seat: Gpu | None, cause: StopReason, text: str) -> None:
-        """A trial's process on the GPU `seat` died of `cause`, of which Ray wrote `text`."""
-        gpu = Gpu.named_in(text) or seat
+    def died(self, trial: str, placed: Gpu | None, cause: StopReason, text: str) -> None:
+        """A trial's process on the GPU `placed` died of `cause`; `text` is Ray's message."""
+        gpu = Gpu.named_in(text) or placed
         if gpu is not None and cause is StopReason.GPU_SET_ASIDE:
             self._holder.retake(gpu)
         if gpu is None or cause is not StopReason.CRASH or any(sign in text for sign in _MEMORY):
@@ -226,23 +226,23 @@ class GpuWatch:
             self._controller.say(f"trial {trial} on {gpu.short}: {error}")
         if is_assert(text):  # a label or an index out of range, on whichever GPU
             return
-        left = self._count() - len(self.deaths.condemned) - 1
+        left = self._count() - len(self.deaths.set_aside) - 1
         if self.deaths.died(gpu, trial, error, fault=fault, last=left < self._needed):
             self._set_aside(gpu, error, enough_left=left >= self._needed)
 
     def poll(self) -> None:
-        """To be called often: goes on taking the GPUs that are set aside."""
-        self._holder.poll(set(self._seats.values()))
+        """To be called often: continues to reserve the GPUs that are set aside."""
+        self._holder.poll(set(self._gpus.values()))
 
     def close(self) -> None:
-        """The sweep is over."""
+        """End all actors, once the sweep is over."""
         self._holder.close()
 
     def _set_aside(self, gpu: Gpu, error: str, *, enough_left: bool) -> None:
         self._holder.take(gpu)
         self._controller.gpu_set_aside(gpu.short, error)
         if not enough_left:
-            listed = "; ".join(f"{g.short} ({why})" for g, why in self.deaths.condemned.items())
+            listed = "; ".join(f"{g.short} ({why})" for g, why in self.deaths.set_aside.items())
             self._controller.halt(
                 f"no GPU is left to train on, processes kept dying on: {listed}. Check the driver "
                 "and the hardware (nvidia-smi, dmesg), reset or replace these GPUs, then resume."

@@ -1,4 +1,4 @@
-"""What there is to compute on, and what a trial gets of it."""
+"""Available devices, and the share of them that each trial gets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from unetexp.errors import ConfigError
 from unetexp.machine import available_cores as available_cores
 
 _MAX_LOADER_WORKERS = 4
-_COORDINATION_CPU = 0.01  # asked by a trial that only waits for its ranks
-_CPU_TRIALS_AT_ONCE = 2  # two trials of one thread outrun one of two; more of them learn less
+_COORDINATION_CPU = 0.01  # requested by a trial that only waits for its ranks
+_CPU_TRIALS_AT_ONCE = 2  # two trials of one thread beat one of two; more teach TPE less
 
 
 @dataclass(frozen=True)
 class Placement:
     """How trials share the machine."""
 
-    gpus: float  # what Ray is told there is
+    gpus: float  # the number that Ray is told
     cpus: int
     gpus_per_trial: float
     cpus_per_trial: float
@@ -36,7 +36,7 @@ class Placement:
 
     @property
     def ranks(self) -> int:
-        """Processes that train one trial together, each on a GPU of its own."""
+        """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))
 
     @property
@@ -46,7 +46,7 @@ class Placement:
 
     @property
     def loader_workers(self) -> int:
-        """Threads that cut windows; on the CPU training itself needs the cores."""
+        """Threads that load crops; 0 on the CPU, where training itself needs the cores."""
         return min(_MAX_LOADER_WORKERS, self.threads) if self.device == "cuda" else 0
 
     def resources(self) -> dict[str, float]:
@@ -70,15 +70,15 @@ class Placement:
             where = f"on {self.gpus:g} GPU{'s' if self.gpus > 1 else ''}"
         where += f" of {self.nodes} nodes" if self.nodes > 1 else ""
         trials = "1 trial" if self.max_concurrent == 1 else f"{self.max_concurrent} trials"
-        share = f", {self.ranks} GPUs a trial" if self.ranks > 1 else ""
+        share = f", {self.ranks} GPUs per trial" if self.ranks > 1 else ""
         return f"{trials} at once {where}{share}, {self.threads} CPU threads each"
 
 
 def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placement:
     """The placement on this machine, a cluster of one node.
 
-    `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it. Raises
-    ConfigError for more GPUs than there are or shares that do not fit.
+    `gpus` None uses all GPUs, 0 the CPU; `simulate_gpus` replaces it. Raises ConfigError for more
+    GPUs than the machine has or shares that do not fit.
     """
     if simulate_gpus is not None:
         node = Node("", platform.node(), available_cores(), simulate_gpus, 0)
@@ -105,7 +105,7 @@ def place_on_cluster(
 ) -> Placement:
     """As `place`, on the nodes of a cluster.
 
-    GPUs that no torch finds are pretended: trials then run on the CPU and the sweep is simulated.
+    Where torch finds none of the GPUs, trials run on the CPU and the sweep is simulated.
     """
     there = sum(node.gpus for node in nodes)
     simulated = bool(there) and not any(node.cuda_gpus for node in nodes)
@@ -122,17 +122,18 @@ def place_on_cluster(
 
 
 def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: bool) -> Placement:
-    """The placement on `gpus` GPUs of the nodes; what a trial gets fits on each that it may use."""
+    """The placement on `gpus` GPUs of the nodes; a trial's share fits on each node that is used."""
     _require_gpus(budget, gpus)
     hosts = [node for node in nodes if node.takes_trials and (node.gpus or not gpus)]
     _require_cores(budget, hosts)
-    room = {node: _room(budget, node, gpus, simulated=simulated) for node in hosts}
-    room = {node: count for node, count in room.items() if count}
-    if not room:
+    capacity = {node: _capacity(budget, node, gpus, simulated=simulated) for node in hosts}
+    capacity = {node: count for node, count in capacity.items() if count}
+    if not capacity:
         raise ConfigError(
-            "no node of the cluster has the GPUs and the cores that a trial asks for."
+            "no node of the cluster has the GPUs and the cores that a trial needs. Lower "
+            "gpus_per_trial or cpus_per_trial, or add nodes."
         )
-    slots = _slots(budget, room, gpus)
+    slots = _slots(budget, capacity, gpus)
     even = min(_even_share(node.cpus, max(count, 1)) for node, count in slots.items())
     wanted = budget.cpus_per_trial or even
     share = min(wanted, even) if simulated else wanted
@@ -143,7 +144,7 @@ def _place(budget: Budget, gpus: int, nodes: tuple[Node, ...], *, simulated: boo
         cpus_per_trial=share,
         max_concurrent=sum(slots.values()),
         simulated=simulated,
-        nodes=len(room),
+        nodes=len(capacity),
     )
 
 
@@ -162,8 +163,8 @@ def _require_cores(budget: Budget, hosts: list[Node]) -> None:
         raise ConfigError(f"cpus_per_trial is {wanted:g}: there are {most} cores{where}.")
 
 
-def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
-    """Trials that a node can run at once; simulated GPUs share whatever cores there are."""
+def _capacity(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
+    """Trials that a node can run at once; simulated GPUs share the available cores."""
     if gpus and (simulated or budget.cpus_per_trial is None):
         return _slots_of_gpus(budget, node.gpus)
     if budget.cpus_per_trial is None:
@@ -172,13 +173,13 @@ def _room(budget: Budget, node: Node, gpus: int, *, simulated: bool) -> int:
     return min(by_cores, _slots_of_gpus(budget, node.gpus)) if gpus else by_cores
 
 
-def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
-    """Trials that each node runs at once, of those that it has room for.
+def _slots(budget: Budget, capacity: dict[Node, int], gpus: int) -> dict[Node, int]:
+    """Trials that each node runs at once; `capacity` is the number that fits on it.
 
-    Where that is more than the sweep may run, the nodes with the fewest cores for a trial give
-    some up. On the CPU `max_concurrent` may also be more, unless `cpus_per_trial` forbids it.
+    If that is more than the sweep may run, the nodes with the fewest cores per trial get fewer. On
+    the CPU `max_concurrent` may also be larger, unless `cpus_per_trial` forbids it.
     """
-    slots, most = dict(room), budget.max_concurrent
+    slots, most = dict(capacity), budget.max_concurrent
     at_most = min(most or math.inf, _slots_of_gpus(budget, gpus) if gpus else math.inf)
     while sum(slots.values()) > at_most:
         slots[min(filter(slots.get, slots), key=lambda node: node.cpus / slots[node])] -= 1
@@ -188,7 +189,7 @@ def _slots(budget: Budget, room: dict[Node, int], gpus: int) -> dict[Node, int]:
 
 
 def _slots_of_gpus(budget: Budget, gpus: int) -> int:
-    """Trials that `gpus` GPUs of one node hold."""
+    """Number of trials that fit on `gpus` GPUs of one node."""
     share = budget.gpus_per_trial
     return gpus * math.floor(1 / share + 1e-9) if share <= 1 else math.floor(gpus / share)
 

@@ -1,7 +1,7 @@
-"""Who else can reach a sweep: Ray's token and the ports that are open to the network.
+"""Access to a sweep: Ray's token and the ports that are open to the network.
 
-A caller of Ray's ports who has the token can run code as this user, so the token's file must be
-its owner's alone. Ray writes it with mode 644.
+Anyone with the token who reaches Ray's ports can run code as this user, so only the owner may read
+the token's file. Ray writes it with mode 644.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def token_file() -> Path:
 
 
 def use_tokens() -> list[str]:
-    """Have Ray ask for and show the token, unless RAY_AUTH_MODE says otherwise.
+    """Have Ray require and send the token, unless RAY_AUTH_MODE says otherwise.
 
-    Returns what the user should hear.
+    Returns warnings for the user.
     """
     if os.environ.setdefault(_MODE, "token").lower() != "token":
         return [
             f"{_MODE}={os.environ[_MODE]}: anyone who reaches this machine's ports can run code "
             f"on it. Unset {_MODE} to let in only holders of a token."
         ]
-    Config.initialize("")  # Ray read its settings when it was imported
+    Config.initialize("")  # Ray has read its settings on import: read them again
     return []
 
 
 def make_token() -> None:
-    """Make the token's file, private from the start, where there is no token yet."""
+    """Create the token's file, private from the start, where there is no token yet."""
     path = token_file()
     if "RAY_AUTH_TOKEN" in os.environ or path.exists():
         return
@@ -52,7 +52,7 @@ def make_token() -> None:
         return
     except OSError as error:
         raise UserError(
-            f"{path}: the token of the workers cannot be written ({error.strerror}). Make the "
+            f"{path}: the token for the workers cannot be written ({error.strerror}). Make the "
             "folder writable, or name another file with RAY_AUTH_TOKEN_PATH."
         ) from None
     with os.fdopen(descriptor, "w") as file:
@@ -60,7 +60,7 @@ def make_token() -> None:
 
 
 def make_private(path: Path) -> list[str]:
-    """Take all rights but the owner's from the file; a sentence if it had others."""
+    """Remove all permissions but the owner's from the file; returns a warning if it had others."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & 0o077:
@@ -71,8 +71,8 @@ def make_private(path: Path) -> list[str]:
     except OSError as error:
         return [f"{path} can be read by others and its mode cannot be changed: {error.strerror}."]
     return [
-        f"{path} could be read by other users (mode {mode:o}); it is private now (mode 600). "
-        "Whoever has read it can still run code on your workers: remove the file to get a new one."
+        f"{path} could be read by other users (mode {mode:o}); it is now private (mode 600). "
+        "Anyone who has read it can still run code on your workers: delete it to get a new token."
     ]
 
 
@@ -93,11 +93,11 @@ def open_ports(root: psutil.Process | None = None) -> list[int]:
     return sorted(found)
 
 
-def port_notice(ports: list[int]) -> list[str]:
-    """What to say about ports that are open to the network."""
+def port_warning(ports: list[int]) -> list[str]:
+    """A warning about ports that are open to the network, if there are any."""
     if not ports:
         return []
     return [
         f"{len(ports)} ports of Ray ({ports[0]} to {ports[-1]}) are open to the network. "
-        f"Holders of the token in {token_file()} are let in, nobody else; a firewall closes them."
+        f"Only holders of the token in {token_file()} are accepted; a firewall closes the ports."
     ]

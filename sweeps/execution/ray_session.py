@@ -1,4 +1,4 @@
-"""Ray for the length of a block: one of our own on this machine, or a running cluster."""
+"""Ray for the duration of a block: a new instance on this machine, or a running cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeps.execution.ray_security import (
     make_private,
     make_token,
     open_ports,
-    port_notice,
+    port_warning,
     token_file,
     use_tokens,
 )
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the terminal is ours
+    "RAY_AIR_NEW_OUTPUT": "0",  # we print to the terminal
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: the runs are closed first
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # we handle Ctrl-C, to close the runs first
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the ledger is the record; Ray's own is not read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the worker queue holds back what would start too early
+    "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the worker queue limits the starts
 }
-_LONGEST = 39  # bytes of the folder; Ray's sockets take 64 more, of 103 on macOS and 107 on Linux
+_LONGEST = 39  # bytes of the folder; Ray's sockets need 64 more, of 103 on macOS and 107 on Linux
 _OWN_FOLDER = "ray-"  # and eight letters
 
 
@@ -48,27 +48,26 @@ _OWN_FOLDER = "ray-"  # and eight letters
 def ray_up(
     placement: Placement, address: str | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[None]:
-    """Ray, quiet: the cluster at `address`, or one of our own here that goes down at the end.
+    """Ray, quiet: the cluster at `address`, or a new instance here that is shut down at the end.
 
-    `say` is told what the user should know of tokens and shared ports; what is as usual is in the
-    log. The handlers of signals stay as they are. Raises UserError as `joined` and
-    `require_short_folder`.
+    `say` gets warnings about tokens and open ports; the usual ports are only logged. The signal
+    handlers are kept. Raises UserError as `joined` and `require_short_folder`.
     """
     os.environ.update(_ENVIRONMENT)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the controller logs how trials end
-    for notice in [*use_tokens(), *make_private(token_file())]:
-        say(notice)
+    for warning in [*use_tokens(), *make_private(token_file())]:
+        say(warning)
     if address is None:
         with short_folder() as folder, _own_ray(placement, folder):
             yield
     else:
         environment = worker_environment(placement)
-        del environment["PYTHONPATH"]  # this machine's folders; our packages travel by themselves
+        del environment["PYTHONPATH"]  # paths of this machine; our packages are sent with the job
         with joined(address, environment):
-            for notice in port_notice(open_ports()):
-                say(notice)
+            for warning in port_warning(open_ports()):
+                say(warning)
             yield
 
 
@@ -87,25 +86,25 @@ def _own_ray(placement: Placement, folder: Path | None) -> Iterator[None]:
                 runtime_env={"env_vars": worker_environment(placement)},
                 _temp_dir=None if folder is None else str(folder),
             )
-        for notice in port_notice(open_ports()):
-            log.info(notice)
+        for warning in port_warning(open_ports()):
+            log.info(warning)
         yield
     finally:
         leave()
 
 
 def require_short_folder() -> None:
-    """Raise UserError unless there is a folder for Ray's sockets, or one can be made."""
+    """Raise UserError unless there is a folder for Ray's sockets, or one can be created."""
     with short_folder():
         pass
 
 
 @contextmanager
 def short_folder() -> Iterator[Path | None]:
-    """A private folder for Ray's sockets and logs, gone at the end; None where its own will do.
+    """A private temporary folder for Ray's sockets and logs; None if Ray's default can be used.
 
-    Raises UserError where Ray's own has too long a path or cannot be written, and no other can be
-    made.
+    Raises UserError where the default has too long a path or cannot be written, and no other can
+    be created.
     """
     usual = _usual_folder()
     if fits(usual, _LONGEST):
@@ -116,11 +115,11 @@ def short_folder() -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # processes that end may still write there
+        shutil.rmtree(folder, ignore_errors=True)  # ending processes may still write there
 
 
 def _usual_folder() -> Path:
-    """Where Ray would go by itself."""
+    """Ray's default folder."""
     given = os.environ.get("RAY_TMPDIR")
     if given is None and sys.platform == "linux":
         given = os.environ.get("TMPDIR")
@@ -131,26 +130,26 @@ def _made_folder(usual: Path) -> Path:
     for parent in short_parents(_LONGEST - len(f"/{_OWN_FOLDER}") - 8):
         try:
             return Path(tempfile.mkdtemp(prefix=_OWN_FOLDER, dir=parent))
-        except OSError:  # a full one; the next may do
+        except OSError:  # full, for example: try the next
             continue
     raise UserError(
         f"Ray cannot keep its sockets in {usual}: it cannot be written, or its path has more than "
-        f"{_LONGEST} bytes; nor in /tmp or /var/tmp. Name a folder with a short path that can be "
-        "written: RAY_TMPDIR=/some/folder"
+        f"{_LONGEST} bytes; nor in /tmp or /var/tmp. Set RAY_TMPDIR to a writable folder with a "
+        "short path: RAY_TMPDIR=/some/folder"
     )
 
 
 def worker_environment(placement: Placement) -> dict[str, str]:
-    """Variables of the worker processes; they find this checkout whatever is installed."""
+    """Environment of the worker processes, which import this checkout, not an installed copy."""
     paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": str(placement.threads),
-        # Each trial runs in a new thread of a reused process, and each thread would get a heap of
-        # its own: measured to grow a worker by 0.4 GiB a trial.
+        # Each trial runs in a new thread of a reused process, and each thread would get its own
+        # heap: a worker was measured to grow by 0.4 GiB per trial.
         "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # A stopped trial frees its memory, or ends its ranks, before its process is used again.
-        # Where that takes longer, Ray drops the next trial without a word.
+        # If that takes longer than this, Ray drops the next trial silently.
         "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     }

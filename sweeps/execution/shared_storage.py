@@ -1,7 +1,7 @@
-"""Whether every node sees the data and the storage, asked before a sweep starts.
+"""Checks before a sweep starts that every node sees the data and the storage.
 
-The driver leaves a word in the storage that each node reads, and each node leaves one that the
-driver reads: a folder of the same name on another disk is found out.
+The driver writes a random token to the storage that each node reads, and each node writes one that
+the driver reads: this detects a folder of the same name on another disk.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ def require_shared_storage(storage: Storage, data: Dataset, config: TrainConfig)
     for node, fingerprint in on_every_node(_fingerprint, data, config).items():
         if fingerprint != data.fingerprint:
             raise UserError(
-                f"node {node_name(node)}: the data there is not the data here (fingerprint "
+                f"node {node_name(node)}: its data differs from the data here (fingerprint "
                 f"{fingerprint[:12]}, here {data.fingerprint[:12]}). Give all nodes the same files."
             )
 
 
 def _require_storage(storage: Storage) -> None:
-    word = secrets.token_hex(8)
-    name = f".shared-{word}"
+    token = secrets.token_hex(8)
+    name = f".shared-{token}"
     storage.require_writable()
-    _write(storage, name, word)
+    _write(storage, name, token)
     try:
-        for node, answer in on_every_node(_answer, storage, name, word).items():
-            if _read(storage, answer) != word:
+        for node, answer in on_every_node(_answer, storage, name, token).items():
+            if _read(storage, answer) != token:
                 raise UserError(f"node {node_name(node)}: {_not_shared(storage)}")
             _remove(storage, answer)
     finally:
         _remove(storage, name)
 
 
-def _answer(storage: Storage, name: str, word: str) -> str:
-    """On a node: read the driver's word and leave the same one; returns its file's name."""
-    if _read(storage, name) != word:
+def _answer(storage: Storage, name: str, token: str) -> str:
+    """On a node: read the driver's token and write it to another file; returns that file's name."""
+    if _read(storage, name) != token:
         raise UserError(_not_shared(storage))
     storage.require_writable()
     answer = f"{name}-{secrets.token_hex(8)}"
-    _write(storage, answer, word)
+    _write(storage, answer, token)
     return answer
 
 
 def _not_shared(storage: Storage) -> str:
     return (
-        f"storage {storage.root} is not the same place there as here. Choose one that all nodes "
+        f"storage {storage.root} is not the same folder there as here. Choose one that all nodes "
         "share with --storage: a folder on NFS mounted at the same path, or s3://BUCKET/PATH."
     )
 

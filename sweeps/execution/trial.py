@@ -44,7 +44,7 @@ CHECKPOINT_EVERY_S = 20.0
 
 
 class RanksLostError(RuntimeError):
-    """A process of the trial died: not the configuration's fault, it is to be run again."""
+    """A process of the trial died: not the configuration's fault; the trial runs again."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None
 
     It resumes from its checkpoint if it has one.
 
-    `train` stands in for training in this process. A lost process of a trial, or a GPU that failed
-    or is set aside, is raised: Ray then runs the trial again, in a new process. Any other end is
-    reported once the trial's memory is free, because the next one may start right then.
+    `train` replaces training in this process. A lost process of a trial, or a GPU that failed or
+    is set aside, is raised: Ray then runs the trial again, in a new process. Any other error is
+    reported once the trial's memory is free, because the next trial may start at that moment.
     """
     logging.captureWarnings(True)
     torch.set_num_threads(context.threads)
@@ -92,9 +92,9 @@ def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None
 def _train_to_the_end(
     config: dict[str, Any], context: TrialContext, train: Train
 ) -> TrialReport | None:
-    """Train; what is to be reported where that failed, with nothing of the trial left.
+    """Train and free the trial's memory; returns the report of a failure, if there was one.
 
-    Raises what is no end of the trial.
+    Raises errors after which Ray runs the trial again, and Ray's own exception to stop it.
     """
     failure = None
     try:
@@ -107,7 +107,7 @@ def _train_to_the_end(
             raise
         failure = failure_report(error)
         _release_memory(error.__traceback__)
-    except BaseException as stop:  # so Ray stops a trial
+    except BaseException as stop:  # Ray's way to stop a trial
         _release_memory(stop.__traceback__)
         raise
     else:
@@ -116,12 +116,12 @@ def _train_to_the_end(
 
 
 def send(report: TrialReport) -> None:
-    """Hand a report to the driver; Ray ends the trial here if it is to stop."""
+    """Send a report to the driver; Ray ends the trial here if it has to stop."""
     tune.report({REPORT: report})
 
 
 def failure_report(error: Exception) -> TrialReport:
-    """The report of an exception that another attempt would meet again."""
+    """The report of an exception that would occur again in another attempt."""
     if isinstance(error, NonFiniteLossError):
         return TrialFailed(StopReason.NAN, str(error))
     if is_out_of_memory(error):
@@ -132,7 +132,7 @@ def failure_report(error: Exception) -> TrialReport:
 
 
 def _train_in_memory(trial: str, config: TrainConfig, context: TrialContext, train: Train) -> None:
-    """Train; where memory runs out, go on with half the micro-batch and the same batch."""
+    """Train; if memory runs out, continue with half the micro-batch and the same batch size."""
     accumulation = config.accumulation
     while True:
         try:
@@ -150,7 +150,7 @@ def _train_in_memory(trial: str, config: TrainConfig, context: TrialContext, tra
 def smaller_micro_batch(batch_size: int, accumulation: int, ranks: int = 1) -> int | None:
     """The accumulation that at least halves the micro-batch, which `ranks` must divide.
 
-    None if that is one image a rank already.
+    None if that is already one image per rank.
     """
     largest = batch_size // accumulation // 2
     sizes = (size for size in range(largest, 0, -1) if size % ranks == 0)
@@ -172,16 +172,16 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
 def epoch_report(
     report: EpochReport, experiment: Experiment, context: TrialContext
 ) -> EpochFinished:
-    """An epoch as it is reported; the first one also says what the model costs to use."""
+    """The report of an epoch; the first one also has the model's latency and size."""
     system = {"system/micro_batch": experiment.micro_batch, **_peak_memory(context)}
     model = experiment.model_figures() if report.epoch == 1 else {}
     return EpochFinished(report.epoch, {**report.metrics, **model, **system})
 
 
 def _release_memory(stopped_at: TracebackType | None) -> None:
-    """Let go of the model before the next trial builds its own in this process.
+    """Free the model before the next trial builds its own in this process.
 
-    Ray stops a trial by an exception, and the exception's frames hold all that trial had.
+    Ray stops a trial by an exception, and the exception's frames hold all of its objects.
     """
     traceback.clear_frames(stopped_at)
     gc.collect()
@@ -194,7 +194,7 @@ def data_on_this_node(data: Dataset, config: TrainConfig) -> Dataset:
     try:
         data["train"].window(0, 0, 0, 1, 1)
     except DataError:
-        data = open_dataset(config.data, to_train=False)  # the driver has judged it
+        data = open_dataset(config.data, to_train=False)  # the driver has checked it
     return data
 
 

@@ -1,7 +1,7 @@
-"""Ray Tune's extension points, each handing over to the controller.
+"""Adapters from Ray Tune's extension points to the controller.
 
-All of a sweep's decisions and records are the controller's: Ray places trials on devices, runs
-them and restarts them when a worker dies. The worker queue decides which worker a trial gets.
+The controller makes all decisions and keeps the ledger; Ray places trials on devices, runs them
+and restarts them when a worker dies. The worker queue decides which worker a trial gets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sweeps.state.stop_reason import StopReason
 
 
 class _Adapter:
-    """Holds controller and worker queue; Ray's snapshots leave them out and are never read."""
+    """Holds controller and worker queue; Ray's snapshots omit them and are never read."""
 
     def __init__(self, controller: SweepController, worker_queue: WorkerQueue) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Adapter:
 
 
 class ControllerSearcher(_Adapter, Searcher):
-    """Where Ray gets its trials from."""
+    """Gives Ray the trials that the controller proposes."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.worker_queue.full:
@@ -56,17 +56,17 @@ class ControllerSearcher(_Adapter, Searcher):
             over = self.controller.halted or not self.controller.running
             return Searcher.FINISHED if over else None
         self.worker_queue.proposed(trial.id)
-        # Pickled here, so that only a worker that trains imports what a config is made of.
+        # Pickled here, so that only a worker that trains imports the config's modules.
         config = pickle.dumps(trial.config)
         return {"trial": trial.id, "values": dict(trial.values), "config": config}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The controller hears of it through the scheduler and the callback."""
+        """Nothing: the scheduler and the callback tell the controller."""
 
     def save(self, checkpoint_path: str) -> None:
-        """The ledger holds the search's state; Ray only wants a file to be there."""
+        """The ledger holds the search's state; Ray only needs a file to exist."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -74,7 +74,7 @@ class ControllerSearcher(_Adapter, Searcher):
 
 
 class ControllerScheduler(_Adapter, FIFOScheduler):
-    """Where Ray learns whether a trial goes on, and which one comes next."""
+    """Tells Ray whether a trial continues, and which one comes next."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The newest trial if a worker is free for it; None leaves the others to Ray."""
@@ -87,33 +87,33 @@ class ControllerScheduler(_Adapter, FIFOScheduler):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        verdict = self._judge(trial, result)
-        if verdict == FIFOScheduler.STOP:
+        action = self._decide(trial, result)
+        if action == FIFOScheduler.STOP:
             self.worker_queue.left()
-        return verdict
+        return action
 
-    def _judge(self, trial: Trial, result: dict[str, Any]) -> str:
-        # Without a report the function has returned: its last report has been judged.
-        goes_on = REPORT in result and self.controller.trial_reported(
+    def _decide(self, trial: Trial, result: dict[str, Any]) -> str:
+        # Without a report the function has returned: its last report has been handled.
+        proceed = REPORT in result and self.controller.trial_reported(
             trial.config["trial"], result[REPORT]
         )
-        return FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP
+        return FIFOScheduler.CONTINUE if proceed else FIFOScheduler.STOP
 
 
 @dataclass(frozen=True)
 class _Death:
-    """A worker's death that is not classified for good yet."""
+    """A worker's death whose cause is not certain yet."""
 
     trial: Trial
     gpu: Gpu | None  # that it was on
     text: str
     counted: bool
-    final: bool  # Ray gives the trial up
-    until: float  # the time by `time.monotonic` at which a crash is taken for one
+    final: bool  # Ray does not restart the trial
+    until: float  # the time of `time.monotonic` at which a crash counts as one
 
 
 class ControllerCallback(_Adapter, tune.Callback):
-    """Where Ray tells how trials start, die and end."""
+    """Tells the controller how trials start, die and end."""
 
     def __init__(
         self, controller: SweepController, worker_queue: WorkerQueue, gpus_per_trial: float = 1.0
@@ -122,8 +122,8 @@ class ControllerCallback(_Adapter, tune.Callback):
         self.gpus = GpuWatch(controller, GpuHolder(min(1.0, gpus_per_trial)), gpus_per_trial)
         self.classifier = FailureClassifier()
         self.restarting: set[str] = set()
-        self.put_back: Counter[str] = Counter()  # how often a trial was
-        self.failures: Counter[str] = Counter()  # of each trial, as Ray had counted them
+        self.put_back: Counter[str] = Counter()  # how often each trial was put back
+        self.failures: Counter[str] = Counter()  # of each trial, as counted by Ray
         self.deaths: list[_Death] = []  # to be classified
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
@@ -173,10 +173,10 @@ class ControllerCallback(_Adapter, tune.Callback):
             self._note_death(trial, final=True)
 
     def settle_deaths(self, *, at_once: bool = False) -> None:
-        """Tell the controller of the deaths whose cause is known; `at_once`: of all.
+        """Tell the controller of the deaths whose cause is known; `at_once`: of all deaths.
 
-        A node's end is often known seconds after that of its workers, so a crash is believed
-        only after a while. Tune's loop runs on meanwhile.
+        A node's death is often known seconds after that of its workers, so a death counts as a
+        crash only after a while. Tune's loop keeps running meanwhile.
         """
         waiting, self.deaths = self.deaths, []
         for death in waiting:
@@ -213,10 +213,10 @@ class ControllerCallback(_Adapter, tune.Callback):
         self.gpus.died(trial_id, death.gpu, cause, death.text)
 
     def _is_echo(self, trial: Trial) -> bool:
-        """Whether Ray gives a trial up over the death for which it restarts it.
+        """Whether Ray fails a trial for the same death for which it already restarts it.
 
-        The death of a free worker that the trial was just given is reported twice: as the worker's
-        and as that of what it was asked to do.
+        The death of a free worker that the trial was just given is reported twice: for the worker
+        and for the task that it was given.
         """
         trial_id = trial.config["trial"]
         again = self.put_back[trial_id] < trial.max_failures
@@ -224,7 +224,7 @@ class ControllerCallback(_Adapter, tune.Callback):
 
 
 class ControllerStopper(_Adapter, tune.Stopper):
-    """Where Ray learns that the whole sweep is over."""
+    """Tells Ray that the whole sweep is over."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Runs the trials of a planned sweep through Ray Tune; Ray is up already."""
+"""Runs the trials of a planned sweep with Ray Tune; Ray is running already."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def run_trials(
     shared: Storage | None = None,
     starting: int | None = None,
 ) -> None:
-    """Run trials until the controller has no more to propose; Ray must be up.
+    """Run trials until the controller has no more to propose; Ray must be running.
 
-    `trial(config, context=context)` stands in for the real one, whose context is a `TrialContext`.
+    `trial(config, context=context)` replaces the real one, whose context is a `TrialContext`.
     `shared` is a storage that all nodes see; without it Ray's files stay on this machine.
-    `starting` workers may be starting side by side, by default `starting_at_once`.
+    At most `starting` workers start concurrently, by default `starting_at_once`.
     """
     trial = trial or (run_parallel_trial if placement.ranks > 1 else run_trial)
     worker_queue = WorkerQueue(starting or starting_at_once(placement))
@@ -53,7 +53,7 @@ def run_trials(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=-1,  # the controller says when there are no more
+                num_samples=-1,  # the controller decides when there are no more
                 search_alg=ControllerSearcher(controller, worker_queue),
                 scheduler=ControllerScheduler(controller, worker_queue),
                 max_concurrent_trials=placement.max_concurrent,
@@ -73,7 +73,7 @@ def run_trials(
 
 
 class _SignalStopper(Stopper):  # type: ignore[misc]  # Ray's classes carry no types
-    """Ends the trials where a signal has come while its exception could not be raised."""
+    """Ends the trials after a signal whose exception could not be raised when it arrived."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -84,17 +84,17 @@ class _SignalStopper(Stopper):  # type: ignore[misc]  # Ray's classes carry no t
 
 
 def starting_at_once(placement: Placement) -> int:
-    """Workers that may be starting side by side: many more than cores only delay each other.
+    """Workers that may start concurrently: many more than cores only delay each other.
 
-    Ray would start all: 64 on 2 cores had not ended one instant trial after five minutes. A few
-    may, so that short trials too run at once from the beginning.
+    Ray would start all: 64 on 2 cores had not finished one instant trial after five minutes. A few
+    are always allowed, so that short trials also run concurrently from the beginning.
     """
     return max(1, min(placement.max_concurrent, max(int(placement.cpus), _A_FEW)))
 
 
 @contextmanager
 def _scratch(shared: Storage | None) -> Iterator[str]:
-    """A folder for what Ray Tune writes, gone at the end; on a cluster all nodes must see it."""
+    """A temporary folder for Ray Tune's files; on a cluster all nodes must see it."""
     if shared is None:
         with tempfile.TemporaryDirectory(prefix="unetexp-tune-") as folder:
             yield folder
@@ -107,7 +107,7 @@ def _scratch(shared: Storage | None) -> Iterator[str]:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made if need be, that only its owner can enter."""
+    """The folder, created if missing, with access for its owner only."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
     return path

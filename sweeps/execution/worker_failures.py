@@ -1,7 +1,7 @@
 """Why a worker died: it crashed, its node was preempted, or its node was lost.
 
-Ray's exception says so only where it knew: when a node goes, the broken connection is often
-reported seconds before the node's death is, and reads like a crash. So the nodes are asked too.
+Ray's exception is not enough: when a node dies, the broken connection is often reported seconds
+before the node's death, and looks like a crash. So the nodes are checked too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sweeps.execution.gpu_health import GpuFaultError, GpuSetAsideError
 from sweeps.state.stop_reason import StopReason
 from unetexp.tracking.server import reaches
 
-# No failures of the trial
+# Not counted as failures of the trial
 UNCOUNTED = (StopReason.PREEMPTED, StopReason.GPU_SET_ASIDE)
 
 PATIENCE_S = 3.0  # how long a node may take to go down after its workers
-_FRESH_S = 60.0  # a node that died longer ago has nothing to do with a death now
+_FRESH_S = 60.0  # a node that died longer ago is not the cause of a death now
 _PREEMPTED = ("node was preempted", "AUTOSCALER_DRAIN_PREEMPTED")
 _LOST = (
     "its node has died",
@@ -36,7 +36,7 @@ _HEADING = re.compile(r"^Failure # \d+ \(occurred at .*\)$", re.MULTILINE)
 
 
 def cause_of(error: BaseException | str) -> StopReason:
-    """The cause that an exception of Ray's, or its text, names; CRASH where it names none."""
+    """The cause in a Ray exception or its text; CRASH if it names none."""
     if isinstance(error, RayTaskError):
         error = error.as_instanceof_cause()
     text = str(error)
@@ -50,14 +50,14 @@ def cause_of(error: BaseException | str) -> StopReason:
 
 
 def is_certain(cause: StopReason, text: str) -> bool:
-    """Whether no node's end can turn out to be what was behind the death that `text` tells of."""
+    """Whether `cause` is final: no node's death can turn out to be the cause instead."""
     return cause is not StopReason.CRASH or GpuFaultError.__name__ in text
 
 
 class FailureClassifier:
-    """Tells why a worker died from Ray's message and from the nodes that are gone.
+    """Finds why a worker died, from Ray's message and from the nodes that are gone.
 
-    `nodes` lists all nodes that ever were, as `ray.nodes` does.
+    `nodes` lists all nodes, dead ones included, as `ray.nodes` does.
     """
 
     def __init__(self, nodes: Callable[[], list[dict[str, Any]]] = ray.nodes) -> None:
@@ -69,9 +69,9 @@ class FailureClassifier:
     def classify(self, text: str, address: str | None, *, counted: bool) -> StopReason:
         """Why a worker on the node at `address` (None: unknown) died just now.
 
-        `text` is what Ray wrote of it, `counted` whether Ray counts the death against the trial:
-        it leaves one out where its exception says that the node was preempted. `crash` may turn
-        out to be a node's loss within `PATIENCE_S`. Changes nothing and does not wait.
+        `text` is Ray's message, `counted` whether Ray counts the death against the trial: it does
+        not where its exception says that the node was preempted. `crash` may turn out to be a
+        node's loss within `PATIENCE_S`. Does not wait.
         """
         if not counted:
             return StopReason.PREEMPTED
@@ -86,7 +86,7 @@ class FailureClassifier:
 
     def _is_freshly_gone(self, node: dict[str, Any]) -> bool:
         if node["NodeID"] not in self._died:
-            # Ray itself finds out after a quarter of a minute
+            # Ray itself notices only after 15 s
             if node["Alive"] and reaches(node["NodeManagerAddress"], node["NodeManagerPort"]):
                 return False
             self._died[node["NodeID"]] = time.monotonic()
@@ -99,7 +99,7 @@ def _cause_of_node(node: dict[str, Any]) -> StopReason:
 
 
 def last_failure(trial: Trial) -> str:
-    """What Ray wrote down about the trial's last failure."""
+    """Ray's message about the trial's last failure."""
     if not trial.error_file or not Path(trial.error_file).is_file():
         return "the worker died"
     text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")

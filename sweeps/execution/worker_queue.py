@@ -1,8 +1,8 @@
-"""Which trials wait for a worker process, so that none is started in vain.
+"""Which trials wait for a worker process, so that no worker is started for nothing.
 
-Ray Tune gives a worker that a trial has left to the trial that has waited longest, and kills the
-one that was starting for it: each short trial costs a process. Here the worker goes to a trial
-that is proposed because of it, and those that are starting come up.
+Ray Tune gives a free worker to the trial that has waited longest, and kills the worker that was
+starting for that trial: each short trial costs a process. Here a free worker goes to a trial that
+is proposed for it, and starting workers are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class WorkerQueue:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.waiting: set[str] = set()
-        self.free = 0  # workers that a trial has left and none has taken
+        self.free = 0  # workers without a trial
 
     @property
     def full(self) -> bool:
@@ -24,7 +24,7 @@ class WorkerQueue:
         self.waiting.add(trial)
 
     def takes_over(self, trial: str) -> bool:
-        """Whether the trial, which waits, is to have a free worker."""
+        """Give the waiting trial a free worker; False if there is none."""
         if not self.free or trial not in self.waiting:
             return False
         self.free -= 1
@@ -32,9 +32,9 @@ class WorkerQueue:
         return True
 
     def left(self) -> None:
-        """A trial has left its worker, which can be used again."""
+        """A trial has ended on its worker, which is now free."""
         self.free += 1
 
     def settled(self, trial: str) -> None:
-        """The trial has its worker, or needs none."""
+        """The trial has its worker, or needs none any more."""
         self.waiting.discard(trial)

@@ -18,7 +18,7 @@ _FILE_WIDTH = 160
 
 
 class TableFormat(StrEnum):
-    """What a leaderboard can be written as."""
+    """The formats of a leaderboard."""
 
     TABLE = "table"
     CSV = "csv"
@@ -37,7 +37,7 @@ _ENDINGS = {
 
 
 def format_of(asked: TableFormat | None, out: Path | None) -> TableFormat:
-    """The format asked for, or that of the file's ending; ConfigError for one that is unknown."""
+    """The format asked for, or that of the file's ending; ConfigError for an unknown ending."""
     if asked is not None or out is None:
         return asked or TableFormat.TABLE
     if out.suffix.lower() not in _ENDINGS:
@@ -47,7 +47,7 @@ def format_of(asked: TableFormat | None, out: Path | None) -> TableFormat:
 
 
 def encode(board: Leaderboard, chosen: TableFormat) -> bytes:
-    """The leaderboard in a format; one for machines has all columns and nothing but the rows."""
+    """The leaderboard in a format; CSV, Parquet and JSON hold all columns and no notes."""
     rows = board.rows
     match chosen:
         case TableFormat.CSV:
@@ -65,7 +65,7 @@ def encode(board: Leaderboard, chosen: TableFormat) -> bytes:
 
 
 def _json(rows: pd.DataFrame) -> str:
-    """A list of objects, one a trial; what a trial lacks is null."""
+    """A list of objects, one per trial; missing values are null."""
     plain = rows.astype(object).where(rows.notna(), None)
     return json.dumps(plain.to_dict("records"), indent=2, ensure_ascii=False) + "\n"
 

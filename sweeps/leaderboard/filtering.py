@@ -1,8 +1,8 @@
 """Conditions on trials, such as `loss.kind == 'focal' and optimizer.lr < 1e-3`.
 
-Python's grammar is used to read them and nothing of Python to run them: a tree of comparisons,
-`and`, `or`, `not`, `in`, arithmetic and literals is walked here. There are no calls, attributes
-or variables.
+They are parsed as Python expressions but not executed by Python: this module evaluates the tree
+of comparisons, `and`, `or`, `not`, `in`, arithmetic and literals. There are no calls, attributes or
+variables.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _STRING_OR_QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`"
 def filter_trials(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
     """The rows of `frame` that meet the condition.
 
-    A missing value meets no comparison but `!=` and `== None`. Raises ConfigError for a condition
-    that cannot be read, has something in it that is not allowed, or names no column.
+    A missing value meets only `!=` and `== None`. Raises ConfigError for a condition that cannot be
+    parsed, contains something that is not allowed, or names an unknown column.
     """
     try:
         return frame[_Condition(frame, condition).rows()]
@@ -62,9 +62,9 @@ def filter_trials(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
     except (SyntaxError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         hint = " Equality is written ==." if re.search(r"[^=!<>]=[^=]", condition) else ""
-        raise _refused(condition, f"it cannot be read: {reason}.{hint}") from None
+        raise _refused(condition, f"it cannot be parsed: {reason}.{hint}") from None
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise _refused(condition, f"it cannot be worked out: {error}.") from None
+        raise _refused(condition, f"it cannot be evaluated: {error}.") from None
 
 
 def column_named(frame: pd.DataFrame, name: str, where: str) -> str:
@@ -82,7 +82,7 @@ class _Condition:
         self._columns: dict[str, str] = {}
 
     def rows(self) -> pd.Series:
-        """For each row whether it meets the condition."""
+        """Whether each row meets the condition."""
         names = "|".join(map(re.escape, sorted(self._frame, key=len, reverse=True)))
         token = rf"{_STRING_OR_QUOTED}|(?<![\w.])(?:{names})(?![\w.])"
         tree = ast.parse(re.sub(token, self._stand_in, self._text).strip(), mode="eval")
@@ -115,7 +115,7 @@ class _Condition:
                 return _ARITHMETIC[type(node.op)](left, right)
             case ast.Compare():
                 return self._compare(node)
-        raise _refused(self._text, f"{self._original(node)!r} is not allowed in it.")
+        raise _refused(self._text, f"{self._original(node)!r} is not allowed.")
 
     def _compare(self, node: ast.Compare) -> Any:
         values = [self._value(value) for value in (node.left, *node.comparators)]
@@ -128,7 +128,7 @@ class _Condition:
         if right is None and isinstance(left, pd.Series) and type(comparison) in _MISSING:
             return _MISSING[type(comparison)](left)
         if type(comparison) not in _COMPARISONS:
-            raise TypeError("'is' goes with None only")
+            raise TypeError("'is' can only be used with None")
         if isinstance(comparison, ast.In | ast.NotIn):
             if not (isinstance(left, pd.Series) and isinstance(right, list)):
                 raise TypeError("'in' takes a column and a [list]")
@@ -150,10 +150,10 @@ class _Condition:
         return column.astype(object) if column.dtype in ("bool", "boolean") else column
 
     def _truth(self, value: Any) -> pd.Series:
-        """A value as a condition: what a comparison of a column gives, or a column of bools."""
+        """A value as a condition: the result of a comparison, or a column of bools."""
         if isinstance(value, pd.Series) and value.dtype in (bool, object):
             return value.eq(True)
-        raise TypeError("there is no comparison where there should be one")
+        raise TypeError("a comparison is missing")
 
     def _original(self, node: ast.expr) -> str:
         by_stand_in = {stand_in: column for column, stand_in in self._columns.items()}
@@ -161,7 +161,7 @@ class _Condition:
 
 
 def _number(value: Any) -> Any:
-    """`value`, if one can calculate with it."""
+    """`value`, if it is a number or a column of numbers."""
     is_column = isinstance(value, pd.Series) and pd.api.types.is_numeric_dtype(value)
     if is_column or isinstance(value, int | float):
         return value

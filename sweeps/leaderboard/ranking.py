@@ -10,18 +10,18 @@ from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
 from sweeps.leaderboard.filtering import column_named, filter_trials
 from sweeps.leaderboard.trials import LATENCY, PARAMETERS, parameter_columns, per_class_columns
 
-_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
+_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
 _WHOLE_NUMBERS = (BEST_EPOCH, PARAMETERS)
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows shown, in order, of which some columns are settings and some a class each."""
+    """The rows shown, in order; `settings` and `classes` name the columns of each kind."""
 
     rows: pd.DataFrame
     settings: tuple[str, ...]
     classes: tuple[str, ...]
-    of: int  # trials there were to choose from
+    of: int  # trials before the limit of rows
     notes: tuple[str, ...]
 
 
@@ -31,8 +31,8 @@ def rank_trials(
     """The leaderboard of a frame of trials, see `leaderboard.trials_frame`.
 
     Without `sort`, trials that had the full budget come first, each group by best `val/miou`.
-    With a column to sort by, the better end comes first, or the smallest value where none is
-    better; `-COLUMN` turns that round. Raises ConfigError for what names no column.
+    With a column to sort by, the best value comes first, or the smallest where neither end is
+    better; `-COLUMN` reverses the order. Raises ConfigError for an unknown column.
     """
     rows = frame if where is None else filter_trials(frame, where)
     column = None
@@ -44,7 +44,7 @@ def rank_trials(
     rows = rows.head(top).reset_index(drop=True)
     settings = _differing(rows if len(rows) > 1 else frame)
     classes = per_class_columns(rows)
-    columns = (*_COURSE, *settings, PARAMETERS, LATENCY, COST, *classes)
+    columns = (*_OUTCOME, *settings, PARAMETERS, LATENCY, COST, *classes)
     extra = [column] if column not in (None, "sweep", "trial", "run_id", *columns) else []
     shown = rows[["sweep", "trial", "run_id", *columns, *extra]]
     whole = dict.fromkeys(_WHOLE_NUMBERS, "Int64")
@@ -71,7 +71,7 @@ def _notes(rows: pd.DataFrame) -> tuple[str, ...]:
         return (f"{partial}; none of these trials had it.",)
     if (full & ~full.cummin()).any():
         return (
-            f"{partial}. In this order some of them stand above trials that had it, but their "
-            "scores do not compare.",
+            f"{partial}. In this order some of them are above trials that had it, but the scores "
+            "are not comparable.",
         )
     return (f"{partial}: ranked after those that had it.",)

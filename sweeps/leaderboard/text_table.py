@@ -29,12 +29,12 @@ class _Column:
 
     @property
     def heading(self) -> str:
-        """The name, folded where its parts meet if its values are narrower."""
+        """The name, wrapped between its parts if its values are narrower."""
         parts = re.findall(r"[^./]+[./]?|[./]", self.name)
-        room = max(6, *map(cell_len, self.cells), *map(cell_len, parts))
+        space = max(6, *map(cell_len, self.cells), *map(cell_len, parts))
         lines = [""]
         for part in parts:
-            if lines[-1] and cell_len(lines[-1] + part) > room:
+            if lines[-1] and cell_len(lines[-1] + part) > space:
                 lines.append("")
             lines[-1] += part
         return "\n".join(map(_shortened, lines))
@@ -50,16 +50,16 @@ class _Column:
 
 
 def blocks(board: Leaderboard, width: int) -> tuple[list[Table], tuple[str, ...]]:
-    """The leaderboard as tables at most `width` wide, one below the other, and what they leave out.
+    """The leaderboard as tables at most `width` wide, one below the other, and notes on omissions.
 
-    Each block repeats the columns that tell the trials apart.
+    Each table repeats the columns that identify the trials.
     """
     keys, columns = _columns(board, with_sweep=board.rows["sweep"].nunique() > 1)
-    room = width - sum(key.width + _GAP for key in keys)
+    space = width - sum(key.width + _GAP for key in keys)
     grouped: list[list[_Column]] = [[]]
     for column in columns:
         used = sum(other.width + _GAP for other in grouped[-1])
-        if grouped[-1] and used + column.width > room:
+        if grouped[-1] and used + column.width > space:
             grouped.append([])
         grouped[-1].append(column)
     left_out = sum(map(len, grouped[_MOST_BLOCKS:]))
@@ -69,7 +69,7 @@ def blocks(board: Leaderboard, width: int) -> tuple[list[Table], tuple[str, ...]
     if any(column.is_shortened for column in [*keys, *columns]):
         notes.append("Values that end in … are shortened.")
     if notes:
-        notes[-1] += " All is in --format csv."
+        notes[-1] += " --format csv has everything."
     return [_table([*keys, *group]) for group in grouped[:_MOST_BLOCKS]], tuple(notes)
 
 
@@ -87,7 +87,7 @@ def markdown(board: Leaderboard) -> str:
 
 
 def _columns(board: Leaderboard, with_sweep: bool) -> tuple[list[_Column], list[_Column]]:
-    """The columns that tell the trials apart, and the others."""
+    """The columns that identify the trials, and the others."""
     rows = board.rows
     ranks = [str(number) for number in range(1, len(rows) + 1)]
     keys = [_Column("rank", tuple(ranks), False)]

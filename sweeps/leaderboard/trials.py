@@ -1,4 +1,4 @@
-"""The trials of one or several sweeps as a table: a row a trial, the best first."""
+"""The trials of one or several sweeps as a table: one row per trial, the best first."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["histories", "parameter_columns", "per_class_columns", "select_sweeps", "trials_frame"]
 
 LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
-_BUDGET = "epochs"  # the parameter that says how many epochs a full trial has
+_BUDGET = "epochs"  # the parameter with the epochs of a full trial
 _IDENTITY = ("sweep", "trial", "run_id")
-_COURSE = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
-_PRICE = (LATENCY, PARAMETERS, COST)
-_OWN = (*_IDENTITY, *_COURSE, *_PRICE, "start_time")
+_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
+_COSTS = (LATENCY, PARAMETERS, COST)
+_OWN = (*_IDENTITY, *_OUTCOME, *_COSTS, "start_time")
 
 
 def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
-    """The parent runs of the sweeps called `names`; of the newest if there are none.
+    """The parent runs of the sweeps called `names`; without names, of the newest sweep.
 
-    A sweep that only confirms another is not taken for the newest. Raises UserError for a name
+    A sweep that only confirms another one does not count as the newest. Raises UserError for a name
     that no sweep has.
     """
     runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
@@ -47,8 +47,8 @@ def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
 
 
 def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
-    """A row a trial of the named sweeps: trials that had the full budget first, each group best
-    first.
+    """One row per trial of the named sweeps: trials that had the full budget first, each group
+    best first.
 
     Columns: `sweep`, `trial` (its id), `run_id`; `stop_reason`, `full_budget`, `epochs` (used) and
     `budget` (of a full trial); `best/val/miou` and `best/epoch`; every validation metric
@@ -63,9 +63,9 @@ def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
     own = pd.DataFrame([_own_columns(run) for run in runs], columns=list(_OWN))
     frame = pd.concat(
         [
-            own[[*_IDENTITY, *_COURSE]],
+            own[[*_IDENTITY, *_OUTCOME]],
             pd.DataFrame(metrics, columns=sorted({name for row in metrics for name in row})),
-            own[[*_PRICE, "start_time"]],
+            own[[*_COSTS, "start_time"]],
             parameters.drop(columns=[name for name in _OWN if name in parameters]),
         ],
         axis="columns",
@@ -96,7 +96,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
         "full_budget": reason == StopReason.COMPLETED,
         "epochs": max(_last_epochs(run).values(), default=0),
         "budget": int(run.data.params.get(_BUDGET, 0)),
-        **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_PRICE)},
+        **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_COSTS)},
         "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
     }
 
@@ -104,7 +104,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
 def _best_epoch_metrics(store: TrackingStore, runs: Sequence[Run]) -> list[dict[str, float]]:
     """The validation metrics of each run in its best epoch.
 
-    MLflow hands out those of the last epoch; where that was not the best, points are looked up.
+    MLflow returns those of the last epoch; where that was not the best, points are looked up.
     """
     metrics, missed = [], {}
     for run in runs:
@@ -129,7 +129,7 @@ def _last_epochs(run: Run, prefix: str = "") -> dict[str, int]:
 
 
 def _typed(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Parameters as what they were before MLflow made them text."""
+    """Parameters with the types that they had before MLflow stored them as text."""
     texts = pd.DataFrame(rows)
     return pd.DataFrame({name: _typed_column(texts[name]) for name in sorted(texts)})
 
@@ -148,7 +148,7 @@ def _typed_column(texts: pd.Series) -> pd.Series:
 
 
 def _literal(text: str) -> Any:
-    """The number, bool or None that a text stands for, else the text."""
+    """The number, bool or None that a text represents, else the text."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

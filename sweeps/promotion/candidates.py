@@ -1,7 +1,7 @@
-"""Which trials can be promoted, and the data they are judged on.
+"""Which trials can be promoted, and the data they are evaluated on.
 
-A candidate had the full budget and kept its weights. They stand in the order of the sweep's
-objective, the best `val/miou` first; a test split has no say in it.
+A candidate had the full budget and kept its weights. Candidates are ordered by the sweep's
+objective, the best `val/miou` first; a test split does not affect the order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Candidate:
 
     @property
     def val_miou(self) -> float:
-        """The best of its epochs."""
+        """The best score of its epochs."""
         return float(self.run.data.metrics[BEST_OBJECTIVE])
 
     @property
@@ -62,7 +62,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SourceSweep:
-    """A sweep, as its parent run recorded it."""
+    """A sweep, read from its parent run."""
 
     run: Run
     recipe: Recipe
@@ -73,7 +73,7 @@ class SourceSweep:
 
     @property
     def fingerprint(self) -> str:
-        """Of the data that its trials learnt from."""
+        """The fingerprint of the data that its trials were trained on."""
         return str(self.run.data.tags["data.fingerprint"])
 
 
@@ -92,7 +92,7 @@ def sweep_to_promote(store: TrackingStore, name: str | None) -> SourceSweep:
 
 
 def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
-    """The sweep that the run `run_id` is a trial of; UserError where it is none's."""
+    """The sweep of the trial with the run `run_id`; UserError where the run is not a trial."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -131,7 +131,7 @@ def candidates(
     if not able:
         raise UserError(
             f"no trial of sweep {source.name!r} had the full budget and kept its weights, so none "
-            "can be promoted. Weights are kept of the best three when a sweep ends; go on with "
+            "can be promoted. Weights of the best three are kept when a sweep ends; resume "
             f"it: {store.command('run', '--resume', source.name)}"
         )
     if run_id is None:
@@ -152,20 +152,20 @@ def candidates(
 
 
 def open_data(source: SourceSweep, on_progress: Progress | None = None) -> Dataset:
-    """The sweep's data set; DataError where it is no longer what its trials learnt from."""
+    """The sweep's data set; DataError where it has changed since the sweep's training."""
     data = open_dataset(source.recipe.base.data, on_progress=on_progress, to_train=False)
     if data.fingerprint != source.fingerprint:
         raise DataError(
-            f"the data of sweep {source.name!r} has changed, so that images of the test split may "
-            "have been trained on and figures do not compare. Restore it, or run a new sweep on "
-            f"the data as it is.\n  fingerprint then  {source.fingerprint}\n"
+            f"the data of sweep {source.name!r} has changed: images of the test split may have "
+            "been used for training, and metrics are not comparable. Restore it, or run a new "
+            f"sweep on the changed data.\n  fingerprint then  {source.fingerprint}\n"
             f"  fingerprint now   {data.fingerprint}"
         )
     return data
 
 
 def config_of(store: TrackingStore, trial: Candidate) -> TrainConfig:
-    """What a trial was trained with."""
+    """The config that a trial was trained with."""
     with tempfile.TemporaryDirectory() as scratch:
         path = store.client.download_artifacts(trial.run_id, "config.yaml", scratch)
         config: TrainConfig = decode(TrainConfig, read_tree(Path(path)))

@@ -16,7 +16,7 @@ _COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
 
 
 def show_decision(console: Console, decision: PromotionDecision) -> None:
-    """The candidates, how they compare, and the gates."""
+    """Print the candidates, their comparison, and the gates."""
     console.print(
         f"Sweep {decision.source.name}, data {decision.data.fingerprint[:12]}: "
         f"{decision.split} split, {decision.images} images"
@@ -28,7 +28,7 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
     how = (
         "asked for" if decision.asked_for else f"chosen by val/miou ({decision.trial.val_miou:.4f})"
     )
-    console.print(f"* {how}, never by the {decision.split} split, which only judges.")
+    console.print(f"* {how}. The {decision.split} split is only used to evaluate, never to choose.")
     console.print()
     for paired in (decision.runner_up, decision.champion):
         if paired is not None:
@@ -39,7 +39,7 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
 
 
 def show_confirmation(console: Console, confirmation: Confirmation) -> None:
-    """What training again with new seeds has shown."""
+    """Print the result of training again with new seeds."""
     console.print()
     for line in confirmation.describe():
         console.print(line)
@@ -49,8 +49,8 @@ def show_confirmation(console: Console, confirmation: Confirmation) -> None:
 def show_champion(
     console: Console, decision: PromotionDecision, version: str, before: RegisteredVersion | None
 ) -> None:
-    """What has changed."""
-    forced = " (forced: its card says so)" if decision.forced else ""
+    """Print the new champion and the previous one."""
+    forced = " (forced, as its model card says)" if decision.forced else ""
     name = f"{MODEL} version {version}, {decision.chosen.title} of sweep {decision.source.name}"
     console.print(f"{CHAMPION}: {_version(before)} -> {name}{forced}", style="green")
     if before is not None:
@@ -58,7 +58,7 @@ def show_champion(
 
 
 def show_rollback(console: Console, now: str, before: str) -> None:
-    """What has changed."""
+    """Print the champion after a rollback and the previous one."""
     console.print(f"{CHAMPION}: version {before} -> version {now}", style="green")
     console.print(f"{PREVIOUS}: version {before}")
 

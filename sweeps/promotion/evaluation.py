@@ -1,4 +1,4 @@
-"""What a promotion rests on: the models on one split, how they compare, what the gates say."""
+"""The basis of a promotion: the models on one split, their comparison, the gates' verdicts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from unetexp.models.saved_model import (
 )
 
 TEST, VAL = "test", "val"
-_USES = "test_split.uses."  # and the fingerprint: the experiment's tag with the number of uses
+_USES = "test_split.uses."  # plus the fingerprint: a tag of the experiment with the number of uses
 
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """A model on the split that the gates look at."""
+    """A model evaluated on the split that the gates use."""
 
     title: str  # trial 0003; the champion, version 2
     run_id: str
@@ -61,7 +61,7 @@ def evaluate_model(
     device: torch.device,
     val_miou: float | None = None,
 ) -> ModelEvaluation:
-    """Evaluate and time the model in `folder`. Raises CheckpointError for one that is torn."""
+    """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one."""
     model, spec = load(folder).to(device), read_spec(folder)
     assessment = assess(model, spec, data, split, device, train=train_config(folder))
     height, width = statistics.mode(data[VAL].shapes)  # as in training
@@ -85,7 +85,7 @@ def evaluate_model(
 
 
 def _intervals(assessment: SplitEvaluation) -> dict[str, Interval]:
-    """The 95 % intervals, a class by its name and not its index."""
+    """The 95 % intervals, with class names instead of indices."""
     named = {f"iou/{index}": f"iou/{name}" for index, name in enumerate(assessment.class_names)}
     found = score_intervals(assessment.matrices)
     return {named.get(name, name): interval for name, interval in found.items()}
@@ -103,7 +103,7 @@ class PairedResult:
         difference, tie = self.comparison.difference, self.comparison.tie
         text = f"{chosen} against {self.other.title}: mIoU {difference.value:+.4f}"
         if math.isnan(difference.low):
-            return f"{text} on a single image, which tells no interval"
+            return f"{text} on a single image: too few for an interval"
         text += (
             f" (95 % interval {difference.low:+.4f} to {difference.high:+.4f}), better with "
             f"probability {self.comparison.probability:.3f}"
@@ -113,12 +113,12 @@ class PairedResult:
 
 @dataclass(frozen=True)
 class PromotionDecision:
-    """A model proposed as the champion, with all that speaks for and against it."""
+    """A model proposed as the champion, with its comparisons, verdicts and warnings."""
 
     source: SourceSweep
     data: Dataset
     split: str
-    uses: int  # of the test split by promotions, this one included; 0 where it was not touched
+    uses: int  # of the test split by promotions, this one included; 0 where it was not used
     trial: Candidate  # the chosen one
     asked_for: bool  # chosen by its run's id, not as the sweep's best
     chosen: ModelEvaluation
@@ -136,27 +136,28 @@ class PromotionDecision:
 
     @property
     def images(self) -> int:
-        """In the split."""
+        """Number of images in the split."""
         return len(self.data[self.split])
 
     def describe_uses(self) -> str:
-        """How often the split has been looked at."""
+        """How often the split has been used."""
         if self.split != TEST:
             return (
-                "Judged on the validation split, by which the sweep chose: these figures flatter."
+                "Evaluated on the validation split, by which the sweep chose: the metrics are too "
+                "optimistic."
             )
         times = "1 time" if self.uses == 1 else f"{self.uses} times"
         return f"This test split has been used {times} by promotions, this one included."
 
 
 def uses_of_test_split(store: TrackingStore, fingerprint: str) -> int:
-    """How often promotions have looked at the test split of the data with this fingerprint."""
+    """How often promotions have used the test split of the data with this fingerprint."""
     tags = store.client.get_experiment(store.experiment_id).tags
     return int(tags.get(f"{_USES}{fingerprint}", 0))
 
 
 def count_use(store: TrackingStore, fingerprint: str) -> int:
-    """Add a use of the test split; returns how many there are now."""
+    """Count a use of the test split; returns the new number of uses."""
     uses = uses_of_test_split(store, fingerprint) + 1
     store.client.set_experiment_tag(store.experiment_id, f"{_USES}{fingerprint}", str(uses))
     return uses

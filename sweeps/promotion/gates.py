@@ -1,4 +1,4 @@
-"""A model held against the gates of its promotion, and the verdict of each gate.
+"""Compares a model with the gates of its promotion: one verdict per gate.
 
 Metrics are those of one split: `miou`, `iou/<class>`, ..., NaN where a class does not occur.
 """
@@ -17,7 +17,7 @@ _ROUNDING = 1e-9  # 0.80 - 0.75 is not more than 0.05
 
 @dataclass(frozen=True)
 class Measures:
-    """What the gates look at of a model."""
+    """The values of a model that the gates check."""
 
     metrics: Mapping[str, float]
     latency_ms: float
@@ -26,13 +26,13 @@ class Measures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says of a model."""
+    """The result of a gate for a model."""
 
     gate: str  # mIoU, class IoU, latency, size
-    green: bool | None  # None: there is nothing to hold it against
+    green: bool | None  # None: there is nothing to compare with
     limit: str
     found: str
-    by: str = ""  # how much a red one is missed by
+    by: str = ""  # how far a red gate was missed
 
     @property
     def red(self) -> bool:
@@ -51,9 +51,9 @@ class Verdict:
 def check_gates(
     gates: Gates, model: Measures, champion: Mapping[str, float] | None, why_none: str = ""
 ) -> list[Verdict]:
-    """A verdict of each gate, against the champion's metrics on the same split.
+    """One verdict per gate, against the champion's metrics on the same split.
 
-    Without a champion to compare with, `why_none` says why; its two gates are then skipped.
+    Without a champion to compare with, `why_none` is the reason; its two gates are then skipped.
     """
     return [
         _check_miou(gates, model.metrics, champion, why_none),
@@ -80,7 +80,7 @@ def _check_miou(
 def _check_classes(
     gates: Gates, metrics: Mapping[str, float], champion: Mapping[str, float] | None, why_none: str
 ) -> Verdict:
-    """Classes that do not occur for one of the two models are left out: mIoU has counted them."""
+    """Classes that do not occur for one of the two models are left out: mIoU covers them."""
     gate, limit = "class IoU", f"each at most {gates.class_margin:g} below the champion's"
     if champion is None:
         return Verdict(gate, None, why_none, "")
@@ -110,5 +110,5 @@ def _check_limit(gate: str, value: float, limit: float | None, unit: str) -> Ver
 
 
 def _amount(value: float) -> str:
-    """A difference of scores; one that four decimals do not show in its own size."""
+    """A difference of scores, with an exponent where four decimals would show 0."""
     return f"{value:.4f}" if abs(value) >= 1e-4 else f"{value:.1e}"

@@ -20,16 +20,16 @@ from unetexp.tracking.uri import sqlite_path
 def promotion_lock(
     store: TrackingStore, on_wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """A block that one promotion at a time is in, of all on this machine into this store.
+    """A block for one promotion at a time, of all on this machine into this store.
 
-    `on_wait` is told, once, that another one is waited for.
+    `on_wait` is called once, with a message, if another one has to be waited for.
     """
     lock = FileLock(_lock_file(store))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         if on_wait:
-            on_wait("another promotion runs on this machine: waiting until it has ended")
+            on_wait("another promotion is running on this machine: waiting until it has ended")
         lock.acquire()
     try:
         yield
@@ -46,7 +46,7 @@ def _lock_file(store: TrackingStore) -> Path:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"the folder for locks {place} cannot be made: {error}. Name another cache folder in "
-            "XDG_CACHE_HOME."
+            f"the folder for locks {place} cannot be created: {error}. Set XDG_CACHE_HOME to "
+            "another cache folder."
         ) from None
     return place / hashlib.sha256(store.uri.encode()).hexdigest()[:16]

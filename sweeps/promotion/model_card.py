@@ -1,7 +1,7 @@
 """The model card of a promoted model, in Markdown.
 
-After Mitchell et al., Model Cards for Model Reporting (arXiv:1810.03993): what the model is, what
-it learnt from, how well it does and how sure that is, and what it was not shown to do.
+After Mitchell et al., Model Cards for Model Reporting (arXiv:1810.03993): the model, its training
+data, its metrics with their uncertainty, and its limits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _head(decision: PromotionDecision) -> Iterator[str]:
     yield (
         f"A U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
         f"({spec.decoder.upsampling} upsampling, {decision.chosen.parameters / 1e6:.1f} million "
-        f"parameters) that gives each pixel of an image one of {len(spec.class_names)} classes: "
+        f"parameters) that assigns each pixel of an image one of {len(spec.class_names)} classes: "
         f"{', '.join(spec.class_names)}."
     )
     yield ""
@@ -55,10 +55,10 @@ def _head(decision: PromotionDecision) -> Iterator[str]:
 def _what_was_forced(decision: PromotionDecision) -> str:
     reasons = [f"Red gate: {verdict.describe()}." for verdict in decision.red]
     if decision.split != TEST:
-        reasons.append("It was not judged by a test split.")
+        reasons.append("It was not evaluated on a test split.")
     skipped = [verdict for verdict in decision.verdicts[:1] if verdict.green is None]
     reasons += [f"It was not compared with the champion: {v.limit}." for v in skipped]
-    return " ".join(reasons) or "All gates were green all the same."
+    return " ".join(reasons) or "All gates were green anyway."
 
 
 def _use(decision: PromotionDecision) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _use(decision: PromotionDecision) -> Iterator[str]:
     images = kind.get(spec.in_channels, f"images of {spec.in_channels} channels")
     yield "## Use"
     yield ""
-    yield f"Takes {images} of any size, whose pixel value {spec.image_max} is full brightness."
+    yield f"Takes {images} of any size, with pixel values 0 to {spec.image_max} (full brightness)."
     yield ""
     yield "```python"
     yield "import mlflow"
@@ -85,16 +85,16 @@ def _use(decision: PromotionDecision) -> Iterator[str]:
 
 def _metrics(decision: PromotionDecision) -> Iterator[str]:
     intervals, metrics = decision.chosen.intervals, decision.chosen.assessment.metrics
-    yield f"## Figures on the {decision.split} split"
+    yield f"## Metrics on the {decision.split} split"
     yield ""
     yield (
-        f"{_images(decision.images).capitalize()}, at their own size. Intervals are 95 %, by a "
-        "bootstrap over images."
+        f"{_images(decision.images).capitalize()}, at their original size. Intervals are 95 %, by "
+        "a bootstrap over images."
     )
     yield ""
     rows = [("mean IoU", "miou"), ("mean Dice", "dice"), ("pixel accuracy", "pixel_accuracy")]
     cells = [(title, _with_interval(intervals[name])) for title, name in rows]
-    yield from _table(("figure", "value (95 % interval)"), cells)
+    yield from _table(("metric", "value (95 % interval)"), cells)
     yield ""
     ranked = sorted(
         decision.chosen.spec.class_names, key=lambda name: _last_nan(metrics[f"iou/{name}"])
@@ -122,13 +122,13 @@ def _comparison(decision: PromotionDecision) -> Iterator[str]:
     yield "## Choice and comparison"
     yield ""
     how = (
-        "It was asked for by its run's id"
+        "It was selected by its run's id"
         if decision.asked_for
         else "It was chosen by the sweep's objective, its best val/miou"
     )
     yield (
-        f"{how} ({trial.val_miou:.4f}, in epoch {trial.epoch}), and not by the figures above: a "
-        "split that chooses is part of the search, and its figures then flatter."
+        f"{how} ({trial.val_miou:.4f}, in epoch {trial.epoch}), not by the metrics above: a "
+        "split that is used to choose is part of the search, and its metrics are too optimistic."
     )
     for paired in (decision.runner_up, decision.champion):
         if paired is not None:
@@ -161,7 +161,7 @@ def _gates(decision: PromotionDecision) -> Iterator[str]:
     measures = decision.chosen.measures
     yield (
         f"One image takes {measures.latency_ms:.1f} ms on the machine that promoted it; the "
-        f"weights have {measures.size_mb:.1f} MB."
+        f"weights take {measures.size_mb:.1f} MB."
     )
 
 
@@ -235,30 +235,30 @@ def _limits(decision: PromotionDecision) -> Iterator[str]:
     yield "## Limits"
     yield ""
     yield (
-        "- Shown to work on images like those of its data set and on no others: other cameras, "
-        "scanners, places, stains or sizes of things need an evaluation of their own."
+        "- Evaluated only on images like those of its data set: other cameras, scanners, places, "
+        "stains or object sizes need an evaluation of their own."
     )
     yield (
-        "- Every pixel gets one of its classes, whatever it shows; a thing that is none of them "
-        "is not pointed out."
+        "- Every pixel gets one of its classes, whatever it shows; objects of other classes are "
+        "not detected as such."
     )
     yield (
-        "- The intervals take images for independent. Images of one patient, video or volume are "
-        "not, and the true intervals are then wider."
+        "- The intervals assume independent images. Images of one patient, video or volume are not "
+        "independent, and the true intervals are then wider."
     )
-    yield "- The intervals are for this one training; another seed gives another model."
+    yield "- The intervals describe this one training; another seed gives another model."
     if decision.split != TEST:
-        yield "- Its figures come from the split that it was chosen by: expect less on new images."
+        yield "- Its metrics come from the split that it was chosen by: expect less on new images."
     elif decision.uses > 1:
         yield (
-            f"- The test split has been looked at {decision.uses} times. Each look that leads to a "
-            "decision makes its figures a little too good."
+            f"- The test split has been used {decision.uses} times. Each use that leads to a "
+            "decision makes its metrics slightly too optimistic."
         )
     if rare:
         yield f"- Less than {_RARE:.0%} of the training pixels each: {', '.join(rare)}."
     if unseen:
-        yield f"- Not in the {decision.split} split, so nothing is known of: {', '.join(unseen)}."
-    yield "- It has not been examined for fairness, nor for medical or other regulated use."
+        yield f"- Not in the {decision.split} split, so not evaluated: {', '.join(unseen)}."
+    yield "- It has not been evaluated for fairness, nor for medical or other regulated use."
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

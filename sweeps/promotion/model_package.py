@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 CARD = "card.md"
-# Everything that is imported to load and run a model; `unetexp` itself travels with it.
+# Everything that is imported to load and run a model; `unetexp` itself is packaged with it.
 REQUIREMENTS = ("mlflow", "numpy", "pillow", "pydantic", "safetensors", "torch", "torchvision")
-EXAMPLE_PX = 64  # the example is kept as text
+EXAMPLE_PX = 64  # the example is stored as text
 _PACKAGE = Path(unetexp.__file__).parent
 
 
 def package(source: Path, target: Path, *, run_id: str, name: str, example: NDArray[Any]) -> None:
-    """Write the model in the folder `source` as an MLflow model into `target`, which is made.
+    """Write the model in the folder `source` as an MLflow model into `target`, which is created.
 
-    `run_id` and `name` say where it will lie: in the artifact folder `name` of that run.
+    It will be stored in the artifact folder `name` of the run `run_id`.
     `example`, an image (H, W, C) or (H, W), is stored with it, cut to `EXAMPLE_PX`. Raises
     CheckpointError where `source` holds no model and UserError where the image does not fit it.
     """
@@ -59,8 +59,8 @@ def pinned_requirements() -> list[str]:
 def _signature(spec: ModelSpec) -> ModelSignature:
     """Images of any number and size in, label maps out.
 
-    MLflow would hold every input against one shape and so refuse a list of different sizes.
-    Marked like a signature from type hints it is shown to people and checked by the model.
+    MLflow would check every input against one shape and refuse a list of different sizes. A
+    signature marked as from type hints is only shown; the model itself checks its input.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -74,7 +74,7 @@ def _signature(spec: ModelSpec) -> ModelSignature:
 
 
 def _example(image: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
-    """A batch (1, h, w, C) of the middle of the image, in what the model was trained on."""
+    """A batch (1, h, w, C): the middle of the image, in the dtype the model was trained on."""
     (pixels,) = read_payload(image, spec).images
     fitting, _ = conform(pixels, spec)
     top, left = (max(0, side - EXAMPLE_PX) // 2 for side in fitting.shape[1:])

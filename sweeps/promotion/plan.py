@@ -1,4 +1,4 @@
-"""A promotion that has been checked whole: nothing is evaluated yet, and nothing changed."""
+"""A promotion that has been checked; nothing has been evaluated or changed yet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Request:
     sweep: str | None = None  # the newest finished one
     run_id: str | None = None
     confirm: int = 0  # trials that are trained again
-    seeds: int = 3  # how often each
+    seeds: int = 3  # trainings per trial
     split: str = TEST
     candidates: int = 3
     force: bool = False
@@ -78,7 +78,7 @@ class Baseline:
 
 
 def plan_promotion(store: TrackingStore, request: Request, device: torch.device) -> PromotionPlan:
-    """Check all that can be wrong with the request, which is a UserError; nothing is changed."""
+    """Check the whole request; changes nothing. Raises UserError for each kind of mistake."""
     run_id = request.run_id
     if run_id is None:
         source = sweep_to_promote(store, request.sweep)
@@ -134,27 +134,27 @@ def find_baseline(store: TrackingStore, data: Dataset, *, force: bool) -> Baseli
     if force:
         return Baseline(present, None, f"{who} {why}")
     raise UserError(
-        f"{who} {why}. The two cannot be compared: --force promotes without comparing, and "
-        "the card says so."
+        f"{who} {why}, so the two cannot be compared. --force promotes without comparing, and "
+        "the model card says so."
     )
 
 
 def _split(source: SourceSweep, data: Dataset, request: Request) -> str:
-    """The split to judge by; DataError where there is none."""
+    """The split to evaluate on; DataError where it is missing."""
     if request.split in data.splits:
         return request.split
     if request.force:
         return VAL
     raise DataError(
         f"the data of sweep {source.name!r} has no test split (it has: "
-        f"{', '.join(data.splits)}). --split val, or --force, judges by the validation split, by "
-        "which the sweep has chosen, so that its figures flatter; the card says so. Better: "
-        "give the data a test split and run a new sweep."
+        f"{', '.join(data.splits)}). --split val, or --force, evaluates on the validation split; "
+        "the sweep chose by it, so the metrics are too optimistic, and the model card says so. "
+        "Better: give the data a test split and run a new sweep."
     )
 
 
 def _misfit(folder: Path, data: Dataset) -> str:
-    """Why the model in `folder` cannot be judged on `data`; empty where it can."""
+    """Why the model in `folder` cannot be evaluated on `data`; empty where it can."""
     spec = read_spec(folder)
     if spec.class_names != data.class_names:
         return (
@@ -169,20 +169,20 @@ def _misfit(folder: Path, data: Dataset) -> str:
 
 def _forced_split_warnings(split: str, request: Request) -> Iterator[str]:
     if split != request.split:
-        yield "The data has no test split: forced to judge by the validation split."
+        yield "The data has no test split: forced to evaluate on the validation split."
 
 
 def _source_warnings(source: SourceSweep) -> Iterator[str]:
     tags = source.run.data.tags
     if source.run.info.status != "FINISHED":
-        yield f"Sweep {source.name} has not run to its end."
+        yield f"Sweep {source.name} has not finished."
     if CONFIRMS in tags:
-        yield f"Sweep {source.name} only trained again what {tags[CONFIRMS]} had found."
+        yield f"Sweep {source.name} only trained trials of {tags[CONFIRMS]} again."
 
 
 def _choice_warnings(best: Candidate, chosen: Candidate, *, asked_for: bool) -> Iterator[str]:
     if best.val_miou > chosen.val_miou:
-        why = "asked for by its run" if asked_for else "the best that kept weights"
+        why = "the one asked for by its run" if asked_for else "the best that kept its weights"
         yield (
             f"Trial {best.trial} scored higher in the sweep ({best.val_miou:.4f} against "
             f"{chosen.val_miou:.4f}); trial {chosen.trial} is {why}."
@@ -193,8 +193,8 @@ def _few_images_warnings(data: Dataset, split: str) -> Iterator[str]:
     images = len(data[split])
     if images < _FEW_IMAGES:
         yield (
-            f"The {split} split has {images} images: intervals are rough, and small "
-            "differences cannot be seen."
+            f"The {split} split has {images} images: intervals are wide, and small "
+            "differences cannot be detected."
         )
 
 
@@ -204,7 +204,7 @@ def _baseline_warnings(
     folder, present = baseline.folder, baseline.version
     if folder and read_description(folder)["data_fingerprint"] != data.fingerprint:
         yield (
-            "The present champion was trained on other data: it may have learnt from images "
+            "The present champion was trained on other data, which may include images "
             f"of this {split} split."
         )
     if present and present.run_id == chosen.run_id:

@@ -1,7 +1,7 @@
-"""Promoting a model: the sweep's best, proven on the test split, becomes the champion.
+"""Promotes a model: the sweep's best becomes the champion, after an evaluation on the test split.
 
-The model is chosen by the sweep's objective alone. The test split only judges it: it had no part
-in the search, and would have one if it had a say in the choice.
+The model is chosen by the sweep's objective alone. The test split is only used to evaluate it: if
+it were used to choose, it would be part of the search.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from unetexp.tracking.locate import locate
 
 @dataclass(frozen=True)
 class Promoted:
-    """What a promotion did."""
+    """The result of a promotion."""
 
     decision: PromotionDecision
     version: str
@@ -59,9 +59,9 @@ def promote(
     *,
     dry: bool,
 ) -> Promoted | None:
-    """Judge the chosen model and make it the champion, while no other promotion does so.
+    """Evaluate the chosen model and make it the champion, under the promotion lock.
 
-    `show` is given what was found, before anything is changed; a `dry` one changes nothing.
+    `show` gets the decision before anything is changed; with `dry` nothing is changed.
     Raises GateError where a gate is red and not forced.
     """
     with promotion_lock(plan.store, lambda text: console.print(text)):
@@ -75,7 +75,7 @@ def promote(
 def decide(
     plan: PromotionPlan, baseline: Baseline, confirmation: Confirmation | None, console: Console
 ) -> PromotionDecision:
-    """Evaluate the candidates and the present champion; a use of the test split."""
+    """Evaluate the candidates and the present champion; counts a use of the test split."""
     trials = plan.candidates[: plan.request.candidates]
     chosen, *others = [_evaluate_trial(plan, trial, console) for trial in trials]
     champion = _evaluate_baseline(plan, baseline, console)
@@ -154,7 +154,7 @@ def _require_green(decision: PromotionDecision) -> None:
     if decision.red and not decision.forced:
         raise GateError(
             "".join(f"gate red: {verdict.describe()}\n" for verdict in decision.red)
-            + "Nothing was changed. --force promotes it all the same; its card says so."
+            + "Nothing was changed. --force promotes it anyway; its model card says so."
         )
 
 

@@ -1,9 +1,9 @@
 """The model registry: versions of the model `unetexp` and which of them is the champion.
 
-Aliases know no compare-and-swap. Promotions on one machine take turns by a lock. On a tracking
-server shared by several, each leaves a claim before it looks whether the champion is still the one
-it was measured against, and takes the claim away when it has written. Whoever has written waits
-until there are no claims, and looks who won: all that were under way at once see the same one.
+Aliases have no compare-and-swap. Promotions on one machine take turns by a lock. On a tracking
+server shared by several machines, each writes a claim before it checks that the champion is still
+the one it was compared with, and removes the claim after setting the alias. It then waits until
+there are no claims and reads the champion: all concurrent promotions see the same one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 MODEL, CHAMPION, PREVIOUS = "unetexp", "champion", "previous"
 PROMOTED_BY, PROMOTED_AT, REPLACED = "promoted.by", "promoted.at", "promoted.replaced"
 
-_ABOUT = "U-Nets promoted by sweeps/promote.py: the alias champion is in use, previous was before."
+_ABOUT = (
+    "U-Nets promoted by sweeps/promote.py. Alias champion: the version in use; previous: the one "
+    "before it."
+)
 _ARTIFACT = "model"  # the artifact folder of the run
-_LONGEST = 5000  # letters that a database server takes as a description or a tag
-_CLAIM = "promotion.claim"  # seconds since 1970, on a version that is being made the champion
-_CLAIM_HOLDS_S = 60.0  # an older one was left by a promotion that was killed
+_LONGEST = 5000  # characters that a database server accepts in a description or a tag
+_CLAIM = "promotion.claim"  # seconds since 1970, on a version that is about to become the champion
+_CLAIM_HOLDS_S = 60.0  # an older claim is from a promotion that was killed
 _PATIENCE_S, _LOOK_S = 15.0, 0.2
 _TRIES = 3
 
@@ -75,7 +78,7 @@ def register(
 
     It becomes an artifact of the run `run_id`, with the card beside it. No alias is set.
     `example` is an image (H, W, C) as the model takes it. Raises CheckpointError and DataError as
-    `packaging.package` does.
+    `model_package.package` does.
     """
     client = store.client
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,14 +100,14 @@ def register(
 
 
 def withdraw(store: TrackingStore, version: str) -> None:
-    """Take back a version that was never the champion, with its files."""
+    """Delete a version that was never the champion, with its files."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     source = store.client.get_model_version(MODEL, version).source
     assert source, "register has set it"
     store.client.delete_model_version(MODEL, version)
     repository = get_artifact_repository(source, tracking_uri=store.uri)
-    with suppress(NotImplementedError):  # some stores keep what they were given
+    with suppress(NotImplementedError):  # some stores cannot delete artifacts
         repository.delete_artifacts()  # type: ignore[no-untyped-call]
 
 
@@ -122,17 +125,17 @@ def version_of(store: TrackingStore, alias: str) -> RegisteredVersion | None:
     return RegisteredVersion(str(entry.version), entry.run_id or "", dict(entry.tags))
 
 
-# Succession
+# Changing the champion
 
 
 def set_champion(
     store: TrackingStore, version: str, *, compared_with: RegisteredVersion | None = PRESENT
 ) -> RegisteredVersion | None:
-    """Make `version` the champion and the champion of before the previous one, which is returned.
+    """Make `version` the champion; returns the old champion, which becomes the previous version.
 
-    `compared_with` is the champion against which the version was measured. Raises LostRaceError,
-    naming the one that is champion instead, where that is no longer the champion (nothing is
-    changed then) and where another promotion at the same time has won.
+    `compared_with` is the champion with which the version was compared. Raises LostRaceError,
+    naming the present champion, where `compared_with` is no longer the champion (then nothing is
+    changed) and where another promotion at the same time has won.
     """
     before = champion(store) if compared_with is PRESENT else compared_with
     base = before.version if before else None
@@ -158,20 +161,20 @@ def set_champion(
 def rollback(store: TrackingStore) -> tuple[str, str]:
     """Swap champion and previous; returns the version that is champion now and the one before.
 
-    Raises UserError where there is nothing to go back to, and LostRaceError where another champion
+    Raises UserError where there is no previous version, and LostRaceError where another champion
     was set at the same time.
     """
     aliases = _aliases(store)
     before, now = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     if before is None:
         raise UserError(
-            f"the registered model {MODEL!r} has no champion, so there is nothing to take back. "
+            f"the registered model {MODEL!r} has no champion, so there is nothing to roll back. "
             f"Promote one first: {store.command('promote', 'SWEEP')}"
         )
     if now is None or now == before:
         raise UserError(
             f"version {before} is the only champion that the registered model {MODEL!r} has had: "
-            "there is no previous one to go back to."
+            "there is no previous one to roll back to."
         )
     _point(store, CHAMPION, now)
     _point(store, PREVIOUS, before)
@@ -180,7 +183,7 @@ def rollback(store: TrackingStore) -> tuple[str, str]:
 
 
 def _point(store: TrackingStore, alias: str, version: str) -> None:
-    """Let `alias` name the version; two that set a new alias at once collide in the database."""
+    """Set `alias`, with retries: two that set a new alias at once collide in the database."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(_TRIES):
@@ -210,7 +213,7 @@ def _require_champion(store: TrackingStore, expected: str | None, promoted: str)
     if (now.version if now else None) == expected:
         return
     if now is None:
-        found = "the champion that it was compared with is none any more"
+        found = "the version that it was compared with is no longer the champion"
     else:
         by = f", promoted by {now.tags[PROMOTED_BY]}" if PROMOTED_BY in now.tags else ""
         found = f"version {now.version} became the champion meanwhile{by}"
@@ -220,7 +223,7 @@ def _require_champion(store: TrackingStore, expected: str | None, promoted: str)
     )
 
 
-# What MLflow says
+# Reading and writing MLflow
 
 
 def _aliases(store: TrackingStore) -> dict[str, str]:
@@ -246,7 +249,7 @@ def _create_registered_model(store: TrackingStore) -> None:
     try:
         store.client.create_registered_model(MODEL, description=_ABOUT)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was faster
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
 
 
@@ -258,7 +261,7 @@ def _free_folder(store: TrackingStore, run_id: str) -> str:
 
 
 def _shortened(card: str, name: str) -> str:
-    """The card as a description, which databases do not take at any length."""
+    """The card as a description, cut to the length that databases accept."""
     if len(card) <= _LONGEST:
         return card
     rest = f"\n\n(Cut here: the whole card is {name}/{CARD} among the run's artifacts.)"

@@ -1,6 +1,6 @@
-"""Whether a choice holds with other seeds: the best trials trained again, as a sweep of their own.
+"""Whether a choice holds with other seeds: the best trials trained again, as a separate sweep.
 
-The confirming sweep tells what the choice owes to luck. Its weights are never promoted.
+The confirming sweep shows how much the choice depends on the seed. Its weights are not promoted.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from unetexp.component import flatten
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.training.config import TrainConfig
 
-_LONGEST_STEM = 80  # of a name that is made longer
+_LONGEST_STEM = 80  # of a name to which a suffix is added
 _SEEDS = 2**31
 
 
 @dataclass(frozen=True)
 class SeedScores:
-    """A trial of the sweep, and what it reached again."""
+    """A trial of the sweep, and its scores with new seeds."""
 
     trial: str
     val_miou: float  # in the sweep, with the sweep's seed
@@ -44,7 +44,7 @@ class SeedScores:
         return statistics.fmean(self.scores.values()) if self.scores else math.nan
 
     def describe(self) -> str:
-        """Mean and spread."""
+        """Mean and spread, in a sentence."""
         if not self.scores:
             return f"trial {self.trial}: every training failed"
         values = sorted(self.scores.values())
@@ -66,7 +66,7 @@ class Confirmation:
     trials: tuple[SeedScores, ...]
 
     def describe(self) -> list[str]:
-        """What was found, a line a trial, and whether the choice stands."""
+        """The result: a heading, one line per trial, and the verdict."""
         count = len(self.seeds)
         head = f"Best val/miou over {count} new seed{'s' if count > 1 else ''} (sweep {self.sweep})"
         return [f"{head}:", *(trial.describe() for trial in self.trials), self.verdict()]
@@ -76,11 +76,11 @@ class Confirmation:
         chosen, *others = self.trials
         scored = [trial for trial in others if trial.scores]
         if not chosen.scores:
-            return f"The choice of trial {chosen.trial} is not confirmed: it did not train again."
+            return f"The choice of trial {chosen.trial} is not confirmed: all its trainings failed."
         if not scored:
             return (
-                "One trial alone confirms no choice. Its spread is what luck with the seed does; "
-                "a mean below the sweep's own figure is usual, for that one was picked as the best."
+                "One trial alone cannot confirm a choice. Its spread is the effect of the seed; a "
+                "mean below its score in the sweep is usual, because it was chosen as the best."
             )
         runner_up = max(scored, key=lambda trial: trial.mean)
         gap = chosen.mean - runner_up.mean
@@ -100,7 +100,7 @@ class Confirmation:
         return (
             f"The choice of trial {chosen.trial} is neither confirmed nor refuted: it is "
             f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'} trial {runner_up.trial} on average "
-            f"and ahead {progress}, which luck with the seed can do."
+            f"and ahead {progress}, which may be due to the seed."
         )
 
 
@@ -112,7 +112,7 @@ def confirm(
     options: SweepOptions,
     console: Console,
 ) -> Confirmation:
-    """Train each of `trials` again with as many new seeds, through Ray, as a sweep of its own.
+    """Train each of `trials` again with `seeds` new seeds, with Ray, as a separate sweep.
 
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
@@ -126,7 +126,7 @@ def confirm(
     with view:
         sweep.run(view)
     if sweep.interrupted:
-        console.print(f"sweep {plan.name} stays as far as it came; go on: {resume_command(plan)}")
+        console.print(f"sweep {plan.name} keeps what it has; to continue: {resume_command(plan)}")
         raise KeyboardInterrupt
     if not sweep.progress.count(StopReason.COMPLETED):
         raise UnetexpError(
@@ -159,7 +159,7 @@ def plan_confirmation(
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(storage_root(place, name)),
         options=SweepOptions(
-            recipe=f"{name}.yaml",  # there is no such file: a resume takes it from the record
+            recipe=f"{name}.yaml",  # there is no such file: a resume reads the manifest
             name=name,
             gpus=options.gpus,
             tracking_uri=options.tracking_uri,
@@ -217,7 +217,7 @@ def _free_name(store: TrackingStore, sweep: str) -> str:
 def _gathered(
     plan: SweepPlan, trials: Sequence[Candidate], scores: Mapping[str, float]
 ) -> Confirmation:
-    """The scores by trial and seed: the points were run in their order, a trial each."""
+    """The scores by trial and seed: each point was one trial, in the same order."""
     seeds = plan.recipe.space["seed"].samples()
     rows = []
     for number, trial in enumerate(trials):

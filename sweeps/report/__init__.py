@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page that says what was found and shows what it rests on."""
+"""The report of a sweep: one HTML page with the findings and the plots behind them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sweeps.tracking.store import TrackingStore
 
 
 def write_report(store: TrackingStore, sweep: str, path: Path) -> Path:
-    """Write the report of a sweep to `path`, whole or not at all, and return it.
+    """Write the report of a sweep to `path`, atomically, and return the path.
 
-    All of it comes from the tracking store. Raises UserError if no sweep has that name, and
+    Reads only the tracking store. Raises UserError if no sweep has that name, and
     OSError where `path` cannot be written.
     """
     sweep_data = load_sweep_data(store, sweep)

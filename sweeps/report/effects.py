@@ -1,4 +1,4 @@
-"""How much better or worse trials with one choice did than the others, and whether that is chance.
+"""Differences in score between trials with one choice and the others, with significance tests.
 
 N trials, R resamples.
 """
@@ -20,7 +20,7 @@ from unetexp.metrics.bootstrap import Interval
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FEWEST = 5  # trials on each side, below which nothing is concluded
+FEWEST = 5  # trials needed on each side of a comparison
 LEVEL = 0.05
 _RESAMPLES, _PERMUTATIONS = 2000, 4999
 
@@ -44,7 +44,7 @@ class Effect:
 
     @property
     def clear(self) -> bool:
-        """Whether the numbers carry it, many comparisons counted in."""
+        """Whether the difference is significant after correction for many comparisons."""
         low, high = self.difference.low, self.difference.high
         return self.enough and self.adjusted_p < LEVEL and (low > 0 or high < 0)
 
@@ -52,7 +52,7 @@ class Effect:
 def effects(trials: pd.DataFrame, settings: Iterable[Setting], seed: int = 0) -> list[Effect]:
     """Each choice against the other trials in which its setting was searched.
 
-    Two choices are one comparison. `trials` have a score at equal budget. p-values are adjusted
+    Two choices make one comparison. `trials` have a score at equal budget. p-values are adjusted
     together by Holm's method (1979, https://www.jstor.org/stable/4615733).
     """
     rng = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def effects(trials: pd.DataFrame, settings: Iterable[Setting], seed: int = 0) ->
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for being many, in the order given."""
+    """p-values adjusted for multiple comparisons, in the order given."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -77,8 +77,8 @@ def holm(p_values: list[float]) -> list[float]:
 def mean_difference(ours: Floats, others: Floats, rng: np.random.Generator) -> Interval:
     """The difference of two means and its 95 % bootstrap interval.
 
-    Percentiles of resampled differences, set wider as Student's t with Welch's degrees of freedom
-    asks for: the plain percentiles are too narrow for few trials (Hesterberg 2015,
+    Percentiles of resampled differences, widened to match Student's t with Welch's degrees of
+    freedom: the plain percentiles are too narrow for few trials (Hesterberg 2015,
     doi:10.1080/00031305.2015.1089789).
     """
     value = float(ours.mean() - others.mean())
@@ -98,9 +98,9 @@ def mean_difference(ours: Floats, others: Floats, rng: np.random.Generator) -> I
 
 
 def _unbiased_mean(values: Floats) -> Callable[[Floats, int], Floats]:
-    """The mean of a resample, set apart so that resamples spread like an unbiased standard error.
+    """The mean of a resample, scaled so that resamples spread like an unbiased standard error.
 
-    The mean of `values` themselves stays as it is.
+    The mean of `values` itself does not change.
     """
     middle, widening = values.mean(), np.sqrt(len(values) / (len(values) - 1))
     return lambda drawn, axis: middle + (drawn.mean(axis=axis) - middle) * widening
@@ -119,7 +119,7 @@ def _tail(ours: Floats, others: Floats) -> float:
 def permutation_p(scores: Floats, mask: Mask, rng: np.random.Generator) -> float:
     """How often shuffled labels give a difference of means as large, two-sided.
 
-    Few trials are permuted in every way there is, more of them at random.
+    For few trials all permutations are used, otherwise a random sample of them.
     """
     tested = scipy.stats.permutation_test(
         (scores[mask], scores[~mask]),

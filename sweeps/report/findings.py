@@ -1,4 +1,4 @@
-"""What a sweep found, in sentences with numbers, and only what the numbers carry."""
+"""The findings of a sweep, in sentences with numbers; only significant differences count."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from sweeps.text import count
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, and whether it claims a difference (`clear`), none, or states a fact."""
+    """A sentence; its kind is a `fact`, a `clear` difference or an `open` question."""
 
     sentence: str
     kind: str  # fact, clear, open
 
 
 def findings(sweep_data: SweepData, effects: Sequence[Effect]) -> list[Finding]:
-    """Facts first, then what differs clearly, then what cannot be told."""
+    """Facts first, then clear differences, then settings without a clear difference."""
     facts = [Finding(sentence, "fact") for sentence in _facts(sweep_data)]
     clear = sorted((e for e in effects if e.clear), key=lambda e: -abs(e.difference.value))
-    told = {effect.setting for effect in clear}
-    silent = [s.path for s in sweep_data.settings if s.path not in told]
+    decided = {effect.setting for effect in clear}
+    undecided = [s.path for s in sweep_data.settings if s.path not in decided]
     return [
         *facts,
         *(Finding(_clear(effect), "clear") for effect in clear),
-        *(Finding(_open(path, effects), "open") for path in silent),
+        *(Finding(_open(path, effects), "open") for path in undecided),
     ]
 
 
 def caveats(sweep_data: SweepData, effects: Sequence[Effect]) -> list[str]:
-    """What a reader has to know before trusting the comparisons."""
+    """The limits of the comparisons, for the reader."""
     if not effects:
         return []
     tested = sum(effect.enough for effect in effects)
@@ -49,16 +49,16 @@ def caveats(sweep_data: SweepData, effects: Sequence[Effect]) -> list[str]:
         f"the last that all completed and stopped trials reached; {compared} of "
         f"{count(len(sweep_data.trials), 'trial')} are compared.",
         f"{count(tested, 'comparison')} had the {FEWEST} trials on each side that are needed. A "
-        "difference is called one only if its 95 % interval leaves out 0 and a permutation test "
-        "holds at 5 % after Holm's correction for that many comparisons.",
+        "difference is reported only if its 95 % interval excludes 0 and a permutation test is "
+        "significant at 5 % after Holm's correction for that many comparisons.",
         "The trials are no random sample: the search (TPE) chose later settings by earlier "
-        "results, so good settings were tried together and more often. The differences say what "
-        "went with better scores in this sweep, not what causes them.",
+        "results, so good settings were tried together and more often. The differences are "
+        "associations in this sweep, not causes.",
     ]
     if sweep_data.equal_epoch < sweep_data.budget:
         sentences.append(
-            "Early epochs favour settings that learn fast; what leads after "
-            f"{count(sweep_data.equal_epoch, 'epoch')} need not lead after {sweep_data.budget}."
+            "Early epochs favour settings that learn fast; what is best after "
+            f"{count(sweep_data.equal_epoch, 'epoch')} may not be best after {sweep_data.budget}."
         )
     return sentences
 
@@ -75,7 +75,7 @@ def _best(sweep_data: SweepData) -> list[str]:
     if full.empty:
         some = sweep_data.scored
         if some.empty:
-            return ["No trial has a score: nothing can be said about any setting."]
+            return ["No trial has a score, so settings cannot be compared."]
         best = some.iloc[0]
         return [
             f"No trial had the full budget. The best partial score is "
@@ -93,9 +93,9 @@ def _best(sweep_data: SweepData) -> list[str]:
     if len(full) > 1:
         lead = 100 * (best[BEST_OBJECTIVE] - full.iloc[1][BEST_OBJECTIVE])
         sentences.append(
-            f"The runner-up, trial {full.iloc[1]['trial']}, is {lead:.1f} points behind. One run "
-            "each cannot tell such a lead from the luck of the seed: promote.py tests it on images "
-            "and, with --confirm, on new seeds."
+            f"The runner-up, trial {full.iloc[1]['trial']}, is {lead:.1f} points behind. With one "
+            "training each, such a lead may be due to the seed: promote.py tests it on images and, "
+            "with --confirm, on new seeds."
         )
     return sentences
 
@@ -137,21 +137,21 @@ def _open(path: str, effects: Sequence[Effect]) -> str:
     own = [effect for effect in effects if effect.setting == path]
     enough = [effect for effect in own if effect.enough]
     if not own:
-        return f"{path}: nothing can be told, the compared trials all had the same value."
+        return f"{path}: not enough trials to tell, the compared ones all had the same value."
     if not enough:
         most = max(own, key=lambda effect: min(effect.trials, effect.others))
-        sentence = f"{path}: nothing can be told, there are too few trials: {FEWEST} on each side "
-        seen = "" if math.isnan(most.difference.low) else f"{_seen(most)}, "
-        return f"{sentence}are needed. Seen: {seen}{most.trials} against {most.others} trials."
+        sentence = f"{path}: not enough trials to tell: {FEWEST} on each side are needed. "
+        seen = "" if math.isnan(most.difference.low) else f"{_observed(most)}, "
+        return f"{sentence}Observed: {seen}{most.trials} against {most.others} trials."
     largest = max(enough, key=lambda effect: abs(effect.difference.value))
     return (
-        f"{path}: nothing can be told. The largest difference, {_seen(largest)}, "
-        f"{largest.trials} against {largest.others} trials: it may be chance, "
+        f"{path}: no clear difference. The largest one, {_observed(largest)}, "
+        f"{largest.trials} against {largest.others} trials, may be chance, "
         f"given {count(sum(e.enough for e in effects), 'comparison')}."
     )
 
 
-def _seen(effect: Effect) -> str:
+def _observed(effect: Effect) -> str:
     low, high = (signed(100 * bound) for bound in _bounds(effect))
     difference = signed(100 * effect.difference.value)
     return f"{effect.group}: {difference} points, 95 % interval {low} to {high}"
@@ -166,10 +166,10 @@ def _set(row: pd.Series, path: str) -> bool:
 
 
 def signed(points: float) -> str:
-    """+1.2 or −0.8, with a minus sign that does not wrap."""
+    """+1.2 or −0.8, with a minus sign at which lines are not broken."""
     return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def hours(number: float) -> str:
-    """Hours for people: 12 min, 3.4 h."""
+    """A number of hours as text: 12 min, 3.4 h."""
     return f"{number:.1f} h" if number >= 2 else f"{60 * number:.0f} min"

@@ -1,4 +1,4 @@
-"""The pictures of the best trials: the same validation images side by side, and the worst ones."""
+"""Images of the best trials: predictions on the same validation images, and the worst ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHEETS = ("overlay.png", "worst.png")
 
 @dataclass(frozen=True)
 class Column:
-    """One trial's pictures."""
+    """One trial's images."""
 
     label: str
     score: float
@@ -34,14 +34,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The trials that have pictures, the best first, and what the colours mean."""
+    """The trials that have images, the best first, and the legend of the colours."""
 
     columns: list[Column]
     legend: list[tuple[str, str]]
 
     @property
     def common(self) -> list[SheetRow]:
-        """The fixed images, as the best trial's sheet holds them."""
+        """The fixed images, from the best trial's sheet."""
         return self.columns[0].fixed if self.columns else []
 
 
@@ -57,7 +57,7 @@ def gallery(store: TrackingStore, sweep_data: SweepData) -> Gallery:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as it stands inside a page."""
+    """An image as a data URI, for use inside the page."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_JPEG)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -86,4 +86,4 @@ def _rows(path: Path) -> list[SheetRow]:
         with Image.open(path) as sheet:
             return cut_grid(sheet)
     except OSError:
-        return []  # a torn file
+        return []  # a damaged file

@@ -1,10 +1,10 @@
-"""How much of the spread of scores each setting accounts for, and how sure that is.
+"""How much of the variance of scores each setting accounts for, with intervals.
 
 Each of many resamples of the trials trains a forest of randomised trees (Geurts 2006,
 doi:10.1007/s10994-006-6226-1), which then predicts the trials left out. A setting's importance is
-by how much that prediction gets worse when the setting's values are shuffled among those trials
-(Breiman 2001, doi:10.1023/A:1010933404324), as a share of the spread of the scores. A setting that
-is searched only under a condition is shuffled among the trials that meet it.
+how much that prediction gets worse when the setting's values are shuffled among those trials
+(Breiman 2001, doi:10.1023/A:1010933404324), as a share of the variance of the scores. A setting
+that is searched only under a condition is shuffled among the trials that meet it.
 
 N trials, F features, P settings, B resamples.
 """
@@ -25,13 +25,13 @@ from unetexp.metrics.bootstrap import Interval
 Floats = NDArray[np.float64]
 
 _RESAMPLES, _TREES, _SHUFFLES = 40, 30, 4
-_TRIALS_A_SETTING, _FEWEST = 3, 12
+_TRIALS_PER_SETTING, _FEWEST = 3, 12
 _INACTIVE = -1.0
 
 
 @dataclass(frozen=True)
 class Importance:
-    """One setting's share of the spread of scores, the median resample and the middle 95 %."""
+    """One setting's share of the variance of scores: median and middle 95 % of the resamples."""
 
     setting: str
     share: Interval
@@ -42,13 +42,13 @@ class Importance:
 
 
 def trials_needed(settings: Sequence[Setting]) -> int:
-    return max(_FEWEST, _TRIALS_A_SETTING * len(settings))
+    return max(_FEWEST, _TRIALS_PER_SETTING * len(settings))
 
 
 def importances(
     trials: pd.DataFrame, settings: Sequence[Setting], seed: int = 0
 ) -> list[Importance]:
-    """The settings, the most important first; none where the trials are too few to tell.
+    """The settings, the most important first; empty if there are too few trials to tell.
 
     `trials` have a score at equal budget.
     """
@@ -110,7 +110,7 @@ def _one_resample(
 
 
 def _features(trials: pd.DataFrame, setting: Setting) -> Floats:
-    """A setting as features (N, F): a column a choice, or the rank of a number."""
+    """A setting as features (N, F): one column per choice, or the rank of a number."""
     active, values = setting.active(trials), trials[setting.path]
     if setting.choices:
         columns = [(values == choice).to_numpy(bool) & active for choice in setting.choices]

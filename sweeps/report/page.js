@@ -6,7 +6,7 @@
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
   const paperWidthPx = 660;
 
-  // Colours by name become what the page's style says they are just now.
+  // Replace colour names by the current values in the page's style.
   const resolve = (value, style) => {
     if (typeof value === "string") {
       const name = /^var\((--[\w-]+)\)$/.exec(value);
@@ -25,17 +25,17 @@
     return Plotly.react(plot, spec.data, layout, { ...config, responsive: !width });
   };
 
-  // One figure at a time, so that the page can be read and scrolled meanwhile.
+  // One plot at a time, so that the page can be read and scrolled meanwhile.
   const drawAll = (waiting) => {
     if (!waiting.length) {
-      root.dataset.figures = "drawn";
+      root.dataset.plots = "drawn";
       return;
     }
     draw(waiting[0]).then(() => setTimeout(drawAll, 0, waiting.slice(1)));
   };
   drawAll(plots);
 
-  // The frame in which MLflow shows the page may not follow links, not even into itself.
+  // The frame in which MLflow shows the page may not follow links, not even within the page.
   document.addEventListener("click", (event) => {
     const target = document.getElementById(event.target.closest('a[href^="#"]')?.hash.slice(1));
     if (!target) return;

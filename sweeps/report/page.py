@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: text, pictures, plots and plotly itself inside."""
+"""The report as one self-contained HTML page: text, images, plots and plotly itself."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def page(
 
 
 def embedded(value: Any) -> str:
-    """JSON that is harmless inside a script element, whatever the names in it are."""
-    harmless = json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """JSON that is safe inside a script element, whatever names it contains."""
+    safe = json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":
-        harmless = harmless.replace(letter, f"\\u{ord(letter):04x}")
-    return harmless
+        safe = safe.replace(letter, f"\\u{ord(letter):04x}")
+    return safe
 
 
 def _plain(value: Any) -> Any:
-    """The same with Python's own numbers, and null for those that are not finite."""
+    """The same value with Python's own numbers, and None for those that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 
 def _table(sweep_data: SweepData) -> dict[str, Any]:
-    """Headings and rows of all trials; a cell is a text."""
+    """Headings and rows of all trials; cells are strings."""
     trials = sweep_data.trials
     classes = per_class_columns(trials)
     classes = classes if len(classes) <= _CLASSES_IN_TABLE else []
@@ -121,7 +121,7 @@ def _format(values: pd.Series, pattern: str) -> list[str]:
 
 
 def _facts(sweep_data: SweepData) -> list[tuple[str, str]]:
-    """What was run, on what, with what: from the parent run."""
+    """Recipe, data, hardware and versions of the sweep, from its parent run."""
     tags, params, data = sweep_data.tags, sweep_data.params, sweep_data.data
     facts = [(name, str(params[name])) for name in ("recipe", "seed", "epochs") if name in params]
     facts += [(p.removeprefix("space."), v) for p, v in params.items() if p.startswith("space.")]

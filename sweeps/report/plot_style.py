@@ -1,8 +1,8 @@
-"""What all plots of a report share: colours, axes, layout.
+"""Shared by all plots of a report: colours, axes, layout.
 
-A plot is plotly's plain form, data and layout as dicts. Colours are names of the page's own
-(`var(--ink)`), which the page's script puts in for light, dark and paper. Okabe and Ito's palette;
-what matters is also told by shape or dash.
+A plot is plotly's data and layout as dicts. Colours are CSS variables of the page (`var(--ink)`),
+which the page's script resolves for light mode, dark mode and print. The palette is Okabe and
+Ito's; shapes and dashes carry the same information as colours.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MARKS = ("circle", "square", "diamond", "triangle-up", "x")
 
 @dataclass(frozen=True)
 class Chart:
-    """One plot with all that stands around it."""
+    """One plot with its title and texts."""
 
     key: str
     title: str
     caption: str  # how to read it
-    summary: str  # what it shows, for those who do not see it
+    summary: str  # a description for screen readers
     data: list[dict[str, Any]]
     layout: dict[str, Any]
 
@@ -60,7 +60,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
 
 
 def annotation(text: str, **place: Any) -> dict[str, Any]:
-    """A text in the plot, by default at its middle."""
+    """A text in the plot, by default in its centre."""
     middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
     return {"text": text, "font": {"color": INK}, **middle, **place}
 
@@ -121,7 +121,7 @@ def axis_key(letter: str, index: int) -> str:
 
 
 def plain(name: str) -> str:
-    """A name that plotly shows as it is: it would read tags and entities."""
+    """A name that plotly shows literally; it would interpret tags and entities."""
     left = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
     right = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
     without_tags = name.replace("<", left).replace(">", right)

@@ -25,7 +25,7 @@ from sweeps.report.searched_settings import Setting, text
 from sweeps.report.sweep_data import EQUAL, SweepData
 from sweeps.text import count
 
-_HEAT = ("encoder.freeze", "decoder.upsampling", "loss.kind")  # across, up, a panel each
+_HEAT = ("encoder.freeze", "decoder.upsampling", "loss.kind")  # x axis, y axis, panels
 
 
 def heat_map(sweep_data: SweepData) -> Chart:
@@ -39,11 +39,11 @@ def heat_map(sweep_data: SweepData) -> Chart:
     }
     own = TIMES.join(names[path] for path in _HEAT)
     if across is None or up is None:
-        few = "Fewer than two settings with choices were searched: there is nothing to cross."
+        few = "Fewer than two settings with choices were searched: there are no combinations."
         return Chart("heat", own, few, few, [], layout(120))
     options = _tried(sweep_data.comparable, panels) if panels else [None]
     if not options:
-        few = "No trial can be compared: there is nothing to show."
+        few = "No trial has a score at equal budget: there is nothing to show."
         return Chart("heat", own, few, few, [], layout(120))
     tables = [_table(sweep_data.comparable, across, up, panels, option) for option in options]
     means = [m for table, _ in tables for m in itertools.chain(*table) if m is not None]
@@ -70,8 +70,8 @@ def heat_map(sweep_data: SweepData) -> Chart:
         "heat",
         own if {across.path, up.path, panels.path if panels else ""} == set(_HEAT) else title,
         f"Mean val mIoU after epoch {sweep_data.equal_epoch} of the trials with each combination, "
-        "and how many there were. An empty cell was never tried, nor was a choice without a "
-        "panel; a cell of one or two trials carries little.",
+        "and how many there were. Empty cells and choices without a panel were "
+        "never tried; a cell of one or two trials is weak evidence.",
         f"{count(len(options), 'panel')} of {title}.",
         data,
         layout(60 + rows * side + 60, coloraxis=scale, annotations=titles, **axes),
@@ -135,7 +135,7 @@ def _panel(
 
 
 def _names(setting: Setting) -> dict[str, Any]:
-    """An axis with a place for each choice, also for those never tried."""
+    """An axis with a position for each choice, also for those never tried."""
     names = [plain(text(choice)) for choice in setting.choices]
     order = {"categoryorder": "array", "categoryarray": names}
     return {"type": "category", "range": [-0.5, len(names) - 0.5], "showgrid": False, **order}

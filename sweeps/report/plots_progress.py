@@ -1,4 +1,4 @@
-"""How a sweep went: best over time, learning curves, hours, endings."""
+"""The course of a sweep: best score over time, learning curves, device time, stop reasons."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def history(sweep_data: SweepData) -> Chart:
         "history",
         "History",
         "Each trial's best mIoU at the time it ended. The line follows full-budget trials only.",
-        f"{count(len(trials), 'trial')} with a score by the time of their end.",
+        f"{count(len(trials), 'trial')} with a score by end time.",
         data,
         layout(
             360,
@@ -84,7 +84,7 @@ def history(sweep_data: SweepData) -> Chart:
 
 
 def learning_curves(sweep_data: SweepData) -> Chart:
-    """val/miou by epoch: the best trials picked out, crosses where trials were stopped."""
+    """val/miou by epoch: the best trials highlighted, crosses where trials were stopped."""
     scored = sweep_data.trials[
         [bool(sweep_data.curves[run]) for run in sweep_data.trials["run_id"]]
     ]
@@ -107,20 +107,20 @@ def learning_curves(sweep_data: SweepData) -> Chart:
                 "hovertemplate": "epoch %{x}: %{y:.1%}<extra>%{fullData.name}</extra>",
             }
         )
-    data.append(_cuts(sweep_data, others[others["stop_reason"] == StopReason.ASHA]))
+    data.append(_stops(sweep_data, others[others["stop_reason"] == StopReason.ASHA]))
     return Chart(
         "curves",
         "Learning curves",
-        "val mIoU after each epoch. A cross is where early stopping (ASHA) cut a trial.",
-        f"{count(len(scored), 'trial')}, the {len(best)} best of full budget picked out; "
-        f"{int((scored['stop_reason'] == StopReason.ASHA).sum())} were cut.",
+        "val mIoU after each epoch. A cross marks where early stopping (ASHA) stopped a trial.",
+        f"{count(len(scored), 'trial')}, the {len(best)} best full-budget trials highlighted; "
+        f"{int((scored['stop_reason'] == StopReason.ASHA).sum())} were stopped early.",
         data,
         layout(420, xaxis=axis("epoch", rangemode="tozero"), yaxis=percent("val mIoU")),
     )
 
 
 def _bundle(curves: Sequence[Curve], labels: Sequence[str]) -> dict[str, Any]:
-    """Many curves as one trace; every n-th epoch where they are too many points."""
+    """Many curves as one trace; only every n-th epoch if there are too many points."""
     points = sum(map(len, curves))
     step = max(1, math.ceil(points / _MOST_POINTS))
     thin = [[*curve[:-1:step], curve[-1]] for curve in curves]
@@ -137,7 +137,7 @@ def _bundle(curves: Sequence[Curve], labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _cuts(sweep_data: SweepData, stopped: pd.DataFrame) -> dict[str, Any]:
+def _stops(sweep_data: SweepData, stopped: pd.DataFrame) -> dict[str, Any]:
     lasts = [sweep_data.curves[run][-1] for run in stopped["run_id"]]
     return {
         "type": "scatter",
@@ -152,7 +152,7 @@ def _cuts(sweep_data: SweepData, stopped: pd.DataFrame) -> dict[str, Any]:
 
 
 def device_time(sweep_data: SweepData) -> Chart:
-    """Device hours spent by how trials ended, and those that stopping saved."""
+    """Device hours spent, by stop reason, and those that early stopping saved."""
     trials = sweep_data.trials
     hours = trials[COST].fillna(0) / 3600
     reason = trials["stop_reason"]
@@ -193,7 +193,7 @@ def device_time(sweep_data: SweepData) -> Chart:
     return Chart(
         "hours",
         "Device time spent and saved",
-        "Saved: the epochs that stopped trials did not run, at each one's own pace." + lacking,
+        "Saved: the epochs that stopped trials did not run, at each trial's own pace." + lacking,
         f"{hours.sum():.2f} hours spent, about {saved.sum():.2f} saved.",
         data,
         layout(
@@ -203,7 +203,7 @@ def device_time(sweep_data: SweepData) -> Chart:
 
 
 def endings(sweep_data: SweepData) -> Chart:
-    """How many trials ended in which way; failures by cause."""
+    """Number of trials by stop reason; failures by cause."""
     counts = sweep_data.trials["stop_reason"].value_counts()
     colours = [RED if is_failure(reason) else MUTED for reason in counts.index]
     failed = int(counts[[reason for reason in counts.index if is_failure(reason)]].sum())
@@ -223,8 +223,8 @@ def endings(sweep_data: SweepData) -> Chart:
     }
     return Chart(
         "endings",
-        "Endings, and failures by cause",
-        "Trials by how they ended. Crossed bars are failures.",
+        "Stop reasons",
+        "Trials by stop reason. Crossed bars are failures.",
         f"{count(failed, 'failed trial')} of {len(sweep_data.trials)}.",
         [bars],
         layout(130 + 34 * len(counts), xaxis=axis("trials"), yaxis=axis(autorange="reversed")),

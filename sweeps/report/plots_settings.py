@@ -1,4 +1,4 @@
-"""What the searched settings did: parallel coordinates, importance, slices."""
+"""Plots of the searched settings: parallel coordinates, importance, slices."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MOST_PANELS = 12
 
 
 def parallel(sweep_data: SweepData) -> Chart:
-    """Each trial a line through its settings, to its score at equal budget."""
+    """One line per trial through its settings, to its score at equal budget."""
     trials = sweep_data.comparable
-    dimensions = [_upright(trials, setting) for setting in sweep_data.settings]
+    dimensions = [_axis_of(trials, setting) for setting in sweep_data.settings]
     scores = trials[EQUAL].round(4).tolist()
     label = f"mIoU, epoch {sweep_data.equal_epoch}"
     dimensions.append({"label": label, "values": scores, "tickformat": ".0%"})
@@ -63,7 +63,7 @@ def parallel(sweep_data: SweepData) -> Chart:
     return Chart(
         "parallel",
         "Parallel coordinates",
-        "Drag along an axis to pick trials. Where a setting was not searched, the line is at "
+        "Drag along an axis to select trials. Where a setting was not searched, the line is at "
         f"{ABSENT}.",
         f"{count(len(trials), 'trial')} as lines over "
         f"{count(len(sweep_data.settings), 'setting')}.",
@@ -72,8 +72,8 @@ def parallel(sweep_data: SweepData) -> Chart:
     )
 
 
-def _upright(trials: pd.DataFrame, setting: Setting) -> dict[str, Any]:
-    """One axis of the parallel coordinates; what is not searched in a trial is below the rest."""
+def _axis_of(trials: pd.DataFrame, setting: Setting) -> dict[str, Any]:
+    """One axis of the parallel coordinates; trials without the setting are below the rest."""
     active = setting.active(trials)
     if setting.choices:
         order = {
@@ -105,7 +105,7 @@ def _upright(trials: pd.DataFrame, setting: Setting) -> dict[str, Any]:
 
 
 def importance(sweep_data: SweepData, found: Sequence[Importance]) -> Chart:
-    """The share of the spread of scores that each setting accounts for, with its interval."""
+    """The share of the variance of scores that each setting accounts for, with its interval."""
     shown = list(reversed(found))
     values = [item.share.value for item in shown]
     bars = {
@@ -126,23 +126,23 @@ def importance(sweep_data: SweepData, found: Sequence[Importance]) -> Chart:
         },
         "hovertemplate": "%{y}: %{x:.0%}<extra></extra>",
     }
-    few = f"Too few trials: {len(sweep_data.comparable)} can be compared, "
-    few += f"{trials_needed(sweep_data.settings)} are needed, with scores and settings that differ."
+    few = f"Not enough trials: {len(sweep_data.comparable)} can be compared, "
+    few += f"{trials_needed(sweep_data.settings)} are needed, with different scores and settings."
     clear = [item.setting for item in found if item.clear]
-    told = f"Told apart from none: {', '.join(clear) or 'none of the settings'}."
+    summary = f"Clearly above zero: {', '.join(clear) or 'no setting'}."
     return Chart(
         "importance",
         "Importance of each setting",
-        f"How much worse a forest predicts the mIoU after epoch {sweep_data.equal_epoch} once a "
-        "setting is shuffled, as a share of the spread; whiskers: 95 % of bootstrap resamples. "
-        "Hatched: may be none."
+        f"How much worse a forest predicts the mIoU after epoch {sweep_data.equal_epoch} when a "
+        "setting is shuffled, as a share of the variance; whiskers: 95 % of bootstrap resamples. "
+        "Hatched: not clearly above zero."
         if found
         else few,
-        told if found else few,
+        summary if found else few,
         [bars] if found else [],
         layout(
             110 + 36 * max(len(found), 1),
-            xaxis=percent("share of the spread of scores", visible=bool(found)),
+            xaxis=percent("share of the variance of scores", visible=bool(found)),
             yaxis=axis(visible=bool(found)),
             annotations=[] if found else [annotation(few)],
         ),
@@ -150,7 +150,7 @@ def importance(sweep_data: SweepData, found: Sequence[Importance]) -> Chart:
 
 
 def slices(sweep_data: SweepData) -> Chart:
-    """The score at equal budget over each setting, a panel each."""
+    """The score at equal budget over each setting, one panel per setting."""
     shown = [s for s in sweep_data.settings if s.active(sweep_data.comparable).any()][:_MOST_PANELS]
     columns = 3
     rows = max(1, math.ceil(len(shown) / columns))
@@ -182,7 +182,7 @@ def slices(sweep_data: SweepData) -> Chart:
         "Slices",
         f"val mIoU after epoch {sweep_data.equal_epoch} over each setting; an open diamond is a "
         f"trial that did not have the full budget.{more}",
-        f"{count(len(shown), 'panel')}, one a setting.",
+        f"{count(len(shown), 'panel')}, one per setting.",
         data,
         layout(80 + 270 * rows, **axes),
     )
@@ -192,7 +192,7 @@ def _slice(trials: pd.DataFrame, setting: Setting, index: int) -> list[dict[str,
     active = setting.active(trials)
     if setting.choices:
         order = {plain(text(choice)): place for place, choice in enumerate(setting.choices)}
-        spread = (np.arange(len(trials)) * 0.618034) % 1 * 0.5 - 0.25  # even, the same each time
+        spread = (np.arange(len(trials)) * 0.618034) % 1 * 0.5 - 0.25  # even, not random
         x = np.array([order.get(plain(text(v)), np.nan) for v in trials[setting.path]]) + spread
     else:
         x = _numbers(trials, setting)

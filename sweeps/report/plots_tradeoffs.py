@@ -1,4 +1,4 @@
-"""What the trials' models are like: per-class IoU; mIoU against latency, parameters and cost."""
+"""Plots of the trials' models: per-class IoU; mIoU against latency, parameters and cost."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from sweeps.report.plot_style import (
 from sweeps.report.sweep_data import SweepData
 from sweeps.text import count
 
-_PICKED_OUT = 3
-_PRICES = {
+_HIGHLIGHTED = 3
+_COSTS = {
     LATENCY: "latency of one image, ms",
     PARAMETERS: "parameters, millions",
     COST: "cost, device minutes",
@@ -37,7 +37,7 @@ _SCALES = {LATENCY: 1.0, PARAMETERS: 1e-6, COST: 1 / 60}
 
 
 def per_class(sweep_data: SweepData) -> Chart:
-    """How the IoU of each class spreads over full-budget trials, and where the best are."""
+    """The distribution of each class's IoU over full-budget trials, with the best trials."""
     trials = sweep_data.scored
     full = trials[trials["full_budget"]]
     some = full if len(full) else trials
@@ -48,7 +48,7 @@ def per_class(sweep_data: SweepData) -> Chart:
     data: list[dict[str, Any]] = []
     if columns:
         data.append(_boxes(names, quarters))
-    for place, (_, trial) in enumerate(some.head(_PICKED_OUT).iterrows()):
+    for place, (_, trial) in enumerate(some.head(_HIGHLIGHTED).iterrows()):
         colour, _dash = LINES[place]
         data.append(
             {
@@ -66,7 +66,7 @@ def per_class(sweep_data: SweepData) -> Chart:
         "classes",
         "IoU of each class",
         f"Boxes: {kind} trials in their best epoch (ends: lowest and highest, box: the middle "
-        "half). Marks: the best trials. The hardest class is at the bottom.",
+        "half). Markers: the best trials. The hardest class is at the bottom.",
         f"{count(len(columns), 'class').replace('classs', 'classes')} over "
         f"{count(len(some), 'trial')}.",
         data,
@@ -104,10 +104,10 @@ def prices(sweep_data: SweepData) -> Chart:
     """mIoU against latency, parameters and cost, with the Pareto front of full-budget trials."""
     data, axes = [], {}
     for index, ((column, title), (x, y)) in enumerate(
-        zip(_PRICES.items(), grid_places(3, 3, (0.06, 0)), strict=True)
+        zip(_COSTS.items(), grid_places(3, 3, (0.06, 0)), strict=True)
     ):
         trials = sweep_data.scored[sweep_data.scored[column].notna()]
-        data += _price_panel(trials, column, index)
+        data += _cost_panel(trials, column, index)
         own = {"domain": x, "anchor": numbered("y", index)}
         axes[axis_key("x", index)] = axis(title, **own)
         shared: dict[str, Any] = {"matches": "y", "showticklabels": False} if index else {}
@@ -117,15 +117,15 @@ def prices(sweep_data: SweepData) -> Chart:
         "prices",
         "mIoU against latency, parameters and cost",
         "The line is the Pareto front of full-budget trials: none of them is better and cheaper. "
-        "Partial-budget trials cost less because they were cut, and are not on it.",
-        f"{count(len(sweep_data.scored), 'trial')} against three prices.",
+        "Partial-budget trials cost less because they were stopped, and are not on it.",
+        f"{count(len(sweep_data.scored), 'trial')} against three costs.",
         data,
         layout(380, **axes),
     )
 
 
 def pareto(prices: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Indices of the points that no other beats in both, the cheapest first."""
+    """Indices of the Pareto-optimal points, the cheapest first."""
     front: list[int] = []
     for index in sorted(range(len(scores)), key=lambda i: (prices[i], -scores[i])):
         if not front or scores[index] > scores[front[-1]]:
@@ -133,7 +133,7 @@ def pareto(prices: Sequence[float], scores: Sequence[float]) -> list[int]:
     return front
 
 
-def _price_panel(trials: pd.DataFrame, column: str, index: int) -> list[dict[str, Any]]:
+def _cost_panel(trials: pd.DataFrame, column: str, index: int) -> list[dict[str, Any]]:
     place = {"xaxis": numbered("x", index), "yaxis": numbered("y", index)}
     price = trials[column] * _SCALES[column]
     found = []

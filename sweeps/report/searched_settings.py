@@ -1,4 +1,4 @@
-"""What a sweep searched, and which values its trials had."""
+"""The searched settings of a sweep, and the values that its trials had."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sweeps.leaderboard.trials import parameter_columns
 from unetexp.component import decode
 from unetexp.errors import UnetexpError
 
-_FEW_VALUES = 6  # a number with no more values than this is shown as choices
-_MOST_CHOICES = 40  # a text with more values than this is a name
-_HALVES_BELOW = 18  # trials; from here on a range is cut into thirds
+_FEW_VALUES = 6  # a numeric setting with at most this many values is shown as choices
+_MOST_CHOICES = 40  # a text setting with more values than this is a name
+_HALVES_BELOW = 18  # trials; with this many or more, a range is split into thirds
 _NEVER_SEARCHED = ("seed", "data.", "epochs")
 
 
@@ -73,7 +73,7 @@ class Setting:
 def searched_settings(
     trials: pd.DataFrame, recipe: str | None, params: Mapping[str, str]
 ) -> tuple[Setting, ...]:
-    """The dimensions, from the recipe's text, else the parent's params, else from what differs."""
+    """The dimensions, from the recipe's text, else the parent's params, else what differs."""
     space = _space(recipe)
     if space:
         return tuple(_of_dimension(path, d) for path, d in space.items() if path in trials)
@@ -86,7 +86,7 @@ def searched_settings(
 
 
 def text(value: object) -> str:
-    """A setting's value as people write it."""
+    """A setting's value as text."""
     if isinstance(value, float | np.floating):
         return "-" if math.isnan(value) else f"{value:.3g}"
     return str(value)

@@ -1,4 +1,4 @@
-"""All that a report is made of, read from the tracking store."""
+"""The data of a report, read from the tracking store."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Curve = list[tuple[int, float]]  # (epoch, val/miou)
 
 @dataclass(frozen=True)
 class SweepData:
-    """One sweep: a row a trial, the best full-budget trial first."""
+    """One sweep: one row per trial, the best full-budget trial first."""
 
     name: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    data: Mapping[str, Any]  # as `Dataset.summary`; empty where it was not kept
+    data: Mapping[str, Any]  # as `Dataset.summary`; empty if it was not stored
     trials: pd.DataFrame  # as `trials_frame`, and EQUAL, `label`, `end_h`
     curves: Mapping[str, Curve]  # by run id
     settings: tuple[Setting, ...]
@@ -53,7 +53,7 @@ class SweepData:
 
     @property
     def saved_s(self) -> NDArray[np.float64]:
-        """Device seconds that early stopping spared, (N,): at each stopped trial's own pace."""
+        """Device seconds saved by early stopping, (N,), at each stopped trial's own pace."""
         trials = self.trials
         stopped = (trials["stop_reason"] == StopReason.ASHA) & (trials["epochs"] > 0)
         epochs = trials["epochs"].where(stopped).clip(upper=self.budget)

@@ -1,10 +1,10 @@
-"""Asynchronous successive halving (ASHA): which trials are not worth their remaining epochs.
+"""Asynchronous successive halving (ASHA): which trials to stop early.
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in Ray Tune's
 stopping form: a trial that reaches a rung is compared with those that reached it before, and
-stops when it is below their best 1/reduction_factor. Unlike Ray's own scheduler the rungs follow
-from the order of the results alone (no random brackets, no NaN let through), so that they can be
-rebuilt by playing the record again.
+stops when it is below their best 1/reduction_factor. Unlike in Ray's own scheduler the rungs
+depend only on the order of the results (no random brackets, no NaN accepted), so that replaying
+the ledger rebuilds them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class AshaRungs:
-    """The scores that trials had at each milestone, in epochs; trials of other brackets apart."""
+    """The scores that trials had at each milestone (in epochs), separately for each bracket."""
 
     def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
         self.reduction_factor = reduction_factor
@@ -35,7 +35,7 @@ class AshaRungs:
         return score >= cutoff
 
     def describe(self) -> list[str]:
-        """What each rung holds, a line each."""
+        """One line per rung: how many trials reached it."""
         return [
             f"rung at epoch {epoch}{f' of {bracket}' if bracket else ''}: {len(scores)} trials"
             for (bracket, epoch), scores in sorted(self.scores.items())

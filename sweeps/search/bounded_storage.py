@@ -1,8 +1,8 @@
-"""What the search remembers: the latest trials, and the best of those before them.
+"""The trials that the search sees: the latest, and the best of those before them.
 
-Optuna's TPE goes through every earlier trial, in Python, each time it proposes one: 5 ms after 150
-trials, 16 ms after 1,000. Of a long past it uses little: its good group is never more than 25
-trials (`default_gamma`), and in the other one a trial weighs less the older it is.
+Optuna's TPE loops over every earlier trial, in Python, each time it proposes one: 5 ms after 150
+trials, 16 ms after 1,000. It uses few of the old ones: its good group never has more than 25
+trials (`default_gamma`), and in the other group a trial's weight decreases with its age.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BEST = 25
 
 
 class BoundedStorage(InMemoryStorage):
-    """Optuna's storage for one study that maximises; old trials that are not good are not seen."""
+    """Optuna's storage for one study that maximises; it hides old trials that are not good."""
 
     def __init__(self, latest: int = LATEST, best: int = BEST) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class BoundedStorage(InMemoryStorage):
 
 
 def _worth(trial: FrozenTrial) -> tuple[bool, int, float]:
-    """As TPE ranks them: full trials by score, then stopped ones by epochs and score, then none."""
+    """As TPE ranks: full trials by score, then stopped ones by epochs and score, then others."""
     if trial.state == TrialState.COMPLETE:
         return True, 0, float(trial.value or 0.0)
     if trial.state == TrialState.PRUNED and trial.intermediate_values:

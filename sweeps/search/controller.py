@@ -1,8 +1,8 @@
-"""What a sweep decides: which trial comes next, which one stops, how each one ended.
+"""The decisions of a sweep: which trial comes next, which one stops, how each one ended.
 
 Knows nothing of Ray or MLflow. Every event goes to the ledger first, then into the progress and
-then to the listeners. The search and the rungs follow from the ledger alone: a controller that is
-given a ledger with a past continues where that past ended.
+then to the listeners. The search and the rungs depend only on the ledger: a controller that gets a
+ledger with earlier events continues where they ended.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from unetexp.training.config import TrainConfig
 Listener = Callable[[Event], None]
 
 STARTUP_TRIALS = 5  # drawn at random before TPE has something to learn from
-HOPELESS = 3  # so many first trials that fail with the same error end the sweep
+HOPELESS = 3  # the sweep ends when this many first trials fail with the same error
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Trial:
     progress: TrialProgress
     optuna_trial: optuna.Trial
     config: TrainConfig | None = None  # decoded when it is proposed
-    decision: StopReason | None = None  # why it was told to stop, before it has ended
+    decision: StopReason | None = None  # why it has to stop, set before it has ended
     ended: bool = False  # for good, or in this driver
     error: str = ""
 
@@ -83,7 +83,7 @@ class SweepController:
         listeners: Iterable[Listener] = (),
         at_once: int = 1,
     ) -> None:
-        """Replay the ledger's past; `at_once` trials run side by side."""
+        """Replay the ledger's events; `at_once` trials run concurrently."""
         self.recipe, self.seed, self.ledger = recipe, seed, ledger
         self.listeners: list[Listener] = list(listeners)
         self.trials: dict[str, Trial] = {}
@@ -107,11 +107,11 @@ class SweepController:
         for event in ledger.events:
             self._replay(event)
         self.progress.all_workers_gone()
-        self.to_continue = self.running  # what the past left unfinished comes first
+        self.to_continue = self.running  # unfinished trials come first
 
     @property
     def halted(self) -> bool:
-        """Whether running trials are to end and none is to start."""
+        """Whether running trials should end and no new one should start."""
         deadline = self.progress.deadline
         out_of_time = deadline is not None and now_s() >= deadline
         return out_of_time or self.halt_reason is not None
@@ -129,12 +129,12 @@ class SweepController:
             if trial.decision is None:
                 trial.config = trial.config or self.recipe.config(trial.values)
                 return trial
-            self.trial_ended(trial.id, trial.decision)  # it was stopped, and killed right then
+            self.trial_ended(trial.id, trial.decision)  # told to stop, but no end recorded
         number = len(self.trials)
         if number >= self.recipe.budget.trials:
             return None
-        # One sampler per trial, seeded by its number: what a trial proposes does not depend on how
-        # many random numbers were drawn before a restart.
+        # One sampler per trial, seeded by its number: a proposal does not depend on how many
+        # random numbers were drawn before a restart.
         self.study.sampler = self._sampler(number)
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
@@ -144,11 +144,11 @@ class SweepController:
         return self._add(trial_id, asked, config)
 
     def trial_started(self, trial_id: str) -> None:
-        """A worker has taken the trial, for the first time or again."""
+        """A worker has started the trial, for the first time or again."""
         self._happened("start", trial=trial_id)
 
     def trial_reported(self, trial_id: str, report: TrialReport) -> bool:
-        """Act on what a trial reports; True when it should continue."""
+        """Handle a trial's report; True when it should continue."""
         match report:
             case TrialMessage(text):
                 self.say(f"trial {trial_id}: {text}")
@@ -169,8 +169,8 @@ class SweepController:
     def epoch_finished(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
         """Record an epoch's metrics, `epoch` among them; True when the trial should continue.
 
-        An epoch that is already in the ledger (a trial that resumed from a checkpoint repeats
-        some) changes nothing.
+        An epoch that is already in the ledger is ignored: a trial that resumed from a checkpoint
+        repeats some.
         """
         trial = self.trials[trial_id]
         epoch = int(metrics["epoch"])
@@ -185,11 +185,11 @@ class SweepController:
         self.say(f"trial {trial_id} starts again from its last checkpoint: {cause.label}")
 
     def trial_put_back(self, trial_id: str) -> None:
-        """A trial that was to start again is to be proposed once more."""
+        """Propose a trial once more, because it could not be started again."""
         self.to_continue.append(self.trials[trial_id])
 
     def trial_ended(self, trial_id: str, reason: StopReason, error: str = "") -> None:
-        """Close a trial, with the reason it was told to stop for if there is one."""
+        """Close a trial; its reason to stop, if it has one, replaces `reason`."""
         trial = self.trials[trial_id]
         if trial.ended:
             return
@@ -200,17 +200,17 @@ class SweepController:
         self._halt_if_hopeless()
 
     def gpu_set_aside(self, gpu: str, error: str) -> None:
-        """No trial will use `gpu` any more: processes kept dying there, the last of `error`."""
+        """Record that no trial uses `gpu` any more: processes died there, the last by `error`."""
         self._happened("gpu_set_aside", gpu=gpu, error=error)
         self.say(f"{gpu} is set aside for the rest of the sweep: {error}")
 
     def halt(self, reason: str) -> None:
-        """End the sweep in good order: running trials are interrupted and can be resumed."""
+        """End the sweep cleanly: running trials are interrupted and can be resumed."""
         self.halt_reason = reason
         self.say(reason)
 
     def say(self, text: str) -> None:
-        """Something the user should read."""
+        """Send a message to the user."""
         self._happened("said", text=text)
 
     def _add(self, trial_id: str, asked: optuna.Trial, config: TrainConfig | None = None) -> Trial:
@@ -219,7 +219,7 @@ class SweepController:
         return trial
 
     def _replay(self, event: Event) -> None:
-        """Take in an event of an earlier driver as if it had happened now."""
+        """Apply an event of an earlier driver as if it had happened now."""
         self.progress.apply(event)
         match event["event"]:
             case "trial":
@@ -241,7 +241,7 @@ class SweepController:
         self._tell(trial)
 
     def _decide(self, trial: Trial) -> None:
-        """Settle whether the trial stops after the epoch that it has just finished."""
+        """Decide whether the trial stops after the epoch that it has just finished."""
         epoch, score = trial.epoch, trial.progress.score
         if math.isfinite(score):
             trial.optuna_trial.report(score, epoch)
@@ -255,7 +255,7 @@ class SweepController:
             trial.decision = StopReason.ASHA
 
     def _halt_if_hopeless(self) -> None:
-        """End the sweep when each of the first trials failed, and with the same error."""
+        """End the sweep when all of the first trials failed with the same error."""
         if len(self.ended) != HOPELESS or not all(t.progress.failed for t in self.ended):
             return
         if len({_last_line(trial.error) for trial in self.ended}) == 1:
@@ -263,7 +263,7 @@ class SweepController:
             self.halt(f"the first {HOPELESS} trials all failed with the same error:\n{text}")
 
     def _tell(self, trial: Trial) -> None:
-        """Optuna learns full-budget scores as such, stopped trials as pruned, others as failed.
+        """Tell Optuna the score of a full-budget trial; a stopped one is pruned, any other failed.
 
         Ray's own searcher would report a stopped trial's partial score as if it were complete.
         """

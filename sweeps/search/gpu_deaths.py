@@ -1,4 +1,4 @@
-"""Which GPUs are to be set aside, from the deaths of the processes on them."""
+"""Which GPUs to set aside, decided from the deaths of processes on them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-DEATHS = 2  # so many processes that die on a GPU have it set aside
+DEATHS = 2  # a GPU is set aside after this many deaths of processes on it
 _NAMED = re.compile(r"\[GPU (\S+) of (\S+), node (\w+)\]")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU of one node; `str` is found again by `Gpu.named_in`."""
+    """A GPU of one node; `Gpu.named_in` parses its `str`."""
 
     index: str
     address: str
-    node: str  # Ray's id of it
+    node: str  # the node's id in Ray
 
     def __str__(self) -> str:
         return f"[GPU {self.index} of {self.address}, node {self.node}]"
@@ -37,32 +37,32 @@ class Gpu:
 
 
 class GpuDeaths:
-    """Deaths of trials' processes, by GPU, and which GPUs they condemn.
+    """Deaths of trials' processes, by GPU, and the GPUs that are set aside for them.
 
-    A single trial, whose configuration may be what kills, costs no more than one GPU and never
-    the last one.
+    A single trial, whose configuration may be the cause, sets aside at most one GPU and never the
+    last one.
     """
 
     def __init__(self) -> None:
-        self.condemned: dict[Gpu, str] = {}  # and the last error there
-        self._faults: defaultdict[Gpu, list[str]] = defaultdict(list)  # trials, one a death
+        self.set_aside: dict[Gpu, str] = {}  # GPUs set aside, with the last error there
+        self._faults: defaultdict[Gpu, list[str]] = defaultdict(list)  # trials, one entry per death
         self._crashes: defaultdict[Gpu, list[str]] = defaultdict(list)
         self._costly: set[str] = set()  # trials that a GPU was set aside for
 
     def died(self, gpu: Gpu, trial: str, error: str, *, fault: bool, last: bool) -> bool:
-        """Note a death by a CUDA `fault`, or of an unknown cause; whether the GPU is condemned.
+        """Record a death by a CUDA `fault` or an unknown cause; True if the GPU is now set aside.
 
         `last`: no other GPU is left.
         """
         (self._faults if fault else self._crashes)[gpu].append(trial)
         deaths = self._faults[gpu] + self._crashes[gpu]
         one_trial = len(set(deaths)) == 1 and (last or trial in self._costly)
-        if gpu in self.condemned or len(deaths) < DEATHS or one_trial:
+        if gpu in self.set_aside or len(deaths) < DEATHS or one_trial:
             return False
-        self.condemned[gpu] = error
+        self.set_aside[gpu] = error
         self._costly.update(deaths)
         return True
 
     def worked(self, gpu: Gpu) -> None:
-        """An epoch ended there: what crashed before was not the GPU's doing."""
+        """An epoch ended on the GPU: earlier crashes were not caused by it."""
         self._crashes.pop(gpu, None)

@@ -1,4 +1,4 @@
-"""What a trial reports to the sweep: typed messages, each under one key of Ray's results."""
+"""What a trial reports to the sweep: typed messages, under one key of Ray's results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TrialMessage:
 
 @dataclass(frozen=True)
 class TrialFailed:
-    """The trial has ended by an error that another attempt would meet again.
+    """The trial has ended by an error that would occur again in another attempt.
 
     It is reported and not raised, because Ray Tune would run the trial once more.
     """

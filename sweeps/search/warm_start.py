@@ -1,8 +1,8 @@
 """What a new sweep can learn from the trials of an earlier one.
 
-A trial of the other sweep is known to this one where the spaces fit: every setting that this one
-would search lies in its dimension, and every other setting that the other one searched is what
-this one has it fixed to.
+A trial of the other sweep is used where the spaces fit: the value of every setting that this sweep
+searches lies in its dimension, and every other setting that the other sweep searched has the value
+that is fixed in this one.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What survives a crash: the ledger, the manifest, trial files, and the progress they add up to."""
+"""What survives a crash: the ledger, the manifest, trial files, and the progress they describe."""

@@ -1,9 +1,9 @@
-"""The sweep's own record: one line of JSON for everything that happened, in order.
+"""The ledger: an append-only file with one line of JSON per event, in order.
 
-It is the single truth that the search, the early stopping and the tracking are rebuilt from: the
-driver appends a line and flushes it to disk before anything acts on it. A line that a crash cut
-short is dropped when the file is opened again. Each line ends with a checksum of what is before it,
-which is not part of the event; lines of older versions have none.
+The search, the early stopping and the tracking are rebuilt from it alone: the driver appends a
+line and flushes it to disk before anything acts on it. A line that a crash cut short is dropped
+when the file is opened again. Each line ends with a checksum of the text before it, which is not
+part of the event; lines of older versions have none.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _CHECKSUM = b', "crc": '  # the last key of a line
 def now_s() -> float:
     """Seconds since 1970, by the clock as it was set when this process started.
 
-    Somebody may set the clock while a sweep runs: hours spent and time budgets stay right.
+    A change of the clock while a sweep runs does not affect hours spent and time budgets.
     """
     return _STARTED_AT_S + time.monotonic()
 
 
 @dataclass(frozen=True)
 class LedgerContent:
-    """What a ledger's file holds, up to the first damaged line."""
+    """The content of a ledger's file, up to the first damaged line."""
 
     path: Path
     events: list[Event]
@@ -49,16 +49,16 @@ class LedgerContent:
     lines_after: int  # whole lines after the damaged one
 
     def describe_damage(self, options: tuple[str, ...] = ()) -> str:
-        """The damage, what can be saved, and the command that saves it; `options` are added."""
+        """The damage, what can be saved, and the command that saves it, with `options` added."""
         line = len(self.events) + 1
         finished, trials = self._trials()
         command = script("run", "--resume", self.path.parent.name, TRUNCATE, *options)
         return (
-            f"{self.path}, line {line}: this record of the sweep is damaged ({self.damage}). The "
+            f"{self.path}, line {line}: the sweep's ledger is damaged ({self.damage}). The "
             f"{count(line - 1, 'event')} before it can be saved: {finished} of {trials} trials "
-            f"have ended in them. {count(self.lines_after, 'line')} after it cannot be used. Put "
-            "back a copy of the file from a backup; or go on from what is saved: the damaged file "
-            "is kept beside it, and trials that are lost run again.\n"
+            f"have ended in them. {count(self.lines_after, 'line')} after it cannot be used. "
+            "Restore the file from a backup, or continue with the events before the damage: the "
+            "damaged file is kept beside the ledger, and lost trials run again.\n"
             f"{command}"
         )
 
@@ -69,7 +69,7 @@ class LedgerContent:
 
 
 def ended_trials(events: list[Event]) -> set[str]:
-    """The trials that ended for good: an interrupted one goes on."""
+    """The trials that ended for good; an interrupted one continues."""
     ends = [event for event in events if event["event"] == "end"]
     return {event["trial"] for event in ends if event["reason"] != "interrupted"}
 
@@ -77,7 +77,7 @@ def ended_trials(events: list[Event]) -> set[str]:
 def read_ledger(path: Path) -> LedgerContent:
     """The content of a ledger's file, which may be damaged or missing."""
     whole = path.read_bytes() if path.exists() else b""
-    lines = whole.split(b"\n")[:-1]  # what follows the last line's end was cut short
+    lines = whole.split(b"\n")[:-1]  # text after the last newline was cut short
     events: list[Event] = []
     sound_bytes, damage = 0, None
     for line in lines:
@@ -92,7 +92,7 @@ def read_ledger(path: Path) -> LedgerContent:
 
 
 def truncate(path: Path) -> Path:
-    """Cut a damaged ledger before its damaged line; returns the copy of the whole beside it.
+    """Cut a damaged ledger before its damaged line; returns the path of a copy of the whole file.
 
     Raises CheckpointError for a ledger that is not damaged.
     """
@@ -106,15 +106,15 @@ def truncate(path: Path) -> Path:
 
 
 def rewrite(path: Path, events: list[Event]) -> None:
-    """Put other events in place of a ledger's: the old file or the new one is there."""
+    """Replace the events of a ledger's file atomically."""
     _replace(path, b"".join(map(_encode, events)))
 
 
 class Ledger:
-    """An append-only list of events in a file that one process at a time writes."""
+    """An append-only list of events in a file; one process at a time writes it."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
-        """Read what is there; without `write` the file stays as it is.
+        """Read the file, which may be missing; without `write` it is not changed.
 
         Raises CheckpointError, with what can be saved, where a line is damaged.
         """
@@ -130,7 +130,7 @@ class Ledger:
             self._file.seek(content.sound_bytes)
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Write an event with its time (`now_s`), and have it on disk before returning it."""
+        """Write an event with its time (`now_s`), flush it to disk and return it."""
         assert self._file is not None
         record: Event = {"event": event, "at": now_s(), **fields}
         self._file.write(_encode(record))

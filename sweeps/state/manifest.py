@@ -1,4 +1,4 @@
-"""What a sweep was started with: `sweep.json` beside its ledger, from which it is resumed."""
+"""The manifest: what a sweep was started with, in `sweep.json` beside its ledger, for resuming."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ _FILE = "sweep.json"
 
 
 class SweepManifest(BaseModel):
-    """The start of a sweep, and what a later resume may have changed of it."""
+    """What a sweep was started with, and what a later resume has changed."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     recipe_asked: str  # a shipped recipe's name or a file's absolute path
-    changes: dict[str, Any]  # dotted, as the command line had them
+    changes: dict[str, Any]  # by dotted path, from the command line
     data_asked: str | None
     gpus: int | None
     simulate_gpus: int | None
-    recipe: dict[str, Any]  # the whole, before the weights were settled
-    weights: str  # what encoder.weights was settled to
+    recipe: dict[str, Any]  # all of it, before the weights were resolved
+    weights: str  # what encoder.weights was resolved to
     data_fingerprint: str
     data: dict[str, Any]  # the data set's summary
     storage: str
 
     def write(self, folder: Path) -> None:
-        """Replace the record in `folder`: the old one or the new one is there, never half of it."""
+        """Replace the manifest in `folder` atomically."""
         scratch = folder / f".{_FILE}"
         scratch.write_text(self.model_dump_json(indent=2), encoding="utf-8")
         scratch.replace(folder / _FILE)
 
 
 def read_manifest(folder: Path) -> SweepManifest:
-    """The record of the sweep in `folder`; CheckpointError where there is none that can be read."""
+    """The manifest of the sweep in `folder`; CheckpointError where it is missing or unreadable."""
     path = folder / _FILE
     try:
         return SweepManifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise CheckpointError(
-            f"{path}: the record of this sweep cannot be read ({error}). A sweep is resumed on the "
-            "machine that it was started on, or with its --storage at hand."
+            f"{path}: the manifest of this sweep cannot be read ({error}). Resume a sweep on the "
+            "machine that it was started on, or where its --storage is available."
         ) from None

@@ -1,4 +1,4 @@
-"""Absolute paths in a moved project's records, rewritten to where the project lies now."""
+"""Absolute paths in a moved project's files, rewritten to the project's new place."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sweeps.state.ledger import FILE, read_ledger, rewrite
 
 Move = tuple[Path, Path]  # a folder's old and new place
 
-_RECORD = "sweep.json"
+_MANIFEST = "sweep.json"
 _TRIAL_FILES = ("trials/*/config.yaml", "trials/*/epoch-*/manifest.json")
 
 
 class Moves:
-    """Folders that were moved; the longest old path that fits an address decides."""
+    """Folders that were moved; the longest old path that matches an address is used."""
 
     def __init__(self, moves: Sequence[Move]) -> None:
         self.moves = sorted(moves, key=lambda move: -len(str(move[0])))
         self._forms = [form for move in self.moves for form in _forms(move)]
 
     def text(self, text: str) -> str:
-        """An address, a path or a `file:` URI, as it is now; any other text as it is."""
+        """The new form of an address, a path or a `file:` URI; any other text unchanged."""
         for old, new in self._forms:
             if _below(text, old):
                 done = _below(new, old) and _below(text, new)
@@ -34,7 +34,7 @@ class Moves:
         return text
 
     def tree(self, tree: Any) -> Any:
-        """A tree of mappings and lists with all addresses in it as they are now."""
+        """A tree of mappings and lists with all addresses in it rewritten."""
         if isinstance(tree, str):
             return self.text(tree)
         if isinstance(tree, dict):
@@ -42,11 +42,11 @@ class Moves:
         return [self.tree(value) for value in tree] if isinstance(tree, list) else tree
 
     def is_new(self, place: Path) -> bool:
-        """Whether a place lies in a folder that was moved, where that is now."""
+        """Whether a place lies in the new place of a folder that was moved."""
         return any(place.is_relative_to(new) for _, new in self.moves)
 
     def file(self, path: Path) -> bool:
-        """Rewrite a YAML or JSON file where that changes it; whether it did."""
+        """Rewrite a YAML or JSON file where that changes it; returns whether it did."""
         text = path.read_text(encoding="utf-8")
         as_yaml = path.suffix == ".yaml"
         tree = yaml.safe_load(text) if as_yaml else json.loads(text)
@@ -63,14 +63,14 @@ class Moves:
         return True
 
     def sweep_folder(self, folder: Path) -> int:
-        """Rewrite the records of a sweep and of its trials; returns how many files changed."""
+        """Rewrite the files of a sweep and of its trials; returns how many changed."""
         found = [path for pattern in _TRIAL_FILES for path in folder.glob(pattern)]
-        record = folder / _RECORD
-        changed = sum(self.file(path) for path in [record, *found] if path.is_file())
+        manifest = folder / _MANIFEST
+        changed = sum(self.file(path) for path in [manifest, *found] if path.is_file())
         return changed + self._ledger(folder / FILE)
 
     def _ledger(self, path: Path) -> int:
-        """A damaged ledger stays as it is: reading it says what helps."""
+        """Rewrite the ledger unless it is damaged: reading it then tells the user what to do."""
         content = read_ledger(path)
         moved = self.tree(content.events)
         if content.damage is not None or json.dumps(moved) == json.dumps(content.events):
@@ -84,7 +84,7 @@ def _below(text: str, folder: str) -> bool:
 
 
 def _forms(move: Move) -> list[tuple[str, str]]:
-    """The forms in which the old place is written, and the same of the new."""
+    """Pairs of the old and the new place in each form in which addresses are written."""
     old, new = (str(place) for place in move)
     return [
         (f"file://{quote(old)}", f"file://{quote(new)}"),

@@ -1,8 +1,8 @@
-"""The fold of a sweep's events: who leads, who runs, the time spent, saved and left.
+"""The progress of a sweep, computed from its events: best trial, running trials, time spent.
 
-The only place where the ledger's events, `{"event": ..., "at": seconds since 1970, ...}`, are
-added up: the controller, the publisher, the terminal and the next driver read what stands here.
-Times are the events' own, so a ledger that is replayed adds up to the same.
+The only place that accumulates the ledger's events, `{"event": ..., "at": seconds since 1970,
+...}`: the controller, the publisher, the terminal and a resumed driver all read it. Times are the
+events' own, so replaying a ledger gives the same result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ENDED_WELL = (StopReason.COMPLETED, StopReason.ASHA)
 
 
 def saved_s(spent_s: float, epochs: int, budget: int) -> float:
-    """Seconds that a trial stopped after `epochs` of `budget` epochs spared, at its own pace."""
+    """Seconds saved by stopping a trial after `epochs` of `budget` epochs, at its own pace."""
     return (budget - epochs) * spent_s / epochs
 
 
@@ -38,7 +38,7 @@ class TrialProgress:
     best: float = -math.inf
     best_epoch: int = 0
     reason: StopReason | None = None  # why it ended
-    since: float | None = None  # when it was taken up by the worker it runs on
+    since: float | None = None  # when it was started on its current worker
     seen: float = 0.0  # the last sign of life
     spent_s: float = 0.0  # on workers it no longer runs on
 
@@ -52,7 +52,7 @@ class TrialProgress:
 
     @property
     def best_metrics(self) -> dict[str, float]:
-        """The best so far as metrics; none before an epoch has a finite score."""
+        """The best score and its epoch as metrics; empty before an epoch has a finite score."""
         return {BEST_OBJECTIVE: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
 
     def wall_s(self, now: float | None = None) -> float:
@@ -62,7 +62,7 @@ class TrialProgress:
         return self.spent_s + max(0.0, (self.seen if now is None else now) - self.since)
 
     def apply(self, event: Event) -> None:
-        """Add an event of this trial."""
+        """Apply an event of this trial."""
         match event["event"]:
             case "start":
                 self.leave_worker()
@@ -77,7 +77,7 @@ class TrialProgress:
                 self.reason = StopReason(event["reason"])
 
     def finish_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Take in the metrics of an epoch: the one place where a best so far is found."""
+        """Record the metrics of an epoch; the only place where the best score is updated."""
         self.epoch, self.score = epoch, metrics.get(OBJECTIVE, math.nan)
         if math.isfinite(self.score) and self.score > self.best:
             self.best, self.best_epoch = self.score, self.epoch
@@ -88,9 +88,9 @@ class TrialProgress:
 
 @dataclass
 class SweepProgress:
-    """A sweep of `trials` trials of `epochs` epochs, `at_once` of them side by side.
+    """A sweep of `trials` trials of `epochs` epochs, `at_once` of them concurrently.
 
-    One thread applies events; another that reads holds `lock` meanwhile.
+    One thread applies events; another thread holds `lock` while it reads.
     """
 
     trials: int
@@ -101,7 +101,7 @@ class SweepProgress:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def apply(self, event: Event) -> TrialProgress | None:
-        """Add an event; returns the trial it is about."""
+        """Apply an event; returns the trial it is about."""
         with self.lock:
             if event["event"] == "trial":
                 self.by_id[event["trial"]] = TrialProgress(event["trial"], event["values"])
@@ -111,7 +111,7 @@ class SweepProgress:
             return trial
 
     def all_workers_gone(self) -> None:
-        """A driver that died took its workers with it."""
+        """Mark all trials as not running: a dead driver's workers are dead too."""
         for trial in self.running:
             trial.leave_worker()
 
@@ -139,15 +139,15 @@ class SweepProgress:
 
     @property
     def waiting(self) -> int:
-        taken_up = sum(t.running or t.reason is not None for t in self.by_id.values())
-        return max(0, self.trials - taken_up)
+        started = sum(t.running or t.reason is not None for t in self.by_id.values())
+        return max(0, self.trials - started)
 
     def spent_s(self, now: float | None = None) -> float:
         """Worker seconds of all trials."""
         return sum(trial.wall_s(now) for trial in self.by_id.values())
 
     def saved_s(self) -> float:
-        """Worker seconds that early stopping spared, at each stopped trial's own pace."""
+        """Worker seconds saved by early stopping, at each stopped trial's own pace."""
         return sum(
             saved_s(trial.wall_s(), trial.epoch, self.epochs)
             for trial in self.by_id.values()
@@ -155,9 +155,9 @@ class SweepProgress:
         )
 
     def left_s(self, now: float) -> float | None:
-        """Seconds until the end at the pace so far; None before the first epoch has ended.
+        """Estimated seconds until the end, at the pace so far; None before the first epoch ended.
 
-        A trial still to come is taken to run as many epochs as the ended ones did on average.
+        Assumes that waiting trials run as many epochs as the ended ones did on average.
         """
         done = sum(trial.epoch for trial in self.by_id.values())
         if not done:

@@ -1,11 +1,11 @@
-"""How a trial or a sweep ended: the one list of reasons, and what follows from each."""
+"""Why a trial or a sweep ended: the list of stop reasons, and what follows from each."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Literal
 
-RUNNING = "running"  # stands in a leaderboard for the reason of what has not ended
+RUNNING = "running"  # used in leaderboards for a trial that has not ended
 
 RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
@@ -27,7 +27,7 @@ class StopReason(StrEnum):
 
     @property
     def label(self) -> str:
-        """The reason for people."""
+        """The reason as the user reads it."""
         return _LABELS.get(self, self.value.replace("_", " "))
 
     @property
@@ -41,13 +41,13 @@ class StopReason(StrEnum):
 
     @property
     def resumable(self) -> bool:
-        """Whether it continues when the sweep is resumed."""
+        """Whether the trial continues when the sweep is resumed."""
         return self is StopReason.INTERRUPTED
 
 
 _LABELS = {
     StopReason.ASHA: "stopped early",
-    StopReason.TIME_BUDGET: "time was up",
+    StopReason.TIME_BUDGET: "time budget spent",
     StopReason.NAN: "loss not finite",
     StopReason.OOM: "out of memory",
     StopReason.CRASH: "crashed",
@@ -61,7 +61,7 @@ _STATUS: dict[StopReason, RunStatus] = {
 
 
 def label_of(stop_reason: str) -> str:
-    """The label of a tag's value; the value itself where another version wrote one unknown here."""
+    """The label of a tag's value; the value itself if another version wrote one unknown here."""
     try:
         return StopReason(stop_reason).label
     except ValueError:
@@ -69,7 +69,7 @@ def label_of(stop_reason: str) -> str:
 
 
 def is_failure(stop_reason: str) -> bool:
-    """Whether a tag's value, or `running`, names a failure; an unknown one is taken for one."""
+    """Whether a tag's value is a failure; an unknown value counts as one, `running` does not."""
     try:
         return StopReason(stop_reason).failed
     except ValueError:

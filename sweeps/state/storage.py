@@ -1,4 +1,4 @@
-"""Where a sweep's trials keep their files: a folder every node sees, or a URI such as S3's.
+"""Where a sweep's trials keep their files: a folder that every node sees, or a URI such as S3's.
 
 With a folder trials write straight into it. With a URI they write to a local scratch folder that
 is copied to and from the URI.
@@ -34,13 +34,13 @@ def is_full_disk(error: BaseException) -> bool:
     """Whether writing failed because no space, or no quota, was left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # torch, safetensors and Ray pass on a message, not the number.
+    # torch, safetensors and Ray raise with a message, without the errno.
     return any(sign in str(error) for sign in _FULL_DISK)
 
 
 @dataclass
 class TrialFolder:
-    """A trial's folder on this machine; `publish` makes its present content lasting."""
+    """A trial's folder on this machine; `publish` copies its content to a remote storage."""
 
     path: Path
     remote: str | None = None
@@ -63,7 +63,7 @@ class Storage:
 
     @contextmanager
     def trial_folder(self, trial: str) -> Iterator[TrialFolder]:
-        """The trial's folder for writing; it is fetched first where the storage is remote."""
+        """The trial's folder for writing; it is downloaded first where the storage is remote."""
         if not self.is_remote:
             yield TrialFolder(Path(self.root) / "trials" / trial)
             return
@@ -84,7 +84,7 @@ class Storage:
         return copy
 
     def checkpoint_epoch(self, trial: str) -> int:
-        """The epoch that the trial can go on after; 0 if it has to start again."""
+        """The epoch after which the trial can resume; 0 if it has to start again."""
         if self.is_remote:
             system, path = fs.FileSystem.from_uri(self.root)
             below = fs.FileSelector(f"{path}/trials/{trial}", allow_not_found=True)
@@ -96,7 +96,7 @@ class Storage:
         )
 
     def forget_resume_state(self, trial: str) -> None:
-        """Remove what only a trial that goes on would need; the best model stays."""
+        """Remove the checkpoints, which only a resumed trial needs; the best model is kept."""
         if not self.is_remote:
             for folder in (Path(self.root) / "trials" / trial).glob("epoch-*"):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -108,7 +108,7 @@ class Storage:
                 system.delete_dir(info.path)
 
     def set_aside(self, kept: Collection[str], name: str) -> int:
-        """Move the files of all trials but the `kept` ones into the folder `name`; how many."""
+        """Move the files of all trials except `kept` into the folder `name`; returns how many."""
         system, path = fs.FileSystem.from_uri(self.root) if self.is_remote else (_DISK, self.root)
         below = fs.FileSelector(f"{path}/trials", allow_not_found=True)
         lost = [info for info in system.get_file_info(below) if info.base_name not in kept]
@@ -187,7 +187,7 @@ def require_sweep_files(place: str, name: str) -> None:
 
 
 def remove_files(place: str) -> None:
-    """Remove a folder, or what is below a URI; nothing happens where there is none."""
+    """Remove a folder, or everything below a URI, if it exists."""
     if not is_remote(place):
         remove_folder(Path(place))
         return
@@ -203,6 +203,6 @@ def remove_folder(folder: Path) -> None:
 
 def _not_ours(place: str, name: str) -> UserError:
     return UserError(
-        f"{place} is recorded as the storage of sweep {name!r} but does not look like it. "
+        f"{place} is recorded as the storage of sweep {name!r} but does not hold a sweep's files. "
         "Nothing was deleted. Move that folder away, then delete the sweep again."
     )

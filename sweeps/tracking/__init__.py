@@ -1,1 +1,1 @@
-"""The only room that writes to MLflow during a sweep."""
+"""The only package that writes to MLflow during a sweep."""

@@ -17,15 +17,15 @@ _CLASSES_NAMED = 10
 
 
 def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
-    """What a sweep varies, on which data, and what to do with its trials."""
+    """What a sweep varies, on which data, and the commands for its trials."""
     images = ", ".join(f"{len(split)} {key}" for key, split in data.splits.items())
     return paragraphs(
-        f"A search for the U-Net with the best `{OBJECTIVE}`: "
+        f"Searches for the U-Net with the best `{OBJECTIVE}`: "
         f"{count(recipe.budget.trials, 'trial')} of at most {count(recipe.base.epochs, 'epoch')}. "
         f"Recipe `{recipe.name}`. {recipe.description}".rstrip(),
         f"Compare its trials: `python sweeps/compare.py {name}`. Promote the best: "
         f"`python sweeps/promote.py {name}`. The report is among the artifacts.",
-        "What the trials differ in:",
+        "Searched settings:",
         "\n".join(f"- `{path}`: {some.describe()}" for path, some in recipe.space.items()),
         f"Data: `{recipe.base.data.kind}`, images: {images}; "
         f"{len(data.class_names)} classes: {listed(data.class_names, _CLASSES_NAMED)}.",
@@ -52,11 +52,11 @@ def sweep_outcome(reason: StopReason, progress: SweepProgress) -> str:
 
 
 def trial_note(trial: str, values: Mapping[str, Any]) -> str:
-    """What a trial's settings were."""
+    """A trial's searched settings and its artifacts."""
     varied = f"Trial **{trial}**, with {settings(values)}." if values else f"Trial **{trial}**."
     return (
-        f"{varied} All its settings are in `config.yaml`, what it predicts in its best epoch is in "
-        "`overlay.png`, both among the artifacts."
+        f"{varied} Artifacts: `config.yaml` holds all its settings, `overlay.png` predictions of "
+        "its best epoch."
     )
 
 

@@ -1,7 +1,7 @@
-"""Many runs' metric points at once.
+"""Metric points of many runs at once.
 
-A database and a tracking server answer for many runs at once, where MLflow's own client asks run
-by run.
+A database and a tracking server can return many runs at once; MLflow's own client asks for each
+run separately.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sweeps.tracking.store import TrackingStore
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-_RUNS_A_QUERY = 500  # databases limit the values that a query may hold
-_RUNS_A_REQUEST, _POINTS_AT_MOST = 100, 25_000  # what a server grants
+_RUNS_PER_QUERY = 500  # databases limit the number of values in a query
+_RUNS_PER_REQUEST, _MAX_POINTS = 100, 25_000  # a server's limits
 _BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _THREADS = 4
 
@@ -39,7 +39,7 @@ def histories(store: TrackingStore, run_ids: Sequence[str]) -> dict[str, list[tu
 def values_at(
     store: TrackingStore, epochs: Mapping[str, int], metrics: Iterable[str]
 ) -> dict[str, dict[str, float]]:
-    """By run id and name, what each run's validation `metrics` were in the epoch given for it."""
+    """By run id and name: each run's validation `metrics` in the epoch given for it."""
     found: dict[str, dict[str, float]] = {run_id: {} for run_id in epochs}
     wanted = set(metrics)
     if store.uri.startswith("http"):
@@ -74,15 +74,15 @@ def _is_metric(name: str) -> ColumnElement[bool]:
 def _from_database(
     uri: str, run_ids: Sequence[str], *conditions: ColumnElement[bool]
 ) -> Iterator[_Point]:
-    """The runs' points that meet the conditions, in the order in which they were written."""
+    """The runs' points that meet the conditions, in the order of their timestamps."""
     from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import NullPool, create_engine, select
 
     columns = (SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.value)
     with create_engine(uri, poolclass=NullPool).connect() as database:
-        for start in range(0, len(run_ids), _RUNS_A_QUERY):
+        for start in range(0, len(run_ids), _RUNS_PER_QUERY):
             some: ColumnElement[bool] = SqlMetric.run_uuid.in_(
-                run_ids[start : start + _RUNS_A_QUERY]
+                run_ids[start : start + _RUNS_PER_QUERY]
             )
             query = select(*columns).where(some, ~SqlMetric.is_nan, *conditions)
             for row in database.execute(query.order_by(SqlMetric.timestamp)):
@@ -92,26 +92,26 @@ def _from_database(
 def _from_server(
     store: TrackingStore, run_ids: Sequence[str], metrics: Iterable[str]
 ) -> Iterator[_Point]:
-    """All points of the runs' metrics, of many runs a request and with several at a time."""
-    starts = range(0, len(run_ids), _RUNS_A_REQUEST)
-    wanted = [(run_ids[at : at + _RUNS_A_REQUEST], name) for name in metrics for at in starts]
+    """All points of the runs' metrics: many runs per request, several requests at a time."""
+    starts = range(0, len(run_ids), _RUNS_PER_REQUEST)
+    wanted = [(run_ids[at : at + _RUNS_PER_REQUEST], name) for name in metrics for at in starts]
     with ThreadPoolExecutor(_THREADS) as threads:
         for points in threads.map(lambda some: _of_many_runs(store, *some), wanted):
             yield from points
 
 
 def _of_many_runs(store: TrackingStore, run_ids: Sequence[str], metric: str) -> list[_Point]:
-    """What the UI asks for to draw its charts; run by run where a server does not answer that."""
+    """The request of the UI's charts; run by run where the server does not support it."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    asked = {"run_id": list(run_ids), "metric_key": metric, "max_results": _POINTS_AT_MOST}
+    asked = {"run_id": list(run_ids), "metric_key": metric, "max_results": _MAX_POINTS}
     creds = get_default_host_creds(store.uri)  # type: ignore[no-untyped-call]
     answer = http_request(  # type: ignore[no-untyped-call]
         creds, _BULK, "GET", params=asked, raise_on_status=False
     )
     points = answer.json()["metrics"] if answer.status_code == HTTPStatus.OK else []
-    if answer.status_code == HTTPStatus.OK and len(points) < _POINTS_AT_MOST:
+    if answer.status_code == HTTPStatus.OK and len(points) < _MAX_POINTS:
         return [(point["run_id"], metric, point["step"], point["value"]) for point in points]
     return [
         (run_id, metric, point.step, point.value)

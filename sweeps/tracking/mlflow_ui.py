@@ -1,8 +1,8 @@
 """What the MLflow UI shows of a sweep: its trials, best first, with their columns and charts.
 
 MLflow hides metrics and parameters unless a view asks for them. A saved view is a tag of the
-experiment, `mlflow.sharedViewState.<key>`, which the UI lists under its name and which an address
-calls for by key. Its form is that of the UI of MLflow 3.17, which writes such tags itself.
+experiment, `mlflow.sharedViewState.<key>`; the UI lists it under its name, and a URL selects it by
+key. The format is that of the UI of MLflow 3.17, which writes such tags itself.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from unetexp.tracking.uri import PROJECT_DATABASE, absolute
 BEST_FIRST = f"metrics.`{BEST_OBJECTIVE}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
 OVERLAY_SERIES = "val/overlay"  # the same epochs of all trials
-BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares pictures of one step only
+BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares images of one step only
 _TAG = "mlflow.sharedViewState."
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
-_MOST_DIMENSIONS = 20  # a tag holds 5000 characters, a screen fewer columns
+_MOST_DIMENSIONS = 20  # a tag holds 5000 characters, and a screen has no room for more
 _CHART_PX, _PICTURES_PX = 360, 440  # heights; MLflow's thumbnails take 256
 _PREFIXES = (
     "val",
@@ -47,8 +47,8 @@ def of_sweep(sweep_run: str) -> str:
 def save_view(store: TrackingStore, sweep_run: str, name: str, dimensions: Iterable[str]) -> None:
     """Save the view of a sweep's trials under the key `sweep_run`, its parent run.
 
-    `dimensions` are the parameters shown, and what the chart of settings lays side by side:
-    it leaves out a trial that lacks one of them.
+    `dimensions` are the parameters in the table and in the parallel-coordinates chart, which
+    omits a trial that lacks one of them.
     """
     shown = list(dimensions)[:_MOST_DIMENSIONS]
     state = zlib.compress(json.dumps(_table(sweep_run, shown) | _charts(shown)).encode())
@@ -63,7 +63,7 @@ def save_view(store: TrackingStore, sweep_run: str, name: str, dimensions: Itera
 
 
 def remove_view(store: TrackingStore, sweep_run: str) -> None:
-    """Remove what `save_view` saved, if it is there."""
+    """Remove the view that `save_view` saved, if it exists."""
     key = _TAG + sweep_run
     if key in store.client.get_experiment(store.experiment_id).tags:
         store.client.delete_experiment_tag(store.experiment_id, key)
@@ -91,7 +91,7 @@ def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
 
 
 def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
-    """Our charts first; the UI adds one for every other metric to the section of its prefix."""
+    """Our charts come first; the UI adds one for every other metric to its prefix's section."""
     settings = {
         "type": "PARALLEL",
         "selectedParams": list(dimensions),
@@ -159,12 +159,11 @@ DEFAULT_UI = "http://127.0.0.1:5000"
 def trials_url(
     store: TrackingStore, sweep_run: str, ui: str | None = None, *, charts: bool = False
 ) -> str:
-    """The address of a sweep's trials in the training view: a table, best first, or charts.
+    """The URL of a sweep's trials in the training view: a table, best first, or charts.
 
-    `sweep_run` is the sweep's parent run, which is also the key of its saved view
-    (`views.save_view`). The UI takes a view only from an address with no filter or order of its
-    own. `ui` is where it is served; without it that is the tracking server itself or, for a local
-    database, what `make ui` serves.
+    `sweep_run` is the sweep's parent run, which is also the key of its saved view (`save_view`).
+    The UI applies a view only if the URL has no filter or order of its own. `ui` is the UI's base
+    URL; by default the tracking server itself or, for a local database, that of `make ui`.
     """
     if ui is None:
         ui = store.uri if store.uri.startswith("http") else DEFAULT_UI
@@ -175,7 +174,7 @@ def trials_url(
 
 
 def ui_command(tracking_uri: str | None) -> str:
-    """What shows the store in the MLflow UI: a command, or the address of a server."""
+    """How to open the store in the MLflow UI: a command, or the URL of a server."""
     uri = absolute(tracking_uri)
     if uri == PROJECT_DATABASE:
         return make("ui")

@@ -1,7 +1,7 @@
-"""Whether a sweep's files are this project's to change: a recorded place may be another's.
+"""Whether this project may change a sweep's files: they may belong to another project.
 
-A sweep's files may lie below `--storage`, wherever that is. What lies in another project (a
-checkout, moved away or not) is that project's.
+A sweep's files may be below `--storage`, anywhere. Files inside another project (a checkout, moved
+away or not) belong to that project.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SWEEPS = "sweep_runs"  # the folder of a project that holds its sweeps' files
 def require_own_files(uri: str, sweep: Run, *, storage: bool = True) -> None:
     """Raise UserError where a sweep's artifacts, or its storage, lie in another project.
 
-    `uri` is the absolute address of its store; `storage`: whether something will be written there.
+    `uri` is the absolute address of its store; `storage`: whether its storage will be written.
     """
     name, started_in = sweep.data.tags["sweep.name"], sweep.data.tags.get(PROJECT)
     started_here = started_in is not None and same_place(Path(started_in), PROJECT_ROOT)
@@ -34,15 +34,15 @@ def require_own_files(uri: str, sweep: Run, *, storage: bool = True) -> None:
         other = other_project(place, started_in)
         if other is not None:
             raise UserError(
-                f"sweep {name!r} has its files in {place}, and that is another project's place "
+                f"sweep {name!r} has its files in {place}, which belongs to another project "
                 f"({other}). Nothing was changed. {_advice(uri, other)}"
             )
 
 
 def other_project(place: Path, started_in: str | None) -> Path | None:
-    """The project, if not this one, to which the place of a sweep's files belongs.
+    """The other project to which the place of a sweep's files belongs; None for this one.
 
-    `started_in` is the project on record; older sweeps have none.
+    `started_in` is the recorded project; older sweeps have none.
     """
     for folder in (place, *place.parents):
         if same_place(folder, PROJECT_ROOT):
@@ -70,7 +70,7 @@ def _advice(uri: str, other: Path) -> str:
         return f"Run the command there: {other}."
     if scheme_of(uri) == "sqlite":
         return (
-            "If that project was moved here, put the addresses right (a copy of the database is "
+            "If that project was moved here, rewrite the addresses (a copy of the database is "
             f"kept): {relocate_command(uri)}"
         )
     return (

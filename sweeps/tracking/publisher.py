@@ -1,8 +1,8 @@
-"""The sweep's events on their way to MLflow, in the background.
+"""Publishes the sweep's events to MLflow, in the background.
 
-A thread of the driver takes the events in order, so trials never wait for the tracking store. A
-store that does not answer is tried again until it does; nothing is dropped or written twice,
-because the tracker writes an epoch once.
+A thread of the driver handles the events in order, so trials never wait for the tracking store. A
+failed write is retried until it succeeds. Nothing is dropped or written twice, because the tracker
+writes an epoch once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KEPT_CHECKPOINTS = 3
 
 
 class Publisher:
-    """Feeds a tracker with the controller's events, in a thread of its own."""
+    """Passes the controller's events to a tracker, in its own thread."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Publisher:
         warn: Callable[[str], None],
         devices_per_trial: float = 1.0,
     ) -> None:
-        """`devices_per_trial` are its GPUs, which may be a part of one; 1 on the CPU."""
+        """`devices_per_trial`: GPUs per trial, possibly a fraction of one; 1 on the CPU."""
         self._tracker, self._storage, self._recipe = tracker, storage, recipe
         self._warn = warn
         self._devices = devices_per_trial
-        # Lags behind the controller's: a run is written as things stood at its event.
+        # Lags behind the controller's: a run is written with the progress at its event.
         self._progress = SweepProgress(recipe.budget.trials, recipe.base.epochs, at_once=1)
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -57,13 +57,13 @@ class Publisher:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Take an event in; returns at once."""
+        """Queue an event; returns at once."""
         self._events.put(event)
 
     def catch_up(self, events: list[Event]) -> None:
-        """Publish a past driver's events, but of trials whose runs are closed as they ended.
+        """Publish an earlier driver's events, except of trials whose runs are already closed.
 
-        What is in the store already is not written twice.
+        Nothing that is in the store already is written twice.
         """
         settled = self._tracker.settled_trials()
         ends = [e for e in events if e["event"] == "end" and not _resumable(e)]
@@ -76,16 +76,16 @@ class Publisher:
                 self(event)
 
     def close(self, patience_s: float) -> bool:
-        """Wait until everything has arrived; False, with a message, when `patience_s` ran out.
+        """Wait until everything is written; False, with a message, after `patience_s` seconds.
 
-        Where a signal has ended it, it can be called again.
+        It can be called again after a signal has interrupted it.
         """
         self._events.put(None)
         self._thread.join(patience_s)
         arrived = not self._thread.is_alive()
         if not arrived:
             self._warn(
-                "the tracking store has not received everything; the rest is on disk, and "
+                "the tracking store has not received everything; the rest is in the ledger, and "
                 "--resume writes it"
             )
         return arrived
@@ -101,7 +101,7 @@ class Publisher:
             try:
                 self._write(event)
                 if attempt:
-                    self._warn("the tracking store answers again")
+                    self._warn("the tracking store: writes succeed again")
                 return
             except Exception:
                 if attempt == 0:
@@ -152,18 +152,18 @@ class Publisher:
         if has_model(folder):
             self._tracker.log_checkpoint(trial, folder / BEST)
         else:
-            self._warn(f"trial {trial}: no weights in {folder}, so MLflow gets none of them")
+            self._warn(f"trial {trial}: no weights in {folder}, so none were written to MLflow")
 
     def _log_results(self, trial: str, series: bool) -> None:
-        """Config, pictures, confusion matrix and per-class table of the trial's best epoch.
+        """Write config, images, confusion matrix and per-class table of the trial's best epoch.
 
-        Pictures in a `series` cannot be taken back, so they are for a trial that is over.
+        An image in a `series` cannot be removed, so it is only written for a trial that is over.
         """
         folder = self._storage.local_copy(trial)
         if not has_model(folder):
             return
-        figures = best_figures(folder)
-        self._tracker.log_machine(trial, figures.get("machine", {}))
+        best = best_figures(folder)
+        self._tracker.log_machine(trial, best.get("machine", {}))
         picture = folder / BEST / OVERLAY
         if series:
             for epoch, overlay in overlays(folder).items():
@@ -174,8 +174,8 @@ class Publisher:
             (place / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
             for image in (folder / BEST).glob("*.png"):
                 (place / image.name).write_bytes(image.read_bytes())
-            draw_confusion(place / "confusion_matrix.png", figures["confusion"], figures["classes"])
-            per_class(figures).to_csv(place / "per_class.csv", index=False)
+            draw_confusion(place / "confusion_matrix.png", best["confusion"], best["classes"])
+            per_class(best).to_csv(place / "per_class.csv", index=False)
             self._tracker.log_artifacts(trial, place)
 
 
@@ -183,15 +183,15 @@ def _resumable(end: Event) -> bool:
     return StopReason(end["reason"]).resumable
 
 
-def per_class(figures: dict[str, Any]) -> pd.DataFrame:
-    """A row a class: IoU, Dice, and pixels that are it, that were taken for it."""
-    confusion = pd.DataFrame(figures["confusion"])
-    metrics = figures["metrics"]
+def per_class(best: dict[str, Any]) -> pd.DataFrame:
+    """One row per class: IoU, Dice, pixels of the class, pixels predicted as it."""
+    confusion = pd.DataFrame(best["confusion"])
+    metrics = best["metrics"]
     return pd.DataFrame(
         {
-            "class": figures["classes"],
-            "iou": [metrics[f"val/iou/{name}"] for name in figures["classes"]],
-            "dice": [metrics[f"val/dice/{name}"] for name in figures["classes"]],
+            "class": best["classes"],
+            "iou": [metrics[f"val/iou/{name}"] for name in best["classes"]],
+            "dice": [metrics[f"val/dice/{name}"] for name in best["classes"]],
             "true_pixels": confusion.sum(axis=1),
             "predicted_pixels": confusion.sum(axis=0),
         }

@@ -1,8 +1,7 @@
-"""Putting the addresses in a moved project right: in its database and in its sweeps' records.
+"""Rewrites the addresses in a moved project: in its database and in its sweeps' files.
 
-All of a database's texts that name a file in the old place name the same file in the new one
-afterwards, whichever table MLflow keeps them in. Files of the old place are neither read nor
-changed.
+Every text in the database that names a file in the old place is changed to name it in the new one,
+whichever table MLflow keeps it in. Files in the old place are neither read nor changed.
 """
 
 from __future__ import annotations
@@ -38,20 +37,23 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 _LOCK_S, _BUSY_S = 120.0, 30.0
-_NO_ADDRESSES = ("metrics", "latest_metrics", "alembic_version")  # millions of rows, perhaps
-_ARTIFACT_FILES = ("recipe.yaml", "config.yaml")  # name the data, which may have moved as well
+_NO_ADDRESSES = ("metrics", "latest_metrics", "alembic_version")  # may have millions of rows
+_ARTIFACT_FILES = (
+    "recipe.yaml",
+    "config.yaml",
+)  # name the data, which may have moved too
 
 
 @dataclass(frozen=True)
 class Relocation:
-    """What is to be done."""
+    """The planned changes."""
 
     database: Path
     moves: tuple[Move, ...]  # old folder, new folder
     sweeps: int
 
     def describe(self) -> str:
-        """The question's first half."""
+        """The planned changes, as text before the confirmation prompt."""
         lines = [f"  {old} -> {new}" for old, new in self.moves]
         return "\n".join(
             [f"Addresses in {self.database}, of {count(self.sweeps, 'sweep')}:", *lines]
@@ -60,7 +62,7 @@ class Relocation:
 
 @dataclass(frozen=True)
 class Relocated:
-    """What was done."""
+    """The changes that were made."""
 
     copy: Path  # of the database as it was
     values: int
@@ -68,15 +70,15 @@ class Relocated:
 
 
 def plan_relocation(uri: str | None) -> Relocation | None:
-    """What has to be put right in the store; None where every address fits.
+    """The changes that the store needs; None where every address is right.
 
-    Raises UserError for a server, a store that is not there, and a database that was moved without
-    its artifacts.
+    Raises UserError for a server, a store that does not exist, and a database that was moved
+    without its artifacts.
     """
     uri = absolute(uri)
     if scheme_of(uri) != "sqlite":
         raise UserError(
-            f"--relocate: {public_uri(uri)} is a server, which keeps its artifacts itself. Where "
+            f"--relocate: {public_uri(uri)} is a server, which keeps its artifacts itself. If "
             "the server's own folder was moved, move it back or make the old place a link to the "
             "new one. --relocate is for a database file, sqlite:///PATH."
         )
@@ -92,9 +94,9 @@ def plan_relocation(uri: str | None) -> Relocation | None:
 
 
 def relocate(relocation: Relocation) -> Relocated:
-    """Rewrite the addresses, all of them or none; a copy of the database stays beside it.
+    """Rewrite the addresses, all or none; a copy of the old database is kept beside it.
 
-    Raises UserError where something cannot be read or written. It may be called again then.
+    Raises UserError where something cannot be read or written; it may then be called again.
     """
     moves, path = Moves(relocation.moves), relocation.database
     copy = path.with_name(f"{path.name}.before-relocate-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -106,13 +108,13 @@ def relocate(relocation: Relocation) -> Relocated:
     except (OSError, sqlite3.Error, ValueError, YAMLError) as error:
         copy.unlink(missing_ok=True)
         raise UserError(
-            f"--relocate: {error}. The database is as it was. Put that right and call it again."
+            f"--relocate: {error}. The database was not changed. Fix the cause and run it again."
         ) from None
     return Relocated(copy, values, files)
 
 
 def _database_moves(store: TrackingStore, experiment: Experiment) -> Iterator[Move]:
-    """The folder of the database, and that of the artifacts beside it, which may read otherwise."""
+    """Moves of the database's folder and of the artifacts beside it, whose old path may differ."""
     then = moved_from(store.uri, experiment)
     if then is None:
         return
@@ -135,7 +137,7 @@ def _require_artifacts(old: Path, new: Path) -> None:
 
 
 def _project_moves(sweeps: list[Run]) -> Iterator[Move]:
-    """Projects that are gone and whose sweeps' files are in this one."""
+    """Moves of projects that no longer exist and whose sweeps' files are in this one."""
     for sweep in sweeps:
         storage, name = sweep.data.tags["sweep.storage"], sweep.data.tags["sweep.name"]
         usual = Path(storage).parents[1] if Path(storage).parent.name == SWEEPS else None
@@ -149,7 +151,7 @@ def _project_moves(sweeps: list[Run]) -> Iterator[Move]:
 
 @contextmanager
 def _transaction(path: Path, copy: Path) -> Iterator[sqlite3.Connection]:
-    """The database, of which a copy is made, changed as a whole or not at all."""
+    """A transaction on the database, after a copy was made of it."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)) as database:
         database.execute("BEGIN IMMEDIATE")
         with closing(sqlite3.connect(path)) as reader, closing(sqlite3.connect(copy)) as kept:
@@ -163,7 +165,7 @@ def _transaction(path: Path, copy: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _rewrite_database(database: sqlite3.Connection, moves: Moves) -> int:
-    """Rewrite every text that is an address; returns how many."""
+    """Rewrite every text that is an address; returns how many changed."""
     database.create_function("moved", 1, moves.text, deterministic=True)
     changed = 0
     for table, column in list(_text_columns(database)):
@@ -185,7 +187,7 @@ def _text_columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 
 
 def _record_folder(database: sqlite3.Connection, folder: Path) -> None:
-    """The tag by which the next move is noticed."""
+    """Write the tag that later shows whether the database was moved again."""
     database.execute(
         "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id) "
         "SELECT ?, ?, experiment_id FROM experiments WHERE name = ?",
@@ -194,7 +196,7 @@ def _record_folder(database: sqlite3.Connection, folder: Path) -> None:
 
 
 def _rewrite_files(database: sqlite3.Connection, moves: Moves) -> Iterator[int]:
-    """Rewrite the records in folders that were moved; yields how many files changed."""
+    """Rewrite the files in folders that were moved; yields how many changed."""
     for (uri,) in database.execute("SELECT artifact_uri FROM runs").fetchall():
         folder = local_path(uri or "")
         if folder is not None and moves.is_new(folder):

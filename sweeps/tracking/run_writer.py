@@ -1,6 +1,6 @@
-"""Writing one MLflow run, within MLflow's limits on names, lengths and numbers a call.
+"""Writes one MLflow run, within MLflow's limits on names, lengths and items per call.
 
-Every call may be made again after a failure: what is there already is not written twice.
+Every call may be repeated after a failure: nothing is written twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-_METRICS_A_CALL, _ROWS_A_CALL = 1000, 100
+_METRICS_PER_CALL, _ROWS_PER_CALL = 1000, 100
 _LONGEST_NAME, _LONGEST_VALUE = 250, 6000
 _PICTURE = re.compile(r"images/(?P<key>[^+]+)\+step\+(?P<step>\d+)\+.*\.webp$")  # written last
 
@@ -35,21 +35,21 @@ class RunWriter:
 
     client: MlflowClient
     run_id: str
-    images: set[tuple[str, int]] = field(default_factory=set)  # (series, step) that are there
+    images: set[tuple[str, int]] = field(default_factory=set)  # (series, step) already written
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Write parameters, which can never change."""
+        """Write parameters, which cannot be changed later."""
         from mlflow.entities import Param
 
         named = legal_names(params)
         rows = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in named.items()]
-        for some in _in_batches(rows, _ROWS_A_CALL):
+        for some in _in_batches(rows, _ROWS_PER_CALL):
             self.client.log_batch(self.run_id, params=some)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, at_ms: int) -> None:
-        """Write the finite ones among `metrics` as points at `step`.
+        """Write the finite `metrics` as points at `step`.
 
-        A point written again with the same time is one point.
+        Writing a point again with the same time changes nothing.
         """
         from mlflow.entities import Metric
 
@@ -58,11 +58,11 @@ class RunWriter:
             for name, value in legal_names(metrics).items()
             if math.isfinite(value)
         ]
-        for some in _in_batches(points, _METRICS_A_CALL):
+        for some in _in_batches(points, _METRICS_PER_CALL):
             self.client.log_batch(self.run_id, metrics=some)
 
     def log_content(self, where: str, content: str | Path) -> None:
-        """Write a text, or the copy of a file, as the artifact `where`."""
+        """Write a text, or a copy of a file, as the artifact `where`."""
         folder, _, name = where.rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch, name)
@@ -73,14 +73,14 @@ class RunWriter:
             self.client.log_artifact(self.run_id, str(copy), folder or None)
 
     def log_path(self, path: Path, folder: str = "") -> None:
-        """Write a file, or all that a folder holds, below the artifact folder `folder`."""
+        """Write a file, or all files of a folder, below the artifact folder `folder`."""
         if path.is_dir():
             self.client.log_artifacts(self.run_id, str(path), folder or None)
         else:
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
     def log_image(self, picture: Path, key: str, step: int) -> None:
-        """Add a picture to the series `key`."""
+        """Add an image to the series `key`."""
         from PIL import Image
 
         if (key, step) in self.images:
@@ -93,11 +93,11 @@ class RunWriter:
         from mlflow.entities import RunTag
 
         rows = [RunTag(key, str(value)) for key, value in tags.items()]
-        for some in _in_batches(rows, _ROWS_A_CALL):
+        for some in _in_batches(rows, _ROWS_PER_CALL):
             self.client.log_batch(self.run_id, tags=some)
 
     def reopen(self) -> None:
-        """Make an ended run a running one again."""
+        """Set an ended run to running again."""
         if "stop_reason" in self.client.get_run(self.run_id).data.tags:
             self.client.delete_tag(self.run_id, "stop_reason")
         self.client.update_run(self.run_id, status="RUNNING")
@@ -116,7 +116,7 @@ def now_ms() -> int:
 
 
 def legal_names(values: Mapping[str, V]) -> dict[str, V]:
-    """The same values under names that MLflow takes, whatever a class is called."""
+    """The same values under names that MLflow accepts, whatever a class is called."""
     legal: dict[str, V] = {}
     for name, value in values.items():
         parts = re.sub(r"[^\w.\- :/]", "_", name).split("/")
@@ -136,10 +136,10 @@ def _in_batches(rows: Sequence[V], size: int) -> Iterator[Sequence[V]]:
 
 @dataclass
 class TrialRun:
-    """What has been written of one trial to its run."""
+    """A trial's run, and what has been written to it."""
 
     run: RunWriter
-    note: str  # its description, to which the end adds how it ended
-    progress: TrialProgress  # up to the last epoch that is written
+    note: str  # its description, extended when the trial ends
+    progress: TrialProgress  # up to the last written epoch
     running: bool = True
-    seen_ms: dict[int, int] = field(default_factory=dict)  # when an epoch was first handed in
+    seen_ms: dict[int, int] = field(default_factory=dict)  # when an epoch was first logged

@@ -1,6 +1,6 @@
-"""The tracking store: its schema and its experiment, made where they are missing.
+"""The tracking store: its schema and its experiment, created where they are missing.
 
-Everything wrong with the place a user names is found here, before a sweep starts.
+A tracking URI that cannot be used is found here, before a sweep starts.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-LOST_FROM = "sweep.lost_from"  # tag of a run that left its sweep, whose ledger was damaged
+LOST_FROM = "sweep.lost_from"  # tag of a run that was detached from a sweep with a damaged ledger
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 _EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the UI opens in its training view
+    "mlflow.experimentKind": "custom_model_development",  # the UI opens the training view
     "mlflow.experiment.primaryMetric.name": BEST_OBJECTIVE,
 }
 _LOCK_S = 120.0
@@ -60,16 +60,16 @@ class TrackingStore:
     uri: str  # absolute; may hold credentials
     client: MlflowClient
     experiment_id: str
-    moved: bool = False  # the addresses in it name files in another place: it is only read
+    moved: bool = False  # its addresses name files in another place: it is only read
 
     def command(self, name: str, *arguments: str) -> str:
-        """The command `sweeps/NAME.py` that takes this store."""
+        """The command `sweeps/NAME.py` with the option for this store."""
         by_default = self.uri == absolute(None)
         return script(name, *arguments, *tracking_option(None if by_default else self.uri))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """A block that no other driver is in, where the store is a file on this machine."""
+        """A block that excludes other drivers, where the store is a file on this machine."""
         if scheme_of(self.uri) == "sqlite":
             with FileLock(f"{sqlite_path(self.uri)}-lock", timeout=_LOCK_S):
                 yield
@@ -113,7 +113,7 @@ class TrackingStore:
 
 
 def check_tracking(uri: str | None) -> str:
-    """The absolute address of the store, after a look that makes and changes nothing.
+    """The absolute address of the store, after a check that changes nothing.
 
     Raises UserError for an address of no known kind, a place that cannot be written and a
     server that does not answer within 15 seconds.
@@ -126,10 +126,10 @@ def check_tracking(uri: str | None) -> str:
 
 
 def open_store(uri: str | None) -> TrackingStore:
-    """Open the store, making the database and the experiment where they are missing.
+    """Open the store; creates the database and the experiment where they are missing.
 
     Several processes may do so at once. Raises UserError as `check_tracking` does, and
-    MovedStoreError for a database that lies elsewhere than it was made.
+    MovedStoreError for a database that is not where it was created.
     """
     return _open_store(uri, None)
 
@@ -153,9 +153,9 @@ def _open_store(uri: str | None, on_moved: Callable[[str], None] | None) -> Trac
 def open_existing(
     uri: str | None, on_moved: Callable[[str], None] | None = None
 ) -> TrackingStore | None:
-    """As `open_store`, but None where the database has not been made yet.
+    """As `open_store`, but None where the database has not been created yet.
 
-    Who needs no files gives `on_moved`, which is told of a database that was moved; it is opened.
+    With `on_moved` a database that was moved is opened for reading, after a call with a message.
     """
     uri = check_tracking(uri)
     if scheme_of(uri) == "sqlite" and not sqlite_path(uri).exists():
@@ -166,7 +166,7 @@ def open_existing(
 def _open(
     uri: str, artifacts: Path | None, on_moved: Callable[[str], None] | None = None
 ) -> TrackingStore:
-    """Connect, which makes or checks the schema, and see to the experiment."""
+    """Connect, which creates or checks the schema, and create or check the experiment."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -175,7 +175,7 @@ def _open(
         experiment = client.get_experiment_by_name(EXPERIMENT) or _create(client, artifacts)
         if experiment.lifecycle_stage != "active":
             raise UserError(
-                f"the experiment {EXPERIMENT!r} at {public_uri(uri)} was deleted. Bring it back: "
+                f"the experiment {EXPERIMENT!r} at {public_uri(uri)} was deleted. Restore it: "
                 f"MLFLOW_TRACKING_URI={shlex.quote(public_uri(uri))} "
                 + installed(
                     "mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id
@@ -200,7 +200,7 @@ def _open(
 
 
 def _folder_tag(experiment: Experiment, artifacts: Path | None) -> dict[str, str]:
-    """What tells later that a database was moved."""
+    """The tag that later shows whether the database was moved."""
     if artifacts is None or FOLDER in experiment.tags:
         return {}
     return {FOLDER: str(recorded_folder(experiment) or artifacts.parent.resolve())}
@@ -213,7 +213,7 @@ def _create(client: MlflowClient, artifacts: Path | None) -> Experiment:
     try:
         return client.get_experiment(client.create_experiment(EXPERIMENT, location))
     except MlflowException:
-        other = client.get_experiment_by_name(EXPERIMENT)  # somebody else was faster
+        other = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
         if other is None:
             raise
         return other
@@ -231,5 +231,5 @@ def _check_artifacts(location: str) -> None:
     except OSError as error:
         raise UserError(
             f"the artifact folder {folder} cannot be written: {error}. It was set when the "
-            "database was made; use another database with --tracking-uri sqlite:///PATH."
+            "database was created; use another database with --tracking-uri sqlite:///PATH."
         ) from None

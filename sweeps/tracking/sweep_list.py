@@ -1,4 +1,4 @@
-"""The sweeps there are: listing them and removing one."""
+"""Listing all sweeps and deleting one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _STATES = {
     "KILLED": "interrupted",
     "FAILED": "failed",
 }
-_LONG_NAME = 40  # characters; a shorter name stays on its line, so that it can be copied
-_SAME_PROCESS_S = 3600.0  # a process born later after the sweep's start has only its number
+_LONG_NAME = 40  # characters; a shorter name is not wrapped, so that it can be copied
+_SAME_PROCESS_S = 3600.0  # a process that started later only reuses the driver's pid
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
 
 
 def check_deletable(store: TrackingStore, name: str) -> str:
-    """What removing the sweep would remove, as a sentence for the question.
+    """What deleting the sweep would remove, as text for the confirmation prompt.
 
-    Raises UserError if there is no such sweep, if it runs, or if one of its trials is a version
-    of a registered model.
+    Raises UserError if there is no such sweep, if it is running, or if a registered model has a
+    version from it.
     """
     sweep = store.sweep_run(name)
     require_own_files(store.uri, sweep)
@@ -99,7 +99,7 @@ def check_deletable(store: TrackingStore, name: str) -> str:
     for place in _places(sweep):
         require_sweep_files(place, name)
     host = sweep.data.tags.get("sweep.host")
-    where = "" if host == socket.gethostname() else f" (as far as {host}'s files are here)"
+    where = "" if host == socket.gethostname() else f" (only files of {host} that are here)"
     size = "" if row.disk_bytes is None else f", {decimal(row.disk_bytes)}"
     return (
         f"sweep {name!r} ({row.state}): {row.trials} trials{size}, its runs and artifacts in "
@@ -108,9 +108,9 @@ def check_deletable(store: TrackingStore, name: str) -> str:
 
 
 def delete_sweep(store: TrackingStore, name: str) -> None:
-    """Remove a sweep: its files, its artifacts, and its runs, which MLflow's `gc` then erases.
+    """Delete a sweep: its files, its artifacts, and its runs, which MLflow's `gc` then erases.
 
-    The parent run goes last, so that a removal cut short can be made again. Raises UserError as
+    The parent run goes last, so that an interrupted deletion can be repeated. Raises UserError as
     `check_deletable` does, and where files cannot be removed.
     """
     check_deletable(store, name)
@@ -124,13 +124,13 @@ def delete_sweep(store: TrackingStore, name: str) -> None:
             store.client.delete_run(run.info.run_id)
     except OSError as error:
         raise UserError(
-            f"sweep {name!r} could not be removed whole: {error}. Put that right and delete it "
+            f"sweep {name!r} could not be deleted completely: {error}. Fix the cause and delete it "
             "again."
         ) from None
 
 
 def _below(store: TrackingStore, sweep: Run) -> list[Run]:
-    """The runs of the sweep's trials, also of those that a damaged ledger has lost."""
+    """The runs of the sweep's trials, including those lost with a damaged ledger."""
     lost = store.runs(f"tags.`{LOST_FROM}` = '{sweep.data.tags['sweep.name']}'")
     return [*store.trial_runs(sweep.info.run_id), *lost]
 
@@ -156,13 +156,13 @@ def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:
 
 
 def _places(sweep: Run) -> list[str]:
-    """The sweep's storage and, where that is remote, the folder that the driver kept here."""
+    """The sweep's storage and, where that is remote, the driver's folder on this machine."""
     storage, name = sweep.data.tags["sweep.storage"], sweep.data.tags["sweep.name"]
     return [storage, str(PROJECT_ROOT / "sweep_runs" / name)] if is_remote(storage) else [storage]
 
 
 def _state(sweep: Run) -> str:
-    """The state in a word or two; a run left open by a driver that is gone is interrupted."""
+    """The state; a run left open by a driver that is gone counts as interrupted."""
     if sweep.info.status != "RUNNING":
         return _STATES[sweep.info.status]
     host = sweep.data.tags.get("sweep.host", "another machine")
@@ -187,8 +187,8 @@ def _require_unregistered(store: TrackingStore, name: str, runs: Sequence[Run]) 
     if held:
         versions = ", ".join(str(version.version) for version in held)
         raise UserError(
-            f"sweep {name!r} cannot be deleted: the registered model {EXPERIMENT!r} has its "
-            f"version {versions} from it. Promote another model and delete that version first."
+            f"sweep {name!r} cannot be deleted: version {versions} of the registered model "
+            f"{EXPERIMENT!r} comes from it. Promote another model and delete that version first."
         )
 
 

@@ -1,8 +1,8 @@
-"""The only writer to MLflow: the driver's record of a sweep and its trials.
+"""The tracker: writes a sweep and its trials to MLflow.
 
 A sweep is a parent run, a trial a child run; steps are finished epochs, from 1. All calls go
 through `MlflowClient` with explicit run ids, so nothing depends on a current run or folder. A
-call that failed may be made again: runs, points and pictures are not written twice.
+call that failed may be repeated: runs, points and images are not written twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Tracker:
         self._note = ""
         self._sweep: RunWriter | None = None
         self._trials: dict[str, TrialRun] = {}
-        self._may_have_run: set[str] = set()  # trials to be looked for in the store
+        self._may_have_run: set[str] = set()  # trials to look up in the store
         self._best = -math.inf
 
     # The sweep
@@ -73,8 +73,8 @@ class Tracker:
     ) -> str:
         """Open the parent run and return its id; `artifacts` are texts or files by path.
 
-        `dimensions` are the parameters that the UI shows beside the figures of each trial.
-        Raises UserError if the name is taken, also when another driver takes it just now.
+        `dimensions` are the parameters that the UI shows beside the metrics of each trial.
+        Raises UserError if the name is taken, also by another driver at the same moment.
         """
         own = {
             "sweep.name": name,
@@ -86,7 +86,7 @@ class Tracker:
             self.require_free(name)
             run_id = self._create_run(name, note, {**(tags or {}), **own})
         first = min(self.store.sweep_runs(name), key=_age)
-        if first.info.run_id != run_id:  # on a server, where nothing keeps drivers apart
+        if first.info.run_id != run_id:  # on a server, where no lock keeps drivers apart
             self._client.delete_run(run_id)
             self.require_free(name)
         self._name, self._note = name, note
@@ -101,8 +101,8 @@ class Tracker:
     ) -> str:
         """Open the parent run of an earlier sweep again and return its id.
 
-        `tags` hold what may have changed, `note` is its description as it was started with (by
-        default the one it has). Raises UserError if there is no such sweep.
+        `tags` hold what may have changed, `note` is its original description (by default the
+        current one). Raises UserError if there is no such sweep.
         """
         run = self.store.sweep_run(name)
         self._name, self._note = name, note or run.data.tags.get("mlflow.note.content", "")
@@ -120,7 +120,7 @@ class Tracker:
             self._parent.log_content(where, content)
 
     def tag_gpu_set_aside(self, gpu: str) -> None:
-        """Name a GPU in the tag `sweep.gpus_set_aside`, beside those named there before."""
+        """Add a GPU to the tag `sweep.gpus_set_aside`."""
         named = self._client.get_run(self._parent.run_id).data.tags.get(SET_ASIDE_TAG, "")
         gpus = [*filter(None, named.split(", ")), gpu]
         self._parent.set_tags({SET_ASIDE_TAG: ", ".join(dict.fromkeys(gpus))})
@@ -128,7 +128,7 @@ class Tracker:
     def end_sweep(self, stop_reason: StopReason | str, note: str = "") -> None:
         """Close the parent run and, as interrupted, every trial that still runs.
 
-        `note`, how it ended, comes first: the UI shows a few lines of a description.
+        `note`, how it ended, is put first, because the UI shows only a few lines.
         """
         for trial_id, trial in list(self._trials.items()):
             if trial.running:
@@ -142,7 +142,7 @@ class Tracker:
     ) -> str:
         """Open the child run of a trial and return its id.
 
-        A trial that has a run, from this driver or an earlier one, goes on in it.
+        A trial that has a run, from this driver or an earlier one, continues in it.
         """
         trial = self._trials.get(trial_id)
         if trial is None and trial_id in self._may_have_run:
@@ -177,7 +177,7 @@ class Tracker:
     ) -> None:
         """Write the metrics of a finished epoch, and the best so far, at step `epoch`.
 
-        Metrics that are not finite are left out. An epoch that is there already, as when a
+        Metrics that are not finite are left out. An epoch that was written already, as when a
         trial resumes from a checkpoint, is not written twice. `at_s` is the time of day, in
         seconds since 1970, at which the epoch ended.
         """
@@ -195,21 +195,21 @@ class Tracker:
         trial.seen_ms.clear()
 
     def log_cost(self, trial_id: str, device_s: float, at_s: float) -> None:
-        """Write the seconds that a trial had on its devices, as known at the time `at_s`."""
+        """Write the device seconds of a trial, up to the time `at_s`."""
         trial = self._trials[trial_id]
         trial.run.log_metrics({COST: device_s}, trial.progress.epoch, int(at_s * 1000))
 
     def log_machine(self, trial_id: str, machine: Mapping[str, str]) -> None:
-        """Note what a trial was trained on, as the tags `machine.*`."""
+        """Write the machine that a trial was trained on, as the tags `machine.*`."""
         tags = {f"{MACHINE}{name}": value for name, value in machine.items()}
         self._trials[trial_id].run.set_tags(tags)
 
     def log_artifacts(self, trial_id: str, path: Path, folder: str = "") -> None:
-        """Add a file, or all that a folder holds, to a trial's artifacts, below `folder`."""
+        """Add a file, or all files of a folder, to a trial's artifacts, below `folder`."""
         self._trials[trial_id].run.log_path(path, folder)
 
     def log_image(self, trial_id: str, picture: Path, key: str, step: int) -> None:
-        """Add a picture to the series `key`, which the UI compares across trials and epochs."""
+        """Add an image to the series `key`, which the UI compares across trials and epochs."""
         self._trials[trial_id].run.log_image(picture, key, step)
 
     def log_checkpoint(self, trial_id: str, folder: Path) -> None:
@@ -243,7 +243,7 @@ class Tracker:
         return self._trials[trial_id].run.run_id
 
     def trials_url(self, ui: str | None = None, *, charts: bool = False) -> str:
-        """The address of the sweep's trials in the MLflow UI, see `mlflow_ui.trials_url`."""
+        """The URL of the sweep's trials in the MLflow UI, see `mlflow_ui.trials_url`."""
         return trials_url(self.store, self._parent.run_id, ui, charts=charts)
 
     @property

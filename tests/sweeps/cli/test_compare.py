@@ -96,7 +96,7 @@ class TestTable:
 
     def test_an_order_that_mixes_budgets_says_so(self, compare):
         out = compare("--sort", "val/miou").stdout
-        assert "In this order some of them stand above trials that had it" in out
+        assert "In this order some of them are above trials that had it" in out
 
 
 class TestFormats:

@@ -146,7 +146,7 @@ def test_values_that_do_not_go_together_are_found(recipe_file):
             "encoder.freeze": {"kind": "choice", "values": ["none", "all"]},
         }
     )
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="do not fit together"):
         load_recipe(path, {})
 
 
@@ -182,5 +182,5 @@ def test_numbers_may_be_written_without_a_point(recipe_file):
 def test_differences_name_the_path():
     assert differences({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == [
         "a.b: 1 -> 2",
-        "c: not there -> 3",
+        "c: absent -> 3",
     ]

@@ -53,7 +53,7 @@ def test_conditions_in_a_ring_are_a_mistake():
         "a": {"kind": "uniform", "low": 0, "high": 1, "when": {"b": 1}},
         "b": {"kind": "uniform", "low": 0, "high": 1, "when": {"a": 1}},
     }
-    with pytest.raises(ConfigError, match="wait for each other"):
+    with pytest.raises(ConfigError, match="depend on each other"):
         search_order(decode(Space, ring))
 
 

@@ -50,7 +50,7 @@ RECORD = [
 ]
 
 
-def tally_of(events, **options):
+def progress_of(events, **options):
     progress = SweepProgress(trials=4, epochs=4, at_once=2, **options)
     for event in events:
         progress.apply(event)
@@ -102,19 +102,19 @@ def screen(view):
 
 class TestTally:
     def test_counts(self):
-        progress = tally_of(RECORD)
+        progress = progress_of(RECORD)
         assert (progress.count("completed"), progress.count("asha"), progress.failed) == (1, 1, 1)
         assert [trial.id for trial in progress.running] == ["0003"]
         assert progress.waiting == 0
 
     def test_the_leader_is_the_best_seen_and_the_ranking_puts_full_budgets_first(self):
-        progress = tally_of(RECORD)
+        progress = progress_of(RECORD)
         assert progress.leader.id == "0001"
         assert [trial.id for trial in progress.ranking] == ["0000", "0001"]
         assert progress.by_id["0000"].best_epoch == 2
 
     def test_time_spent_and_saved(self):
-        progress = tally_of(RECORD)
+        progress = progress_of(RECORD)
         assert progress.spent_s() == 40 + 10 + 10
         assert progress.spent_s(now=45) == 40 + 10 + 10 + 5
         assert progress.saved_s() == 3 * 10
@@ -122,24 +122,24 @@ class TestTally:
     def test_a_trial_taken_up_again_counts_the_time_it_ran(self):
         again = {"event": "start", "at": 100, "trial": "0000"}
         events = [*started("0000", 0), epoch("0000", 10, 1, 0.1), again]
-        assert tally_of([*events, epoch("0000", 110, 2, 0.1)]).spent_s() == 20
+        assert progress_of([*events, epoch("0000", 110, 2, 0.1)]).spent_s() == 20
 
     def test_an_interrupted_trial_that_goes_on_is_running(self):
         events = [*started("0000", 0), end("0000", 5, "interrupted")]
-        progress = tally_of([*events, {"event": "start", "at": 9, "trial": "0000"}])
+        progress = progress_of([*events, {"event": "start", "at": 9, "trial": "0000"}])
         assert (progress.count("interrupted"), len(progress.running)) == (0, 1)
 
     def test_time_left(self):
-        assert tally_of(started("0000", 0)).left_s(5) is None
+        assert progress_of(started("0000", 0)).left_s(5) is None
         two = [*started("0000", 0), *started("0001", 0)]
         two += [epoch("0000", 10, 1, 0.1), epoch("0001", 10, 1, 0.1)]
-        assert tally_of(two).left_s(10) == pytest.approx((3 + 3 + 4 + 4) * 10 / 2)
-        assert tally_of(two, deadline=25.0).left_s(10) == 15
-        assert tally_of(two, deadline=5.0).left_s(10) == 0
+        assert progress_of(two).left_s(10) == pytest.approx((3 + 3 + 4 + 4) * 10 / 2)
+        assert progress_of(two, deadline=25.0).left_s(10) == 15
+        assert progress_of(two, deadline=5.0).left_s(10) == 0
 
     def test_a_score_that_is_not_finite_never_leads(self):
         events = [*started("0000", 0), epoch("0000", 1, 1, math.nan), epoch("0000", 2, 2, math.inf)]
-        assert tally_of(events).leader is None
+        assert progress_of(events).leader is None
 
 
 class TestLines:
@@ -184,7 +184,7 @@ class TestLive:
             "0.5000 val/miou, trial 0001, epoch 1",
             "1/4",
             "0.2500",
-            "0 completed, 1 stopped early, 0 failed, 2 to come",
+            "0 completed, 1 stopped early, 0 failed, 2 waiting",
             "CPU hours: 0.03 spent, 0.02 saved",
             "http://127.0.0.1:5000",
         ):

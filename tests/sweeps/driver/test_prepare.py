@@ -22,4 +22,4 @@ def test_data_that_val_cannot_measure_starts_no_sweep_but_ends_none(tmp_path):
     with pytest.raises(DataError, match="no mask of the val split holds the class 2"):
         prepare(plan)
     resumed = prepare(plan, started=True)
-    assert any("no mask of the val split" in notice for notice in resumed.notices)
+    assert any("no mask of the val split" in warning for warning in resumed.warnings)

@@ -111,7 +111,7 @@ def test_a_warm_started_sweep_knows_the_others_trials(place, twin):
 
 
 class TestReplay:
-    """The conductor alone: cut its ledger anywhere, and it goes on as if nothing had been."""
+    """The controller alone: wherever its ledger is cut, it continues as if uninterrupted."""
 
     @pytest.fixture(scope="class")
     def recipe(self):

@@ -155,7 +155,7 @@ def test_a_wrong_token_is_told_in_time(nodes, place, environment):
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [("127.0.0.1:1", "nobody answers"), ("nowhere", "HOST:PORT"), ("ray://a:1", "HOST:PORT")],
+    [("127.0.0.1:1", "no answer"), ("nowhere", "HOST:PORT"), ("ray://a:1", "HOST:PORT")],
 )
 def test_no_cluster_is_a_mistake(address, message):
     with pytest.raises(UserError, match=message):
@@ -168,8 +168,8 @@ def test_another_version_on_a_node_is_named(package):
     ours = theirs[package]
     with pytest.raises(UserError) as caught:
         cluster._check_versions("10.0.0.7", theirs | {package: "0.1"})
-    for words in ("10.0.0.7", package, ours, "0.1"):
-        assert words in str(caught.value)
+    for message in ("10.0.0.7", package, ours, "0.1"):
+        assert message in str(caught.value)
 
 
 def test_a_promised_gpu_that_torch_does_not_find_is_a_mistake():

@@ -12,7 +12,7 @@ from torch import nn
 import unetexp
 from sweeps.config.budget import Budget
 from sweeps.config.loading import load_recipe
-from sweeps.execution.distributed_trial import as_seen_here, failure_of
+from sweeps.execution.distributed_trial import as_trial_error, failure_of
 from sweeps.execution.placement import place
 from sweeps.execution.trial import RanksLostError, smaller_micro_batch
 from sweeps.state.ledger import Ledger
@@ -332,13 +332,13 @@ class TestFailuresOfRanks:
     )
     def test_memory_that_ran_out_is_still_that_in_the_trial(self, error):
         failure = pickle.loads(pickle.dumps(failure_of(error)))
-        assert is_out_of_memory(as_seen_here(failure))
+        assert is_out_of_memory(as_trial_error(failure))
 
     def test_its_own_error_keeps_the_ranks_traceback(self):
         try:
             raise unetexp.DataError("image 7 is torn")
         except unetexp.DataError as error:
-            seen = as_seen_here(pickle.loads(pickle.dumps(failure_of(error))))
+            seen = as_trial_error(pickle.loads(pickle.dumps(failure_of(error))))
         assert isinstance(seen, unetexp.DataError)
         assert "test_its_own_error" in seen.__notes__[0]
 
@@ -346,11 +346,11 @@ class TestFailuresOfRanks:
         class LocalError(Exception):
             pass
 
-        assert str(as_seen_here(failure_of(LocalError("what happened")))) == "what happened"
+        assert str(as_trial_error(failure_of(LocalError("what happened")))) == "what happened"
 
     def test_a_rank_whose_peer_is_gone_is_not_at_fault(self):
         gone = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer")
-        assert isinstance(as_seen_here(failure_of(gone)), RanksLostError)
+        assert isinstance(as_trial_error(failure_of(gone)), RanksLostError)
 
 
 RECIPE = """

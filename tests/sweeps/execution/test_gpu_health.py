@@ -16,7 +16,7 @@ import torch
 from ray import tune
 
 from sweeps.config.loading import load_recipe
-from sweeps.execution.distributed_trial import as_seen_here, failure_of
+from sweeps.execution.distributed_trial import as_trial_error, failure_of
 from sweeps.execution.gpu_health import (
     GpuFaultError,
     GpuWatch,
@@ -123,7 +123,7 @@ def test_a_fault_that_only_shows_when_memory_is_released_is_one_too(
 
 
 def test_a_ranks_fault_is_one_in_the_trial(config, context, reports):
-    seen = as_seen_here(failure_of(torch.AcceleratorError(ILLEGAL)))
+    seen = as_trial_error(failure_of(torch.AcceleratorError(ILLEGAL)))
     with pytest.raises(GpuFaultError, match="illegal memory access") as caught:
         run_trial(config, context, failing(seen))
     assert caught.value is seen

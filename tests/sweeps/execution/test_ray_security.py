@@ -97,17 +97,17 @@ class TestToken:
     def test_one_that_others_can_read_is_made_private_and_said(self, token):
         security.make_token()
         token.chmod(0o644)
-        (notice,) = security.make_private(token)
-        assert str(token) in notice
-        assert "644" in notice
-        assert token.read_text() not in notice
+        (warning,) = security.make_private(token)
+        assert str(token) in warning
+        assert "644" in warning
+        assert token.read_text() not in warning
         assert stat.S_IMODE(token.stat().st_mode) == 0o600
         assert security.make_private(token) == []
 
     def test_authentication_that_is_off_is_said(self, token, monkeypatch):
         monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-        (notice,) = security.use_tokens()
-        assert "can run code" in notice
+        (warning,) = security.use_tokens()
+        assert "can run code" in warning
 
 
 class TestPorts:
@@ -118,7 +118,7 @@ class TestPorts:
             assert (port in security.open_ports()) == is_open
 
     def test_nothing_is_said_of_no_port(self):
-        assert security.port_notice([]) == []
+        assert security.port_warning([]) == []
 
 
 def test_a_class_file_that_leads_out_is_refused_unread(tmp_path):

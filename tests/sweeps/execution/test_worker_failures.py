@@ -1,4 +1,4 @@
-"""Why a worker died, from Ray's words and from the nodes that are gone."""
+"""Why a worker died, from Ray's message and from the nodes that are gone."""
 
 from __future__ import annotations
 

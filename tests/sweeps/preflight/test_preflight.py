@@ -1,4 +1,4 @@
-"""The preflight: choices in miniature, a probe, the forecast, disks, packing; and grace."""
+"""The preflight: smoke test, step cost, estimate, disk space, packing; and grace epochs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.execution.placement import Placement, place
 from sweeps.execution.ray_session import ray_up
 from sweeps.preflight import disk_space as room
 from sweeps.preflight import preflight as preflight_module
-from sweeps.preflight import smoke_test as rehearsal
+from sweeps.preflight import smoke_test as smoke_test_module
 from sweeps.preflight.disk_space import Need, largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import estimate_sweep, expected_epochs, trials_per_gpu
 from sweeps.preflight.preflight import check_in_worker, preflight
@@ -96,14 +96,14 @@ class TestRehearsal:
         assert smoke_test(smoke_configs(recipe()), data, CPU, 60, at_once=2) == []
 
     def test_a_choice_that_fails_is_named_with_its_cause(self, recipe, data, monkeypatch):
-        train = rehearsal.fit
+        train = smoke_test_module.fit
 
         def fit(config, *arguments):
             if config.loss.kind == "focal":
                 raise RuntimeError("no kernel for it")
             return train(config, *arguments)
 
-        monkeypatch.setattr(rehearsal, "fit", fit)
+        monkeypatch.setattr(smoke_test_module, "fit", fit)
         with pytest.raises(UserError, match=r"loss.kind=focal .*no kernel for it"):
             smoke_test(smoke_configs(recipe()), data, CPU, 60)
 
@@ -164,11 +164,11 @@ class TestProbe:
 
 
 class TestForecast:
-    PROBE = StepCost(micro_batch=4, step_s=2.0, val_s=1.0, peak_bytes=GIB, device_bytes=None)
+    STEP_COST = StepCost(micro_batch=4, step_s=2.0, val_s=1.0, peak_bytes=GIB, device_bytes=None)
     TWO = Placement(2, 2, 1.0, 1.0, 2, simulated=True)
 
     def test_at_most_is_every_trial_to_its_end(self, recipe, data):
-        found = estimate_sweep(recipe(), self.TWO, data, self.PROBE)
+        found = estimate_sweep(recipe(), self.TWO, data, self.STEP_COST)
         assert found.epoch_s == 2 * 2.0 + 3 * 1.0  # 8 images in batches of 4, 3 to validate
         assert found.most_wall_s == 5 * 9 * found.epoch_s  # 9 trials, two at once
         assert found.most_device_s == 9 * 9 * found.epoch_s

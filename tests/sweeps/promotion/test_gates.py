@@ -83,7 +83,7 @@ def test_gates_are_changed_by_their_path():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"promotion.clas_margin": 0.1}, "Did you mean 'class_margin'"),
         ({"promotion.class_margin": "wide"}, "promotion.class_margin"),
@@ -92,8 +92,8 @@ def test_gates_are_changed_by_their_path():
         ({"promotion": 1}, "promotion.miou_margin"),
     ],
 )
-def test_what_is_no_gate_is_refused(changes, words):
-    with pytest.raises(ConfigError, match=words):
+def test_what_is_no_gate_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
         changed_gates(Gates(), changes)
 
 
@@ -116,4 +116,4 @@ def test_a_dry_run_shows_the_gates(tmp_path):
     text = describe(plan_sweep(options))
     assert "no class's IoU more than 0.02 below" in text
     assert "latency at most 40 ms" in text
-    assert "no limit of size" in text
+    assert "no size limit" in text

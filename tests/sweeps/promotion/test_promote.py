@@ -190,7 +190,7 @@ class TestTheFirst:
         assert code == 0, said
         assert "unetexp version 1, trial 0000 of sweep bad" in said
         assert re.search(r"trial 0000 against trial 0001: mIoU -0\.\d+", said)
-        assert "only judges" in said
+        assert "only used to evaluate" in said
 
     def test_a_dry_run_judges_and_changes_nothing(self, uri, place):
         code, said = call(uri, "good", "--dry-run")
@@ -296,7 +296,7 @@ class TestMistakes:
         assert "not a trial" in said
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
             (["goot"], "Did you mean 'good'"),
             (["good", "--run", "0" * 32], "not both"),
@@ -306,10 +306,10 @@ class TestMistakes:
             (["good", "--set", "promotion.speed=1"], "promotion.speed"),
         ],
     )
-    def test_what_does_not_go_together(self, uri, arguments, words):
+    def test_what_does_not_go_together(self, uri, arguments, message):
         code, said = call(uri, *arguments)
         assert code == 2
-        assert words in said
+        assert message in said
         assert "Traceback" not in said
 
     def test_no_sweeps(self, tmp_path):
@@ -344,11 +344,11 @@ class TestMistakes:
         code, said = call(place.uri, "plain", "--split", "val")
         assert code == 0, said
         card = read_card(place.uri, "1")
-        assert "Judged on the validation split" in card
+        assert "Evaluated on the validation split" in card
         assert "been used" not in card
         assert "test/miou" not in trial_run(place.uri, "plain", "0000").data.metrics
         assert call(place.uri, "plain", "--force")[0] == 0
-        assert "It was not judged by a test split" in read_card(place.uri, "2")
+        assert "It was not evaluated on a test split" in read_card(place.uri, "2")
 
     def test_a_champion_of_other_classes(self, tmp_path, promoted):
         other = Place(tmp_path / "other", class_names=("back", "vessel"), uri=promoted)
@@ -418,18 +418,18 @@ def confirmation(*scores):
 
 
 @pytest.mark.parametrize(
-    ("scores", "words"),
+    ("scores", "message"),
     [
         ([[0.8, 0.9], [0.7, 0.6]], "0000 is confirmed: 0.2000 above trial 0001"),
         ([[0.7, 0.6], [0.8, 0.9]], "0000 is not confirmed: trial 0001 is 0.2000 above"),
         ([[0.8, 0.7], [0.7, 0.79]], "neither confirmed nor refuted"),
         ([[0.8], [0.7]], "neither confirmed nor refuted"),
-        ([[0.8, 0.9]], "confirms no choice"),
-        ([[], [0.7, 0.6]], "did not train again"),
+        ([[0.8, 0.9]], "cannot confirm a choice"),
+        ([[], [0.7, 0.6]], "all its trainings failed"),
     ],
 )
-def test_what_a_confirmation_says(scores, words):
-    assert words in confirmation(*scores).verdict()
+def test_what_a_confirmation_says(scores, message):
+    assert message in confirmation(*scores).verdict()
 
 
 @pytest.mark.slow

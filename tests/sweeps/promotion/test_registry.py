@@ -126,7 +126,7 @@ class TestLostRaces:
         set_champion(store, "1")
         measured_against = champion(store)
         store.client.delete_registered_model_alias(MODEL, CHAMPION)
-        with pytest.raises(LostRaceError, match="is none any more"):
+        with pytest.raises(LostRaceError, match="is no longer the champion"):
             set_champion(store, "2", compared_with=measured_against)
 
     def test_another_writer_between_our_writing_and_our_look(self, store, monkeypatch):

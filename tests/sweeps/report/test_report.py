@@ -106,7 +106,7 @@ def test_the_pareto_front_by_hand():
     assert pareto([], []) == []
 
 
-# Evidence and findings
+# Sweep data and findings
 
 
 def test_equal_budget_is_the_last_epoch_of_all_completed_and_stopped_trials(sweep_data):
@@ -159,7 +159,7 @@ def test_too_few_trials_are_said_to_be_too_few(store):
     sweep_data = load_sweep_data(store, "few")
     found = findings(sweep_data, effects(sweep_data.comparable, sweep_data.settings))
     assert {f.kind for f in found} == {"fact", "open"}
-    assert all("nothing can be told" in f.sentence for f in found if f.kind == "open")
+    assert all("not enough trials to tell" in f.sentence for f in found if f.kind == "open")
     assert importances(sweep_data.comparable, sweep_data.settings) == []
 
 
@@ -279,7 +279,7 @@ def degenerate():
 def test_odd_sweeps_have_a_sensible_page(store, tmp_path, name):
     write_sweep(store, name, degenerate()[name])
     html = write_report(store, name, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "What was found" in html
+    assert "<h2>Findings</h2>" in html
     assert not re.search(r"\bnan\b", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
     sweep_data = load_sweep_data(store, name)
     if len(sweep_data.trials):

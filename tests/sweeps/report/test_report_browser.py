@@ -23,7 +23,7 @@ FIGURES = {
     *("importance", "slices", "heat", "parallel", "history", "curves"),
     *("classes", "prices", "hours", "endings"),
 }
-DRAWN = "() => document.documentElement.dataset.figures === 'drawn'"
+DRAWN = "() => document.documentElement.dataset.plots === 'drawn'"
 MARKS = """() => Object.fromEntries([...document.querySelectorAll('.plot')].map(plot =>
     [plot.dataset.key, plot.querySelectorAll('path.point, .point path, .trace, .hm, canvas').length]
 ))"""

@@ -1,4 +1,4 @@
-"""The conductor without Ray: proposals, stopping, endings, and what is told to Optuna."""
+"""The controller without Ray: proposals, stopping, stop reasons, and what Optuna is told."""
 
 from __future__ import annotations
 

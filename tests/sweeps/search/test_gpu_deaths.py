@@ -19,7 +19,7 @@ def test_the_second_fault_condemns():
     assert not deaths.died(ONE, "0", ECC, fault=True, last=False)
     assert not deaths.died(TWO, "1", ECC, fault=True, last=False)
     assert deaths.died(ONE, "0", ECC, fault=True, last=False)
-    assert deaths.condemned == {ONE: ECC}
+    assert deaths.set_aside == {ONE: ECC}
     assert not deaths.died(ONE, "0", ECC, fault=True, last=False)  # once is enough
 
 
@@ -43,7 +43,7 @@ def test_one_trial_costs_one_gpu_at_most():
     deaths = GpuDeaths()
     for gpu in (ONE, ONE, TWO, TWO):
         deaths.died(gpu, "bad", ILLEGAL, fault=True, last=False)
-    assert list(deaths.condemned) == [ONE]
+    assert list(deaths.set_aside) == [ONE]
     assert deaths.died(TWO, "other", ILLEGAL, fault=True, last=False)
 
 

@@ -1,4 +1,4 @@
-"""The descriptions that MLflow shows, and the words in them."""
+"""The descriptions that MLflow shows, and their text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ VALUES = {"loss.kind": "focal", "optimizer.lr": 0.00123456}
 
 
 @pytest.fixture
-def tally():
+def progress():
     return SweepProgress(trials=3, epochs=2, at_once=1)
 
 
-def play(tally, trial, scores, reason):
-    tally.apply({"event": "trial", "at": 0, "trial": trial, "values": VALUES})
-    tally.apply({"event": "start", "at": 0, "trial": trial})
+def play(progress, trial, scores, reason):
+    progress.apply({"event": "trial", "at": 0, "trial": trial, "values": VALUES})
+    progress.apply({"event": "start", "at": 0, "trial": trial})
     for epoch, score in enumerate(scores, start=1):
         metrics = {"val/miou": score}
-        tally.apply(
+        progress.apply(
             {"event": "epoch", "at": epoch, "trial": trial, "epoch": epoch, "metrics": metrics}
         )
-    tally.apply({"event": "end", "at": 9, "trial": trial, "reason": reason})
+    progress.apply({"event": "end", "at": 9, "trial": trial, "reason": reason})
 
 
 def test_a_sweep_says_what_it_varies_on_which_data_and_how_to_go_on(tmp_path):
@@ -43,20 +43,20 @@ def test_a_sweep_says_what_it_varies_on_which_data_and_how_to_go_on(tmp_path):
     assert "`python sweeps/promote.py mine`" in note
 
 
-def test_the_outcome_names_the_best_trial_of_the_full_budget(tally):
-    play(tally, "0000", [0.1, 0.4], "completed")
-    play(tally, "0001", [0.9], "asha")
-    play(tally, "0002", [], "oom")
-    text = sweep_outcome(StopReason.COMPLETED, tally)
+def test_the_outcome_names_the_best_trial_of_the_full_budget(progress):
+    play(progress, "0000", [0.1, 0.4], "completed")
+    play(progress, "0001", [0.9], "asha")
+    play(progress, "0002", [], "oom")
+    text = sweep_outcome(StopReason.COMPLETED, progress)
     assert "1 completed, 1 stopped early, 1 failed, 0 interrupted" in text
     assert "trial **0000**, `val/miou` **0.4000** in epoch 2, with loss.kind=focal" in text
 
 
-def test_the_outcome_says_when_no_trial_had_the_full_budget(tally):
-    assert "None has a score." in sweep_outcome(StopReason.INTERRUPTED, tally)
-    play(tally, "0001", [0.9], "asha")
-    text = sweep_outcome(StopReason.TIME_BUDGET, tally)
-    assert text.startswith("Ended: time was up.")
+def test_the_outcome_says_when_no_trial_had_the_full_budget(progress):
+    assert "None has a score." in sweep_outcome(StopReason.INTERRUPTED, progress)
+    play(progress, "0001", [0.9], "asha")
+    text = sweep_outcome(StopReason.TIME_BUDGET, progress)
+    assert text.startswith("Ended: time budget spent.")
     assert "none of them with the full budget: trial **0001**" in text
 
 

@@ -36,7 +36,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def sweep(server, tmp_path):
-    """A conductor, its publisher, and what the user is told."""
+    """A controller, its publisher, and the messages to the user."""
     tracker = open_tracking(server.uri)
     tracker.start_sweep("far", storage=str(tmp_path))
     changes = {"budget.trials": 2, "epochs": EPOCHS, "asha.enabled": False}
@@ -94,7 +94,7 @@ def test_points_wait_for_a_server_that_goes_away(sweep, server):
     assert publisher.close(60)
 
     assert "write failed, retrying" in said[0]
-    assert "answers again" in said[-1]
+    assert "writes succeed again" in said[-1]
     curves = [[(epoch, score(trial, epoch)) for epoch in range(1, EPOCHS + 1)] for trial in TRIALS]
     stored = arrivals(server)
     assert sorted(stored.values()) == sorted(curves)

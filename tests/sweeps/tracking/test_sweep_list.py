@@ -137,7 +137,7 @@ class TestDelete:
         link.symlink_to(folder)
         for place in (tmp_path / "precious", foreign, link):
             tag_parent(store, folder.name, sweep_storage=str(place))
-            with pytest.raises(UserError, match="does not look like it"):
+            with pytest.raises(UserError, match="does not hold"):
                 delete_sweep(store, folder.name)
         assert (foreign / "thesis.tex").exists()
         assert folder.exists()
@@ -171,4 +171,4 @@ class TestDelete:
         make_sweep(store, folder)
         assert socket.gethostname() not in check_deletable(store, folder.name)
         tag_parent(store, folder.name, sweep_host="elsewhere")
-        assert "as far as elsewhere's files are here" in check_deletable(store, folder.name)
+        assert "only files of elsewhere that are here" in check_deletable(store, folder.name)

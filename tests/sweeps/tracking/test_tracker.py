@@ -296,7 +296,7 @@ class TestPlaces:
         assert check_tracking("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
 
     @pytest.mark.parametrize(
-        ("uri", "words"),
+        ("uri", "message"),
         [
             ("mlruns", "plain path"),
             ("file:///tmp/mlruns", "not a choice"),
@@ -308,8 +308,8 @@ class TestPlaces:
             ("sqlite:////tmp/a%20b/mlflow.db", "%"),
         ],
     )
-    def test_addresses_that_cannot_work(self, uri, words):
-        with pytest.raises(UserError, match=words):
+    def test_addresses_that_cannot_work(self, uri, message):
+        with pytest.raises(UserError, match=message):
             open_store(uri)
 
     def test_places_that_are_no_database(self, tmp_path):
