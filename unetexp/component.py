@@ -9,6 +9,7 @@ lists every fault with its path, the value given and the choices.
 from __future__ import annotations
 
 import copy
+import datetime
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -176,7 +177,14 @@ def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
         case "value_error":
             return f"{full}: {context['error']}" if path else str(context["error"])
     message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{full}: {given!r} is out of range or of the wrong type: {message}."
+    return f"{full}: {_as_given(given)} is out of range or of the wrong type: {message}."
+
+
+def _as_given(value: object) -> str:
+    """A value as it stands in YAML, whose dates and nulls Python writes in other ways."""
+    if isinstance(value, datetime.date):
+        return repr(str(value))
+    return "null" if value is None else repr(value)
 
 
 def _user_path(root: Any, loc: tuple[int | str, ...]) -> tuple[list[str], type[Component] | None]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
 
 from sweeps.cli.next_steps import after_comparison, no_sweeps_yet, print_commands
 from sweeps.leaderboard.export import TableFormat, encode, format_of
@@ -20,6 +19,7 @@ from sweeps.text import count
 from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.run_writer import RunWriter
 from sweeps.tracking.store import TrackingStore, open_existing
+from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _ROWS_IN_A_TABLE = 20
-_ITS_PLACE = ""  # what --report holds where no path was given
+_ITS_PLACE = "-"  # what --report holds where no path was given
 
 
-class _PathMayBeMissing(TyperCommand):
+class _PathMayBeMissing(Command):
     """`--report` alone or with a path, which ends in .html; anything else after it is a sweep."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -118,8 +118,11 @@ def compare(
             raise UserError(no_sweeps_yet(tracking_uri))
         runs = select_sweeps(store, sweeps or [])
         names = [run.data.tags["sweep.name"] for run in runs]
-        if report and len(runs) > 1:
-            raise ConfigError("--report PATH is one sweep's: name one, or leave PATH out.")
+        if report not in (None, _ITS_PLACE) and len(runs) > 1:
+            raise ConfigError(
+                f"--report {report}: it is one sweep's report and {len(runs)} sweeps are named "
+                f"({', '.join(names)}). Name one, or leave PATH out."
+            )
         usual = _ROWS_IN_A_TABLE if chosen is TableFormat.TABLE else None
         frame = trials_frame(store, names)
         board = rank_trials(frame, sort=sort, where=where, top=top or usual)
@@ -189,7 +192,7 @@ def _notes(board: Leaderboard, runs: Sequence[Run], where: str | None, there_are
 def _report(
     store: TrackingStore, runs: Sequence[Run], path: str, say: Callable[[str], None]
 ) -> None:
-    """Write each sweep's report to `path` or, if that is empty, to its own places."""
+    """Write each sweep's report to `path` or, for `_ITS_PLACE`, to its own places."""
     from sweeps.driver.plan import control_folder
     from sweeps.driver.sweep import REPORT
     from sweeps.report import write_report
@@ -199,15 +202,15 @@ def _report(
         name = run.data.tags["sweep.name"]
         require_own_files(store.uri, run, storage=not path)
         place = control_folder(Storage(run.data.tags["sweep.storage"]), name) / REPORT
-        target = Path(path).absolute() if path else place
+        target = place if path == _ITS_PLACE else Path(path).absolute()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_report(store, name, target)
         except OSError as error:
             raise UserError(
-                f"the report of {name} cannot be written: {error}. Name another place: --report "
-                "PATH.html"
+                f"the report of {name} cannot be written to {target}: {error}. Name another place: "
+                "--report PATH.html"
             ) from None
-        if not path:
+        if path == _ITS_PLACE:
             RunWriter(store.client, run.info.run_id).log_content(REPORT, target)
         say(f"report of {name}: {target}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from sweeps.cli.next_steps import Commands, after_promotion, no_sweeps_yet, print_commands
 from sweeps.cli.options import Gpus
 from sweeps.driver.plan import SweepOptions
+from sweeps.execution.placement import require_gpus_here
 from sweeps.promotion.console import (
     show_champion,
     show_confirmation,
@@ -23,6 +24,7 @@ from sweeps.promotion.promote import confirm_choice
 from sweeps.promotion.promote import promote as promote_model
 from sweeps.promotion.registry import rollback as swap
 from sweeps.tracking.store import TrackingStore, open_existing
+from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError, UserError
@@ -34,7 +36,7 @@ _SEEDS = 3
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def promote(
     sweep: Annotated[
         str | None, typer.Argument(help="A sweep's name.", show_default="the newest finished one")
@@ -111,6 +113,8 @@ def promote(
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
         if seeds is not None and not confirm:
             raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
+        changes = parse_assignments(set_ or [])
+        require_gpus_here(gpus)
         store = open_existing(tracking_uri)
         if store is None:
             raise UserError(no_sweeps_yet(tracking_uri))
@@ -125,7 +129,7 @@ def promote(
             split=split,
             candidates=candidates,
             force=force,
-            changes=parse_assignments(set_ or []),
+            changes=changes,
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),
         )
         _promote(store, request, dry_run, console)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -34,15 +36,24 @@ from sweeps.tracking.relocation import plan_relocation
 from sweeps.tracking.relocation import relocate as rewrite_addresses
 from sweeps.tracking.store import open_existing
 from sweeps.tracking.sweep_list import check_deletable, delete_sweep, sweep_rows, sweep_table
+from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import DONE, FAILED, exit_codes
 from unetexp.cli.options import TrackingUri
 from unetexp.errors import ConfigError
-from unetexp.training.config import parse_assignments, parse_yaml
+from unetexp.training.config import parse_assignments
+
+_FLAGS = {
+    "budget.gpus_per_trial": "--gpus-per-trial",
+    "budget.cpus_per_trial": "--cpus-per-trial",
+    "budget.trials": "--trials",
+    "budget.max_concurrent": "--max-concurrent",
+    "budget.time": "--time-budget",
+}  # the others are called as their paths are
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def run(
     recipe: Annotated[
         str | None,
@@ -170,19 +181,17 @@ def run(
                     "--gpus-per-trial auto is worked out in the preflight of a new sweep: give a "
                     "number, or leave out --skip-preflight and --resume."
                 )
-            share = None if pack or gpus_per_trial is None else parse_yaml(gpus_per_trial)
-            changes = _changes(
-                set_ or [],
-                {
-                    "budget.gpus_per_trial": share,
-                    "budget.cpus_per_trial": cpus_per_trial,
-                    "budget.trials": trials,
-                    "budget.max_concurrent": max_concurrent,
-                    "budget.time": time_budget,
-                    "epochs": epochs,
-                    "seed": seed,
-                },
-            )
+            share = None if pack or gpus_per_trial is None else _share(gpus_per_trial)
+            flags = {
+                "budget.gpus_per_trial": share,
+                "budget.cpus_per_trial": cpus_per_trial,
+                "budget.trials": trials,
+                "budget.max_concurrent": max_concurrent,
+                "budget.time": time_budget,
+                "epochs": epochs,
+                "seed": seed,
+            }
+            changes = _changes(set_ or [], flags)
             options = SweepOptions(
                 recipe,
                 changes,
@@ -200,11 +209,16 @@ def run(
             if truncate_ledger_:
                 _truncate_ledger(resume, options, dry_run)
             require_sound_warm_start(options)
-            plan, manifest = plan_resume(resume, options) if resume else (plan_sweep(options), None)
+            with _named_by_flag(flags):
+                plan, manifest = _planned(resume, options)
             if dry_run:
                 Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
             else:
                 sys.exit(_run(plan, manifest))
+
+
+def _planned(resume: str | None, options: SweepOptions) -> tuple[SweepPlan, SweepManifest | None]:
+    return plan_resume(resume, options) if resume else (plan_sweep(options), None)
 
 
 def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
@@ -296,12 +310,42 @@ def _relocate(tracking_uri: str | None, yes: bool) -> None:
     console.print(f"the database as it was: {done.copy}")
 
 
+def _share(text: str) -> float:
+    """What `--gpus-per-trial` names: a share of a GPU, or a number of GPUs."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            f"--gpus-per-trial {text!r}: give a share of a GPU such as 0.5, a whole number of GPUs "
+            "such as 2, or auto."
+        ) from None
+
+
+@contextmanager
+def _named_by_flag(flags: Mapping[str, Any]) -> Iterator[None]:
+    """A setting that was given by its flag is named so in what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        for path in (path for path, value in flags.items() if value is not None):
+            flag = _FLAGS.get(path) or f"--{path}"
+            lines = [
+                flag + line.removeprefix(path) if line.startswith(f"{path}:") else line
+                for line in lines
+            ]
+        raise ConfigError("\n".join(lines)) from None
+
+
 def _changes(assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:
     """The `--set` assignments and the flags that were given, as dotted changes."""
     changes = parse_assignments(assignments)
     for path, value in flags.items():
         if value is not None:
             if path in changes:
-                raise ConfigError(f"{path} is given twice: by its flag and by --set.")
+                raise ConfigError(
+                    f"{path} is given twice: {value} by its flag and {changes[path]} by --set. "
+                    "Leave one out."
+                )
             changes[path] = value
     return changes

@@ -24,10 +24,10 @@ def parse_duration(text: str) -> float:
     """`90s`, `45m`, `8h`, `2d` or a sum such as `1h30m` -> seconds."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text.strip()):
-        raise ConfigError(f"time budget {text!r}: write it like 45m, 8h, 2d or 1h30m.")
+        raise ConfigError(f"{text!r} is not a duration: write it like 90s, 45m, 8h, 2d or 1h30m.")
     seconds = sum(float(n) * units[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", text))
     if seconds <= 0:
-        raise ConfigError(f"time budget {text!r}: it must be longer than nothing.")
+        raise ConfigError(f"{text!r} is no time at all: give a duration such as 45m or 8h.")
     return seconds
 
 
@@ -60,8 +60,8 @@ class Budget(Component):
     def _several_gpus_are_whole(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(
-                f"gpus_per_trial is {gpus:g}: give at most 1, the share of a GPU that a trial "
-                f"gets, or a whole number of GPUs that train one trial, such as {int(gpus) + 1}."
+                f"{gpus:g} is neither a share of a GPU nor a whole number of GPUs: give at most 1, "
+                f"or the number of GPUs that train one trial, such as {int(gpus) + 1}."
             )
         return gpus
 

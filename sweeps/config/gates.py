@@ -49,7 +49,9 @@ def changed_gates(gates: Gates, changes: Mapping[str, Any]) -> Gates:
         prefix, _, name = path.partition(".")
         if prefix != _FIELD or not name:
             known = ", ".join(f"{_FIELD}.{gate}" for gate in Gates.model_fields)
-            raise ConfigError(f"--set {path}: a promotion has only its gates to set: {known}.")
+            raise ConfigError(
+                f"--set {path}={value}: a promotion has only its gates to set: {known}."
+            )
         own[name] = value
     changed: Gates = decode(Gates, {**gates.tree(), **own}, _FIELD)
     return changed

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +24,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import sweeps
 import unetexp
-from sweeps.execution.node_versions import MISSING, cuda_devices, installed
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
 from unetexp.stop_signals import handlers_kept
@@ -30,6 +31,8 @@ from unetexp.tracking.server import reaches
 
 T = TypeVar("T")
 
+PACKAGES = ("torch", "torchvision", "ray")  # what must be the same everywhere
+MISSING = "not installed"
 _JOIN_S = 9.0  # with the first look at the port, below the 15 s in which a mistake is told
 _NODE_ANSWER_S = 120.0  # the first task on a node unpacks our code and imports torch
 _PACKAGES = [str(Path(str(package.__file__)).parent) for package in (sweeps, unetexp)]
@@ -186,6 +189,26 @@ def node_name(node: str) -> str:
     """A node's address and the start of its id, which `ray list nodes` shows in full."""
     addresses = {each["NodeID"]: each["NodeManagerAddress"] for each in ray.nodes()}
     return f"{addresses.get(node, 'unknown')} ({node[:8]})"
+
+
+def installed() -> dict[str, str]:
+    """Versions of Python (without its patch level) and of `PACKAGES` (without `+cpu`, `+cu130`)."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package).partition("+")[0]
+        except PackageNotFoundError:
+            found[package] = MISSING
+    return found
+
+
+def cuda_devices() -> int:
+    """GPUs that torch can compute on here; 0 without torch, which a bare node may lack."""
+    try:
+        import torch
+    except ImportError:
+        return 0
+    return torch.cuda.device_count()
 
 
 def _introduce() -> tuple[dict[str, str], int]:

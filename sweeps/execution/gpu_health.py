@@ -8,10 +8,8 @@ actors that ask its node for any GPU keep the right one and let go of others.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.search.gpu_deaths import Gpu, GpuDeaths
 from sweeps.search.trial_report import EpochFinished, TrialPlaced, TrialReport
 from sweeps.state.stop_reason import StopReason
 from unetexp.cuda_errors import is_assert
@@ -28,38 +27,10 @@ from unetexp.errors import UnetexpError
 if TYPE_CHECKING:
     from sweeps.search.controller import SweepController
 
-DEATHS = 2  # so many processes that die on a GPU have it set aside
 _LEAVE_S = 20.0  # a process that cannot use its GPU is gone after so long, whatever hangs
 _LET_GO_S = 60.0  # other GPUs are kept from trials no longer than this at a time
 _FAILED = " failed: "
-_NAMED = re.compile(r"\[GPU (\S+) of (\S+), node (\w+)\]")
 _MEMORY = ("OutOfMemoryError", "running low on memory")  # Ray ended it for the host's memory
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of one node; `str` is found again by `Gpu.named_in`."""
-
-    index: str
-    address: str
-    node: str  # Ray's id of it
-
-    def __str__(self) -> str:
-        return f"[GPU {self.index} of {self.address}, node {self.node}]"
-
-    @property
-    def short(self) -> str:
-        return f"GPU {self.index} of {self.address}"
-
-    @property
-    def marker(self) -> str:
-        return f"unetexp set aside {self}"
-
-    @classmethod
-    def named_in(cls, text: str) -> Gpu | None:
-        """The last GPU that `text` names."""
-        found = _NAMED.findall(text)
-        return cls(*found[-1]) if found else None
 
 
 class GpuFaultError(UnetexpError):
@@ -109,38 +80,6 @@ def _is_marked(gpu: Gpu) -> bool:
     except ValueError:
         return False
     return True
-
-
-class GpuDeaths:
-    """Deaths of trials' processes, by GPU, and which GPUs they condemn.
-
-    A single trial, whose configuration may be what kills, costs no more than one GPU and never
-    the last one.
-    """
-
-    def __init__(self) -> None:
-        self.condemned: dict[Gpu, str] = {}  # and the last error there
-        self._faults: defaultdict[Gpu, list[str]] = defaultdict(list)  # trials, one a death
-        self._crashes: defaultdict[Gpu, list[str]] = defaultdict(list)
-        self._costly: set[str] = set()  # trials that a GPU was set aside for
-
-    def died(self, gpu: Gpu, trial: str, error: str, *, fault: bool, last: bool) -> bool:
-        """Note a death by a CUDA `fault`, or of an unknown cause; whether the GPU is condemned.
-
-        `last`: no other GPU is left.
-        """
-        (self._faults if fault else self._crashes)[gpu].append(trial)
-        deaths = self._faults[gpu] + self._crashes[gpu]
-        one_trial = len(set(deaths)) == 1 and (last or trial in self._costly)
-        if gpu in self.condemned or len(deaths) < DEATHS or one_trial:
-            return False
-        self.condemned[gpu] = error
-        self._costly.update(deaths)
-        return True
-
-    def worked(self, gpu: Gpu) -> None:
-        """An epoch ended there: what crashed before was not the GPU's doing."""
-        self._crashes.pop(gpu, None)
 
 
 def _idle_actor() -> Any:

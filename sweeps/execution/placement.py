@@ -80,18 +80,24 @@ def place(budget: Budget, gpus: int | None, simulate_gpus: int | None) -> Placem
     `gpus` None takes all there are, 0 the CPU; `simulate_gpus` stands in for it. Raises
     ConfigError for more GPUs than there are or shares that do not fit.
     """
-    there = torch.cuda.device_count()
     if simulate_gpus is not None:
         node = Node("", platform.node(), available_cores(), simulate_gpus, 0)
         return _place(budget, simulate_gpus, (node,), simulated=True)
-    if gpus is not None and gpus > there:
+    there = require_gpus_here(gpus)
+    node = Node("", platform.node(), available_cores(), there, there)
+    return _place(budget, there if gpus is None else gpus, (node,), simulated=False)
+
+
+def require_gpus_here(asked: int | None) -> int:
+    """How many GPUs this machine has; ConfigError where more are `asked` for."""
+    there = torch.cuda.device_count()
+    if asked is not None and asked > there:
         raise ConfigError(
-            f"--gpus {gpus}: this machine has {there}. Ask for at most {there}"
+            f"--gpus {asked}: this machine has {there}. Ask for at most {there}"
             + ("" if there else " (0 is the CPU)")
             + ", or simulate them with --simulate-gpus."
         )
-    node = Node("", platform.node(), available_cores(), there, there)
-    return _place(budget, there if gpus is None else gpus, (node,), simulated=False)
+    return there
 
 
 def place_on_cluster(

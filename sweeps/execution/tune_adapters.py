@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.execution.gpu_health import Gpu, GpuHolder, GpuWatch
+from sweeps.execution.gpu_health import GpuHolder, GpuWatch
 from sweeps.execution.worker_failures import (
     PATIENCE_S,
     UNCOUNTED,
@@ -28,6 +28,7 @@ from sweeps.execution.worker_failures import (
 )
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
+from sweeps.search.gpu_deaths import Gpu
 from sweeps.search.trial_report import REPORT
 from sweeps.state.stop_reason import StopReason
 

@@ -64,7 +64,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     images = max(1, slowest.micro_batch_size // devices)
     checks = _checked(plan, data, configs, slowest, images)
     if checks.left_out:
-        log(f"preflight: no time was left to try {', '.join(checks.left_out)}")
+        log(f"no time was left to try {', '.join(checks.left_out)}")
     if checks.step_cost.micro_batch < images:
         micro = checks.step_cost.micro_batch * devices
         log(

@@ -31,6 +31,7 @@ from unetexp.inference.evaluation import (
 from unetexp.metrics.bootstrap import Interval, score_intervals
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
+from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
 from unetexp.training.device import pick_device
 from unetexp.training.loop import WORST
@@ -107,6 +108,7 @@ def evaluate(
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
         chosen = pick_device(device)
         changes = parse_assignments(set_ or [])
+        absolute(tracking_uri)
         folder = locate(model, tracking_uri)
         results = _evaluated(model, folder, data, changes, split, place, worst, chosen)
         if format_ is OutputFormat.json:

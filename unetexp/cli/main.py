@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from unetexp.cli.command_line import Command, Group
 from unetexp.cli.evaluate import evaluate
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud
@@ -22,7 +23,9 @@ from unetexp.training.device import pick_device
 from unetexp.training.experiment import BEST, Experiment, has_model
 from unetexp.training.pictures import draw_curves
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
+)
 
 
 @app.callback()
@@ -30,12 +33,12 @@ def unetexp() -> None:
     """Train segmentation models and use them."""
 
 
-app.command()(predict)
-app.command()(evaluate)
-app.command()(reproduce)
+app.command(cls=Command)(predict)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(reproduce)
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     config: Annotated[Path | None, typer.Argument(help="A YAML file of settings.")] = None,
     data: Annotated[

@@ -19,6 +19,7 @@ from unetexp.inference.prediction_files import Results, make_folder, predict_fil
 from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
+from unetexp.tracking.uri import absolute
 from unetexp.training.device import pick_device
 
 
@@ -47,6 +48,7 @@ def predict(
     tile: Annotated[
         int,
         typer.Option(
+            min=1,
             metavar="PX",
             help="Images with a longer side go through in overlapping tiles of this side.",
         ),
@@ -54,6 +56,7 @@ def predict(
     overlap: Annotated[
         int | None,
         typer.Option(
+            min=0,
             metavar="PX",
             help="Overlap of the tiles.",
             show_default=f"{OVERLAP_PX}, or half of a small tile",
@@ -68,12 +71,14 @@ def predict(
     Broken images are reported and left out.
     """
     with exit_codes():
+        chosen = pick_device(device)
+        absolute(tracking_uri)
         images = find_inputs(inputs, out)
         folder = locate(model, tracking_uri)
         predictor = Predictor(
             load(folder),
             read_spec(folder),
-            pick_device(device),
+            chosen,
             tile_px=tile,
             overlap_px=overlap,
             flips=_trained_flips(folder) if flips else (),

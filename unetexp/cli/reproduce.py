@@ -57,8 +57,9 @@ def reproduce(
     where they do not agree.
     """
     with exit_codes():
+        asked = None if device is None else pick_device(device)
         record = run_record(run_id, tracking_uri)
-        chosen = pick_device(device or device_of(record))
+        chosen = asked or pick_device(device_of(record))
         folder = out or Path("experiments") / time.strftime("%Y%m%d-%H%M%S")
         if has_model(folder) and not any(folder.glob("epoch-*")):
             raise ConfigError(

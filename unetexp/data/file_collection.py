@@ -84,20 +84,13 @@ def collect_files(
         "decoding": _DECODING,
         "classes": class_names,
         "split": record,
-        "files": {
-            name: [
-                [path.relative_to(root).as_posix(), digests[path]]
-                for pair in members
-                for path in (pair.image, pair.mask)
-            ]
-            for name, members in splits.items()
-        },
+        "files": _content(root, splits, digests),
     }
     if label_map is not None:  # left out otherwise: fingerprints stay what they were without maps
         content["label_map"] = label_map
     return Collection(
         where=str(root),
-        fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        fingerprint=_hash(content),
         pairs=lambda: {
             name: [_pair(pair, reader) for pair in members] for name, members in splits.items()
         },
@@ -106,6 +99,24 @@ def collect_files(
         notes=_leaks(splits, digests),
         label_map=label_map,
     )
+
+
+def _content(
+    root: Path, splits: Mapping[str, Sequence[FilePair]], digests: Mapping[Path, str]
+) -> dict[str, list[list[str]]]:
+    """What lies where in each split, as paths below `root` and content hashes."""
+    return {
+        name: [
+            [path.relative_to(root).as_posix(), digests[path]]
+            for pair in members
+            for path in (pair.image, pair.mask)
+        ]
+        for name, members in splits.items()
+    }
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _pair(pair: FilePair, reader: FileReader) -> Pair:
@@ -134,7 +145,7 @@ def _classes_of(
     masks = [pair.mask for pair in pairs]
     known = [reader.name, _DECODING, [digests[mask] for mask in masks]]
     holds = remembered_labels(
-        hashlib.sha256(json.dumps(known).encode()).hexdigest(),
+        _hash(known),
         len(masks),
         lambda: _stored_values(masks, reader, on_progress),
     )

@@ -46,7 +46,8 @@ def absolute(uri: str | None) -> str:
         return uri if uri.endswith("://") else uri.rstrip("/")
     if "://" in uri:
         raise UserError(
-            f"{not_a_choice('tracking URI', scheme, ['sqlite', *PORTS])}. {_NO_SUCH_PLACE}"
+            f"{not_a_choice(f'tracking URI {public_uri(uri)}', scheme, ['sqlite', *PORTS])}. "
+            f"{_NO_SUCH_PLACE}"
         )
     raise UserError(
         f"tracking URI: {public_uri(uri)!r} is a plain path or a name, and MLflow refuses "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,16 @@ def pick_device(name: str = "auto") -> torch.device:
     """`auto`: the first GPU if there is one, else the CPU. A GPU that is not there: ConfigError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(not_a_choice("device", name, ["auto", "cpu", "cuda"])) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", name):
+        raise ConfigError(not_a_choice("device", name, ["auto", "cpu", "cuda", "cuda:N"]))
+    device, there = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and not there:
         raise ConfigError(f"device {name!r}: torch finds no GPU here. Use cpu, or auto.")
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise ConfigError(
+            f"device {name!r}: this machine has {there} GPU{'' if there == 1 else 's'}. Use "
+            f"cuda:0{'' if there == 1 else f' to cuda:{there - 1}'}, cpu, or auto."
+        )
     return device
 
 

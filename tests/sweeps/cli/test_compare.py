@@ -196,7 +196,7 @@ class TestMistakes:
             (["--where", "__import__('os').getcwd() == 1"], "is not allowed"),
             (["--out", "trials.xlsx"], "'.xlsx' is not a choice"),
             (["--out", "/no/such/folder/x.csv"], "cannot be written"),
-            (["newest", "other", "--report", "x.html"], "--report PATH is one sweep's"),
+            (["newest", "other", "--report", "x.html"], "it is one sweep's report"),
         ],
     )
     def test_one_message_and_exit_code_2(self, compare, arguments, words):

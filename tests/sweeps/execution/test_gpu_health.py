@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 import weakref
@@ -17,8 +18,6 @@ from ray import tune
 from sweeps.config.loading import load_recipe
 from sweeps.execution.distributed_trial import as_seen_here, failure_of
 from sweeps.execution.gpu_health import (
-    Gpu,
-    GpuDeaths,
     GpuFaultError,
     GpuWatch,
     own_gpu,
@@ -28,7 +27,10 @@ from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import TrialContext, run_trial
 from sweeps.execution.tune_run import run_trials
 from sweeps.search.controller import SweepController
+from sweeps.search.gpu_deaths import Gpu
+from sweeps.search.trial_report import REPORT, EpochFinished, TrialPlaced
 from sweeps.state.ledger import Ledger
+from sweeps.state.stop_reason import StopReason
 from unetexp.errors import NonFiniteLossError
 
 ILLEGAL = "CUDA error: an illegal memory access was encountered"
@@ -44,7 +46,7 @@ def context(tmp_path):
 @pytest.fixture
 def config():
     recipe = load_recipe("quickstart", {"epochs": 1})
-    return {"trial": "0000", "config": recipe.base.tree()}
+    return {"trial": "0000", "config": pickle.dumps(recipe.base)}
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_nothing_of_a_failed_trial_is_in_memory_when_its_end_is_reported(
     monkeypatch.setattr(tune, "report", lambda r: heard.append((r, Model.alive() is None)))
     run_trial(config, context, failing(error))
     assert all(released for _, released in heard)
-    assert heard[-1][0]["failure"] == reason
+    assert heard[-1][0][REPORT].reason == reason
 
 
 def test_a_fault_that_only_shows_when_memory_is_released_is_one_too(
@@ -125,43 +127,6 @@ def test_a_ranks_fault_is_one_in_the_trial(config, context, reports):
     with pytest.raises(GpuFaultError, match="illegal memory access") as caught:
         run_trial(config, context, failing(seen))
     assert caught.value is seen
-
-
-class TestDeaths:
-    def test_the_second_fault_condemns(self):
-        deaths = GpuDeaths()
-        assert not deaths.died(ONE, "0", ECC, fault=True, last=False)
-        assert not deaths.died(TWO, "1", ECC, fault=True, last=False)
-        assert deaths.died(ONE, "0", ECC, fault=True, last=False)
-        assert deaths.condemned == {ONE: ECC}
-        assert not deaths.died(ONE, "0", ECC, fault=True, last=False)  # once is enough
-
-    def test_a_crash_before_an_epoch_that_ended_does_not_count(self):
-        deaths = GpuDeaths()
-        for _ in range(3):
-            assert not deaths.died(ONE, "0", "", fault=False, last=False)
-            deaths.worked(ONE)
-        assert not deaths.died(ONE, "0", "", fault=False, last=False)
-        assert deaths.died(ONE, "0", "", fault=False, last=False)
-
-    def test_a_fault_counts_whatever_worked_since(self):
-        deaths = GpuDeaths()
-        deaths.died(ONE, "0", ECC, fault=True, last=False)
-        deaths.worked(ONE)
-        assert deaths.died(ONE, "1", ECC, fault=True, last=False)
-
-    def test_one_trial_costs_one_gpu_at_most(self):
-        deaths = GpuDeaths()
-        for gpu in (ONE, ONE, TWO, TWO):
-            deaths.died(gpu, "bad", ILLEGAL, fault=True, last=False)
-        assert list(deaths.condemned) == [ONE]
-        assert deaths.died(TWO, "other", ILLEGAL, fault=True, last=False)
-
-    def test_the_last_gpu_is_not_condemned_for_one_trial(self):
-        deaths = GpuDeaths()
-        for _ in range(4):
-            assert not deaths.died(ONE, "bad", ILLEGAL, fault=True, last=True)
-        assert deaths.died(ONE, "other", ILLEGAL, fault=True, last=True)
 
 
 class Holder:
@@ -188,8 +153,8 @@ class TestWatch:
         return GpuWatch(controller, Holder(), count=lambda: 2)
 
     def crash(self, watch, trial, gpu=ONE, text="The process receives a SIGSEGV.", cause="crash"):
-        watch.heard(trial, {"gpu": str(gpu)})
-        watch.died(trial, cause, text)
+        watch.heard(trial, TrialPlaced(str(gpu)))
+        watch.died(trial, watch.left(trial), StopReason(cause), text)
 
     def said(self, controller):
         return " ".join(event["text"] for event in controller.ledger.of("said"))
@@ -229,13 +194,15 @@ class TestWatch:
 
     def test_a_process_that_was_given_it_all_the_same_counts_for_nothing(self, watch):
         for _ in range(3):
-            watch.died("0000", "gpu_set_aside", f"GpuSetAsideError: {ONE} is set aside")
+            text = f"GpuSetAsideError: {ONE} is set aside"
+            watch.died("0000", None, StopReason.GPU_SET_ASIDE, text)
         assert not watch._holder.taken
         assert watch._holder.retaken == [ONE] * 3
 
 
-def trial_with_a_bad_gpu(config, plan):
+def trial_with_a_bad_gpu(config, context):
     """Trains nothing, and dies on the GPUs in `plan['bad']` as it is told to."""
+    plan = context
 
     def train(trial, settings, accumulation, context):
         gpu = own_gpu()
@@ -247,7 +214,8 @@ def trial_with_a_bad_gpu(config, plan):
             raise torch.AcceleratorError(ILLEGAL)
         wait_for_a_gpu_to_be_set_aside(plan)  # so that the bad one is the one that is free
         for epoch in (1, 2):
-            tune.report({"epoch": epoch, "val/miou": 0.5, "train/loss": 0.5})
+            metrics = {"val/miou": 0.5, "train/loss": 0.5}
+            tune.report({REPORT: EpochFinished(epoch, metrics)})
 
     run_trial(config, plan["context"], train)
 

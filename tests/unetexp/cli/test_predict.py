@@ -166,7 +166,7 @@ class TestMistakes:
         (tmp_path / "empty").mkdir()
         self.refused("there are no images in", folder, tmp_path / "empty", "--out", out)
         self.refused("no such file or folder", folder, tmp_path / "none.png", "--out", out)
-        self.refused("Missing argument", folder, "--out", out)
+        self.refused("INPUTS: a value is needed", folder, "--out", out)
         assert not out.exists()
 
     def test_results_over_images(self, folder, images):

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from unetexp.data.prefetch import prefetched
 from unetexp.errors import DataError, UnetexpError
+from unetexp.prefetch import prefetched
 
 
 def slow_double(number):

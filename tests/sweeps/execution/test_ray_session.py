@@ -1,0 +1,86 @@
+"""Ray's own folder where the usual one will not do, and what is noted of its ports."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from sweeps.execution import ray_session
+from sweeps.execution.ray_session import require_short_folder, short_folder
+from tests.sweeps.driver.test_sweep import Place, run
+from unetexp.errors import UserError
+
+LONG = "a-folder-of-a-batch-job-" * 4
+
+
+@pytest.fixture
+def long_folder(tmp_path, monkeypatch):
+    folder = tmp_path / LONG
+    folder.mkdir()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_the_usual_folder_is_left_to_ray(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with short_folder() as folder:
+        assert folder is None
+
+
+def test_a_long_path_makes_a_short_private_folder_that_goes(long_folder):
+    with short_folder() as folder:
+        assert len(bytes(folder)) < 40
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "session").mkdir()
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_a_file_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "t").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "t"))
+    with short_folder() as folder:
+        assert folder is not None
+
+
+def test_no_short_folder_is_one_message(long_folder, monkeypatch):
+    monkeypatch.setattr(ray_session, "short_parents", lambda longest: [])
+    with pytest.raises(UserError, match="RAY_TMPDIR=/some/folder"):
+        require_short_folder()
+
+
+def test_a_sweep_whose_temporary_folder_has_a_long_path(tmp_path, monkeypatch):
+    place = Place(tmp_path)
+    long = tmp_path / LONG
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    before = set(Path("/tmp").glob("ray-*"))
+    done = run(
+        *(place.recipe, *place.flags, "--gpus", 0, "--trials", 1, "--epochs", 1, "--name", "long"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "open to the network" not in done.stdout + done.stderr
+    noted = (place.storage / "long" / "driver.log").read_text()
+    assert "ports of Ray" in noted
+    assert str(long / "ray") in noted
+    assert set(Path("/tmp").glob("ray-*")) <= before
+
+
+def test_loader_workers_hand_over_batches_in_spite_of_a_long_path(long_folder, monkeypatch):
+    from tests.support.data_folders import write_folder_dataset
+    from unetexp.data import Folder, open_dataset
+    from unetexp.training.batches import TrainBatches
+    from unetexp.training.config import decode_config
+
+    assert socket.AF_UNIX
+    root = long_folder.parent / "data"
+    write_folder_dataset(root, splits={"train": 4, "val": 2}, size=(40, 48))
+    tree = {"data": {"kind": "folder", "root": str(root)}, "augment": {"crop_px": 32}}
+    config = decode_config({**tree, "batch_size": 2}, {})
+    monkeypatch.setattr("tempfile.tempdir", str(long_folder))
+    batches = TrainBatches(open_dataset(Folder(root=str(root)))["train"], config, workers=1)
+    assert len(list(batches.epoch(0))) == 2
