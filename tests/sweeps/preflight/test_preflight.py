@@ -274,7 +274,7 @@ class TestWhole:
         text = "\n".join(said)
         for words in (
             "measured",
-            "an epoch",
+            "per epoch",
             "CPU core hours",
             "at most",
             "on the CPU here",
