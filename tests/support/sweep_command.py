@@ -33,8 +33,8 @@ asha: {grace_epochs: 1}
 """
 # One after the other, none stopped: what the same sweep does twice.
 FEW = [
-    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 6),
-    *("--set", "asha.enabled=false", "--skip-preflight"),
+    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 4),
+    *("--set", "asha.enabled=false", "--set", "batch_size=4", "--skip-preflight"),
 ]
 
 
@@ -64,7 +64,7 @@ def start(*arguments):
     )
 
 
-def wait_for(process, words, timeout_s=240):
+def wait_for(process, words, timeout_s=300):
     """The process's output up to the line that has `words`."""
     lines, deadline = [], time.monotonic() + timeout_s
     for line in process.stdout:
