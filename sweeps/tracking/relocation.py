@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 
 _LOCK_S, _BUSY_S = 120.0, 30.0
 _NO_ADDRESSES = ("metrics", "latest_metrics", "alembic_version")  # may have millions of rows
-_ARTIFACT_FILES = (
-    "recipe.yaml",
-    "config.yaml",
-)  # name the data, which may have moved too
+_ARTIFACT_FILES = ("recipe.yaml", "config.yaml")  # name the data, which may have moved
 
 
 @dataclass(frozen=True)
