@@ -138,9 +138,7 @@ def _child(node: Tree, name: str, path: str) -> Tree:
     if child is None:
         child = node[name] = {}
     if not isinstance(child, dict):
-        raise ConfigError(
-            f"{path}: {name} is set to {child!r}, which is a value, without settings."
-        )
+        raise ConfigError(f"{path}: {name} is set to {child!r}, a value, without settings.")
     return child
 
 
