@@ -53,7 +53,7 @@ def folder(spec, model, tmp_path_factory):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with images of several kinds, a broken one, and what is no image."""
+    """A folder with images of several kinds, a broken one, and a file that is not an image."""
     root = tmp_path / "images"
     (root / "deep" / "er").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ class TestMistakes:
         assert not out.exists()
 
     def test_results_over_images(self, folder, images):
-        self.refused("written over an image", folder, images, "--out", images)
+        self.refused("overwrite an image", folder, images, "--out", images)
 
     def test_a_place_that_cannot_be_written(self, folder, images):
         place = images / "notes.txt" / "out"

@@ -1,4 +1,4 @@
-"""A finished model on a data set: training's own figures, the worst images, and `evaluate`."""
+"""A finished model on a data set: training's own metrics, the worst images, and `evaluate`."""
 
 import json
 import shutil
@@ -171,7 +171,7 @@ def test_grey_images_go_to_a_model_of_coloured_ones(trained, tmp_path):
         (2, None, "2 classes (counted in the masks"),
         (4, ("a", "b", "c", "d"), "the data has 4 classes, a, b, c, d"),
         (3, ("ground", "wall", "cell"), "in another order"),
-        (3, ("ground", "cell", "door"), "label 2 is 'door' in the data and 'wall' to the model"),
+        (3, ("ground", "cell", "door"), "label 2 is 'door' in the data and 'wall' in the model"),
     ],
 )
 def test_other_classes_are_a_mistake(trained, tmp_path, classes, names, message):

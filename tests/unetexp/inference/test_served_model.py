@@ -176,7 +176,7 @@ class TestPredict:
             (IMAGE[:0], r"the shape \(0, 70, 3\)"),
             ([], "no image was sent"),
             ([IMAGE, IMAGE[..., :2]], "image 1 has 2 channels"),
-            ([[0.5, 1.5]], "numbers that are not whole"),
+            ([[0.5, 1.5]], "fractional numbers"),
             ([[0, 256]], "numbers from 0 to 256 were sent"),
             ("a text!", "not base64"),
             (b"GIF89a", "neither PNG nor JPEG"),
