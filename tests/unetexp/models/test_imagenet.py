@@ -73,7 +73,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, no_network, resnet18):
     assert resolve_weights(encoder_of("imagenet")) == (encoder_of("imagenet"), None)
     settled, notice = resolve_weights(encoder_of("auto"))
     assert settled.weights == "imagenet"
-    assert "imagenet is taken" in notice
+    assert "imagenet is used" in notice
     assert_is(loaded(settled), resnet18)
     model = create_segmentation_model(encoder="resnet18", decoder="slim")
     assert_is(model.encoder.state_dict(), resnet18)
