@@ -178,7 +178,7 @@ class TestMistakes:
 
     def test_no_model(self, images, out, tmp_path):
         self.refused("there is no such file or folder", tmp_path / "no", images, "--out", out)
-        self.refused("are not there", images, images, "--out", out)
+        self.refused("are missing", images, images, "--out", out)
         assert not out.exists()
 
     def test_values(self, folder, images, out):
