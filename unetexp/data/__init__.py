@@ -1,4 +1,4 @@
-"""Sources of (image, mask) pairs, decoded once and memory-mapped by all that read them.
+"""Sources of (image, mask) pairs, decoded once and memory-mapped by all readers.
 
 The names are imported when they are first used: reading one image needs none of the sources.
 """

@@ -20,7 +20,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """`work` of each item, in order; never more than a few results wait in memory."""
+    """`work` of each item, in order; at most a few results wait in memory."""
     executor = ThreadPoolExecutor(_THREADS)
     waiting: deque[Future[R]] = deque()
     try:

@@ -79,8 +79,8 @@ class UNet(nn.Module):
         if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel):
             raise UserError(
                 f"One image of {height}x{width} pixels shrinks to a single pixel in the encoder, "
-                "and batch norm in train mode is not defined on one value per channel. Use at "
-                f"least 2 images per batch, images with a side above {self.encoder.strides[-1]} pixels, "
+                "and batch norm in train mode is not defined on one value per channel. Use two or "
+                f"more images per batch, a side above {self.encoder.strides[-1]} pixels, "
                 "or model.eval()."
             )
 

@@ -285,7 +285,7 @@ MISTAKES = {
         lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:400]),
         r"images/000\.png.*truncated",
     ),
-    "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is no image"),
+    "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is not an image"),
     "other format": (
         lambda root: (root / IMAGE).rename(root / "train/images/000.bmp"),
         r"000\.bmp.*PNG, JPEG or TIFF",

@@ -100,8 +100,8 @@ def test_the_masks_are_read_for_the_split_once(tmp_path, monkeypatch):
     steps.clear()
     assert open_dataset(source, on_progress=lambda *step: steps.append(step)).splits.keys()
     assert {what for what, _, _ in steps} == {"Checking files"}
-    for torn in (tmp_path / "cache").glob("*.labels.npy"):
-        torn.write_bytes(b"torn")
+    for damaged in (tmp_path / "cache").glob("*.labels.npy"):
+        damaged.write_bytes(b"damaged")
     assert open_dataset(source).fingerprint == first.fingerprint
 
 
