@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from sweeps.state.ledger import Ledger
-from tests.sweeps.driver.test_resume import FEW, figures, refusal
+from tests.sweeps.driver.test_resume import FEW, refusal, results
 from tests.sweeps.driver.test_sweep import ROOT, Place, run
 
 
@@ -17,7 +17,7 @@ def place(tmp_path_factory):
     made = Place(tmp_path_factory.mktemp("damaged"))
     done = run(made.recipe, *made.flags, *FEW, "--epochs", 2, "--name", "hurt")
     assert done.returncode == 0, done.stdout + done.stderr
-    made.undamaged = figures(made, "hurt")
+    made.undamaged = results(made, "hurt")
     made.ledger = made.storage / "hurt" / "ledger.jsonl"
     lines = made.ledger.read_text().splitlines(keepends=True)
     hit = next(i for i, line in enumerate(lines) if '"epoch": 1' in line and '"0001"' in line)
@@ -50,7 +50,7 @@ def test_the_printed_command_brings_the_sweep_to_its_end(place):
     (copy,) = place.ledger.parent.glob("ledger.jsonl.damaged-*")
     assert copy.read_bytes() == before
     assert len(list(Ledger(place.ledger, write=False).of("trial"))) == 3
-    assert figures(place, "hurt") == place.undamaged
+    assert results(place, "hurt") == place.undamaged
     (aside,) = place.ledger.parent.glob("lost-*")
     assert sorted(folder.name for folder in aside.iterdir()) == ["0001", "0002"]
     assert "not damaged" in refusal(

@@ -1,4 +1,4 @@
-"""`unetexp predict`: files and folders in, label maps and pictures out."""
+"""`unetexp predict`: files and folders in, label maps and overlays out."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestResults:
         assert done.exit_code == 0, done.output
         assert Image.open(tmp_path / "out" / "photo.png").size == (51, 37)
 
-    def test_a_broken_image_is_reported_and_the_rest_goes_on(self, folder, images, tmp_path):
+    def test_a_broken_image_is_reported_and_the_rest_continues(self, folder, images, tmp_path):
         whole = (images / "photo.jpg").read_bytes()
         (images / "deep" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
         (images / "deep" / "empty.png").touch()
@@ -137,7 +137,7 @@ class TestResults:
 
     def test_inputs_stay_as_they_are(self, folder, images):
         before = digests(images)
-        for _ in range(2):  # the second time the results lie among the images
+        for _ in range(2):  # the second time the results are among the images
             out = images / "out"
             done = run(folder, images, "--out", out)
             assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""The decoded cache: built once, rebuilt when it must be, never seen half-made."""
+"""The decoded cache: built once, rebuilt when needed, never visible when incomplete."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ def steps_of(source):
     return data, steps
 
 
-def test_decoding_happens_once_and_progress_is_told(cache, source):
+def test_decoding_happens_once_and_progress_is_reported(cache, source):
     data, first = steps_of(source)
     again, second = steps_of(source)
     assert first[-1] == ("Decoding images", 6, 6)

@@ -125,7 +125,7 @@ def test_val_of_the_pets_is_stratified(tmp_path):
 
 @pytest.fixture
 def own_split(tmp_path):
-    """Folders of the user's: val holds no label 2, which is in 1 of 4 masks of train."""
+    """The user's own split folders: val holds no label 2, which is in 1 of 4 masks of train."""
     root = tmp_path / "data"
     write_masks(root / "train", [{0, 1}, {0, 1}, {0, 1, 2}, {0, 1}])
     write_masks(root / "val", [{0, 1}, {0}])

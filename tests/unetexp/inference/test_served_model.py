@@ -1,4 +1,4 @@
-"""The registered model: what it takes and gives, what it needs, and how it answers over HTTP."""
+"""The registered model: its inputs and outputs, its requirements, and its answers over HTTP."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def closure(requirements):
 
 @pytest.fixture(scope="module")
 def clean_environment(files, tmp_path_factory):
-    """Environment variables for a Python that has the model's stated requirements alone."""
+    """Environment variables for a Python that has only the model's stated requirements."""
     have = closure((files / "requirements.txt").read_text().split())
     others = {
         module

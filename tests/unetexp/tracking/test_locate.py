@@ -200,7 +200,7 @@ class TestStores:
         with pytest.raises(UserError, match="cannot be used"):
             connect(f"sqlite:///{tmp_path}/text.db")
 
-    def test_nobody_listens_and_no_secret_is_told(self):
+    def test_no_server_listens_and_no_secret_is_shown(self):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             port = closed.getsockname()[1]

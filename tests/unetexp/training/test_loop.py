@@ -1,4 +1,4 @@
-"""Training: it learns, it can be stopped and resumed to the bit, it says when it breaks."""
+"""Training: it learns, resumes to the bit after a stop, and reports what goes wrong."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STATES = {  # settings that have a state of their own, or change what is in it
 
 
 def variants():
-    """As few runs as have each loss, schedule, upsampling and state in one of them."""
+    """The fewest runs that cover each loss, schedule, upsampling and state."""
     families = {
         "loss.kind": list(kinds_of(Loss)),
         "schedule.kind": list(kinds_of(Schedule)),
@@ -136,7 +136,7 @@ def test_a_report_has_the_names_that_users_see(data):
     assert all(isinstance(value, float) for value in report.metrics.values())
 
 
-def test_figures_do_not_depend_on_how_images_are_batched(data):
+def test_metrics_do_not_depend_on_how_images_are_batched(data):
     one, three = config_with(batch_size=1), config_with(batch_size=3)
     state = TrainState(one, data, CPU)
     loss = loss_for(one.loss, data)
