@@ -47,7 +47,7 @@ def test_rare_classes_are_in_every_split_whatever_the_seed(tmp_path, seed):
 
 
 def deviation(splits, classes, shares):
-    """By how many masks the classes' counts are off their shares, over all splits and classes."""
+    """Sum over splits and classes of the difference between a class's masks and its share."""
     off = 0.0
     for label in set().union(*classes.values()):
         total = sum(label in held for held in classes.values())
