@@ -1,10 +1,10 @@
-"""What holds for all tests."""
+"""Settings and fixtures for all tests."""
 
 import os
 
 import pytest
 
-# Read when torch and MLflow are imported: several tests run at once, and none calls home.
+# Read when torch and MLflow are imported: several tests run at once, and none sends telemetry.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -18,8 +18,8 @@ def _cache_of_the_tests(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_waits_for_the_disk():
-    """No test pulls the plug, so none waits until its files are on the disk."""
+def _no_waiting_for_the_disk():
+    """No test cuts the power, so none waits until its files are on the disk."""
     from tests.support.databases import quick_databases  # MLflow: not while tests are collected
 
     with pytest.MonkeyPatch.context() as patch, quick_databases():

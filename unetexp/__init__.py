@@ -1,7 +1,7 @@
-"""One segmentation experiment: data, model, losses, metrics, training, pictures.
+"""One segmentation experiment: data, model, losses, metrics, training, plots.
 
 `sweeps` runs many of them. The public names are imported when they are first used, so that a
-served model, which needs a few of them, does without the libraries of the others.
+served model, which needs only a few of them, does not import the libraries of the others.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
     "resolve_weights",
 ]
 
-_HOMES = {
+_MODULES = {
     "SegmentationMetrics": "metrics.segmentation",
     "TrainConfig": "training.config",
     "TrainState": "training.state",
@@ -79,4 +79,4 @@ _HOMES = {
     "resolve_weights": "models.encoder_weights",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NEW, _OLD = ".new-", ".old-"
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A scratch folder beside `folder` that takes its place when the block ends well.
+    """A scratch folder next to `folder` that replaces it when the block ends without an error.
 
-    Whoever reads `folder` sees the old content or the new one. After a crash `recover` puts the
-    old one back. Only one process may replace a folder at a time.
+    Readers of `folder` see either the old or the new content. After a crash `recover` restores the
+    old content. Only one process may replace a folder at a time.
     """
     new, old = folder.with_name(_NEW + folder.name), folder.with_name(_OLD + folder.name)
     shutil.rmtree(new, ignore_errors=True)
@@ -35,7 +35,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Undo a replacement of `folder` that a crash cut short."""
+    """Undo a replacement of `folder` that a crash interrupted."""
     old = folder.with_name(_OLD + folder.name)
     if old.exists() and not folder.exists():
         old.rename(folder)
@@ -43,7 +43,7 @@ def recover(folder: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Have the disk hold the files before their names change."""
+    """Flush the files in `folder` to disk, before they are renamed."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,9 +1,9 @@
-"""The base of all configured parts, and the tree of mappings that describes them.
+"""The base class of all configured parts, and the nested mappings that describe them.
 
 A part is a frozen, keyword-only pydantic model: its fields are its hyperparameters, and `kind`,
 where a family has several, is its name in YAML. A configuration is a nested mapping; a dotted
-path (`loss.gamma`) names one value in it. Everything wrong with one is a `ConfigError` that
-lists every fault with its path, the value given and the choices.
+path (`loss.gamma`) names one value in it. All errors in a configuration are reported in one
+`ConfigError`, which lists each fault with its path, the given value and the choices.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tree = dict[str, Any]
 
 
 class Component(BaseModel):
-    """A configured part: immutable, compared by value, unknown fields refused."""
+    """A configured part: immutable, compared by value, unknown fields are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
@@ -40,7 +40,7 @@ class Component(BaseModel):
 def decode(kind_of: type[T] | Any, tree: object, where: str = "") -> T:
     """Build a part, or one of a union of parts, from plain data.
 
-    `where` is put in front of the paths in messages. Raises ConfigError naming every fault.
+    `where` is a prefix of the paths in messages. Raises ConfigError naming every fault.
     """
     try:
         part: T = TypeAdapter(kind_of).validate_python(tree)
@@ -51,7 +51,7 @@ def decode(kind_of: type[T] | Any, tree: object, where: str = "") -> T:
 
 
 def components_in(annotation: Any) -> list[type[Component]]:
-    """The part classes an annotation admits: through Annotated, Optional and unions."""
+    """The part classes that an annotation allows, also in Annotated, Optional and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return [annotation]
     origin = get_origin(annotation)
@@ -63,7 +63,7 @@ def components_in(annotation: Any) -> list[type[Component]]:
 
 
 def kinds_of(annotation: Any) -> list[str]:
-    """The `kind` names of the parts an annotation admits, in the union's order."""
+    """The `kind` names of the parts that an annotation allows, in the union's order."""
     parts = components_in(annotation)
     return [part.model_fields["kind"].default for part in parts if "kind" in part.model_fields]
 
@@ -71,8 +71,8 @@ def kinds_of(annotation: Any) -> list[str]:
 def fields_at(root: Any, path: str) -> list[tuple[type[Component], FieldInfo]]:
     """Every field that the dotted `path` can mean below `root`, with the part it belongs to.
 
-    More than one where the parts of a union share the name. Raises ConfigError for a path that
-    no part has, with the nearest name.
+    More than one if several parts of a union have a field of that name. Raises ConfigError, with
+    the nearest name, for a path that does not exist.
     """
     annotations: list[Any] = [root]
     found: list[tuple[type[Component], FieldInfo]] = []
@@ -84,7 +84,7 @@ def fields_at(root: Any, path: str) -> list[tuple[type[Component], FieldInfo]]:
             known = list(dict.fromkeys(field for part in parts for field in part.model_fields))
             full = ".".join([*done, name])
             if not known:
-                raise ConfigError(f"{path}: {'.'.join(done)} is a value and has nothing below it.")
+                raise ConfigError(f"{path}: {'.'.join(done)} is a value, without settings.")
             hint = did_you_mean(name, known)
             raise ConfigError(
                 f"{full}: there is no such setting.{hint} "
@@ -96,7 +96,7 @@ def fields_at(root: Any, path: str) -> list[tuple[type[Component], FieldInfo]]:
 
 
 def choices_of(annotation: Any) -> list[Any]:
-    """The values a Literal annotation admits (through Optional), else an empty list."""
+    """The values that a Literal annotation allows (also in Optional), else an empty list."""
     origin = get_origin(annotation)
     if origin is typing.Literal:
         return list(get_args(annotation))
@@ -117,7 +117,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def override(root: Any, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """`tree` with the dotted `changes` put in; `tree` itself stays as it is.
+    """`tree` with the dotted `changes` applied; `tree` itself is not changed.
 
     A change of a part's `kind` keeps the fields that the new kind has too and drops the others.
     """
@@ -139,7 +139,7 @@ def _child(node: Tree, name: str, path: str) -> Tree:
     if child is None:
         child = node[name] = {}
     if not isinstance(child, dict):
-        raise ConfigError(f"{path}: {name} is set to {child!r}, which has nothing below it.")
+        raise ConfigError(f"{path}: {name} is set to {child!r}, a value, without settings.")
     return child
 
 
@@ -153,7 +153,7 @@ def _keep_shared_fields(root: Any, parents: list[str], node: Tree, kind: object)
 
 
 def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
-    """One pydantic fault as a sentence with the user's path, the value got and the choices."""
+    """One pydantic fault as a sentence with the user's path, the given value and the choices."""
     path, part = _user_path(root, fault["loc"])
     full = ".".join(filter(None, [where, *path])) or "configuration"
     given, context = fault["input"], fault.get("ctx", {})
@@ -173,7 +173,7 @@ def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
             choices = choices_of(part.model_fields[path[-1]].annotation)
             return not_a_choice(full, given, choices)
         case "missing":
-            return f"{full}: a value is needed and none is given."
+            return f"{full}: a value is required, but none is given."
         case "value_error":
             return f"{full}: {context['error']}" if path else str(context["error"])
     message = fault["msg"][0].lower() + fault["msg"][1:]

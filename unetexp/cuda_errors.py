@@ -1,6 +1,6 @@
 """What a CUDA exception means: memory ran out, the process is unusable, or the call was wrong.
 
-torch has a class of its own for some of them only; the others are told by their message.
+torch has its own exception class for only some of them; the message identifies the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _CUDA = re.compile(r"CUDA (?:driver )?error: |cuDNN error: |CU(?:BLAS|SOLVER|SPARSE)_STATUS_\w")
-# The call was refused before anything ran; the process computes on.
+# The call was rejected before anything ran; the process can continue.
 _REFUSED_CALL = re.compile(
     r"_STATUS_(?:NOT_SUPPORTED|INVALID_VALUE|BAD_PARAM|ARCH_MISMATCH|LICENSE_ERROR)"
 )
@@ -34,9 +34,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether CUDA failed in a way after which the process can use the GPU no more.
+    """Whether CUDA failed in a way that leaves the GPU unusable for this process.
 
-    An illegal access, an ECC error or a failed launch stays: every later call fails with it.
+    After an illegal access, an ECC error or a failed launch every later call fails, too.
     """
     if is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
@@ -47,5 +47,5 @@ def is_device_fault(error: BaseException) -> bool:
 
 
 def is_assert(text: str) -> bool:
-    """Whether an error's text is of a check in a kernel: the program's or the data's fault."""
+    """Whether an error message is of an assertion in a kernel: a fault of the code or the data."""
     return _ASSERT in text

@@ -1,6 +1,6 @@
 """The error tree. Every message says what was given, what is allowed and what to do.
 
-`UserError` and what is below it are the user's mistakes: a command prints the message alone
+`UserError` and its subclasses are the user's mistakes: a command prints the message alone
 and exits with 2. Every class takes one finished message, so that all of them survive pickling
 on the way from a worker to the driver.
 """
@@ -16,23 +16,23 @@ class UnetexpError(Exception):
 
 
 class UserError(UnetexpError, ValueError):
-    """Something the user can put right."""
+    """A mistake that the user can correct."""
 
 
 class ConfigError(UserError):
-    """A key, a choice or a value in a configuration, a recipe or on the command line."""
+    """A wrong key, choice or value in a configuration, a recipe or on the command line."""
 
 
 class DataError(UserError):
-    """Something about the images or masks."""
+    """A problem with the images or masks."""
 
 
 class WeightsUnavailableError(UserError):
-    """Pretrained weights were asked for and cannot be had."""
+    """Pretrained weights were requested and are not available."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, torn, or not one of ours."""
+    """A checkpoint that is missing, damaged, or not written by this project."""
 
 
 class NonFiniteLossError(UnetexpError, ArithmeticError):
@@ -40,7 +40,7 @@ class NonFiniteLossError(UnetexpError, ArithmeticError):
 
 
 class GateError(UnetexpError):
-    """A model does not pass a gate of promotion; the message names each and by how much."""
+    """A model fails promotion gates; the message names each gate and by how much."""
 
 
 def did_you_mean(given: object, choices: Iterable[object]) -> str:
@@ -50,7 +50,7 @@ def did_you_mean(given: object, choices: Iterable[object]) -> str:
 
 
 def not_a_choice(where: str, given: object, choices: Iterable[object]) -> str:
-    """The sentence for a name that is not among `choices`: nearest name first, then all of them."""
+    """The sentence for a name that is not among `choices`: first the nearest name, then all."""
     names = [str(c) for c in choices]
     return f"{where}: {given!r} is not a choice.{did_you_mean(given, names)} Choices: " + (
         ", ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""Standard output and error whose other end may go away: a dropped ssh session, an ended pipe."""
+"""Standard output and error whose reader may disappear: a lost ssh session, a closed pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOST = (errno.EIO, errno.EPIPE, errno.ENXIO)
 
 
 class _Output:
-    """A stream that drops what nobody can read any more, and says so once in the log."""
+    """A stream that drops its output once nobody can read it, and logs that once."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -39,22 +39,22 @@ class _Output:
         return getattr(self._stream, name)
 
     def _drop(self, error: OSError) -> None:
-        """Lead what is still buffered, and all that follows, nowhere; other errors are raised."""
+        """Discard the buffered and all later output; raise errors of other kinds."""
         if error.errno not in _LOST:
             raise error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        devnull = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, self._stream.fileno())
-        except io.UnsupportedOperation:  # a stream of no file: it buffers nothing
+            os.dup2(devnull, self._stream.fileno())
+        except io.UnsupportedOperation:  # a stream without a file: it buffers nothing
             pass
         finally:
-            os.close(nowhere)
-        log.warning("the terminal or the pipe is gone (%s): nothing is shown from here on", error)
+            os.close(devnull)
+        log.warning("the terminal or the pipe is closed (%s): no further output is shown", error)
 
 
 @contextmanager
 def output_may_be_lost() -> Iterator[None]:
-    """A command in this block ends as it would if its output were still read."""
+    """Let a command in this block end normally, even if nobody reads its output any more."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Output(sys.stdout), _Output(sys.stderr)
     try:

@@ -1,4 +1,4 @@
-"""Asking a server without ever hanging on one that does not answer."""
+"""Requests with a time limit, so that a server that does not answer blocks nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.error import URLError
 
 
 def no_answer(url: str, patience_s: float) -> str | None:
-    """Why the first byte of `url` cannot be had within `patience_s`, or None if it can.
+    """Why the first byte of `url` does not arrive within `patience_s` seconds, or None if it does.
 
-    Asked in a thread of its own: no timeout covers the look-up of a host name.
+    The request runs in its own thread, because no timeout covers the lookup of a host name.
     """
     outcome: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -22,7 +22,7 @@ def no_answer(url: str, patience_s: float) -> str | None:
         try:
             with urllib.request.build_opener().open(url, timeout=patience_s) as response:
                 outcome.put(None if response.read(1) else "the answer is empty")
-        except Exception as error:  # whatever it is, it is the reason
+        except Exception as error:  # every error is a reason
             outcome.put(reason(error))
 
     threading.Thread(target=ask, name="network-probe", daemon=True).start()
@@ -33,7 +33,7 @@ def no_answer(url: str, patience_s: float) -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """What a network error says, without urllib's wrapping."""
+    """The message of a network error, without urllib's wrapper."""
     cause = error.reason if isinstance(error, URLError) else error
     return str(cause) or type(cause).__name__
 

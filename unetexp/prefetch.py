@@ -1,8 +1,8 @@
-"""Results of slow work, ready before they are needed, from threads of this process.
+"""Results of slow work, prepared in advance by threads of this process.
 
-No processes: one that is forked where threads run, as in a Ray worker, may wait for a lock for
-ever; one that is spawned runs a script without `if __name__` again; and both send their results
-through /dev/shm, of which a container has 64 MB. The work here is reading and copying, during
+Why not processes: one that is forked while threads run, as in a Ray worker, may wait for a lock
+forever; one that is spawned runs a script without `if __name__` again; and both send their results
+through /dev/shm, which has only 64 MB in a container. The work here is reading and copying, during
 which numpy lets other threads run.
 """
 
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TIMEOUT_S = 300.0
-_AHEAD = 2  # items a thread
+_AHEAD = 2  # items per thread
 
 
 def prefetched(
@@ -32,9 +32,9 @@ def prefetched(
     timeout_s: float = TIMEOUT_S,
     describe: Callable[[Item], str] = str,
 ) -> Iterator[Result]:
-    """`map(work, items)`, done by `threads` threads up to two items each ahead; 0: when asked.
+    """`map(work, items)`, by `threads` threads, up to two items each in advance; 0: on demand.
 
-    An exception of `work` is raised in its item's place. Raises UnetexpError where an item,
+    An exception of `work` is raised in place of its item. Raises UnetexpError if an item,
     `describe`d, takes longer than `timeout_s`.
     """
     if not threads:
@@ -77,7 +77,7 @@ class _Pool(Generic[Item, Result]):
         try:
             return future.result(timeout_s)
         except TimeoutError:
-            if future.done():  # the work's own
+            if future.done():  # raised by the work itself
                 raise
             raise UnetexpError(
                 f"{describe(item)} could not be read within {timeout_s:g} s: thread "
@@ -87,7 +87,7 @@ class _Pool(Generic[Item, Result]):
             ) from None
 
     def close(self) -> None:
-        """End the threads once they are done with what they are at."""
+        """End the threads after their current items."""
         for _ in range(self._threads):
             self._queue.put(None)
 
@@ -101,4 +101,4 @@ class _Pool(Generic[Item, Result]):
                 future.set_result(self._work(item))
             except BaseException as error:
                 future.set_exception(error)
-            del self._at[future], job, item, future  # nothing of a batch outlives its use
+            del self._at[future], job, item, future  # free the batch

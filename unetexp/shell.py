@@ -1,4 +1,4 @@
-"""Commands that are printed to be typed: they work in the folder that the user stands in."""
+"""Commands that are printed for the user to type: they work in the current folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 def program(name: str) -> str:
-    """`python` or `unetexp`: the bare name where the shell finds this environment's, else its path.
+    """`python` or `unetexp`: the bare name if the shell finds this environment's, else its path.
 
-    After `make sweep` the shell's own Python is another one than that of the sweep.
+    After `make sweep` the shell's own Python is not the one that the sweep used.
     """
     ours = Path(sys.executable).with_name(name)
     found = shutil.which(name)
@@ -37,7 +37,7 @@ def installed(name: str, *arguments: str) -> str:
 
 
 def make(target: str, **variables: str) -> str:
-    """The command that makes a target of the project's Makefile."""
+    """The `make` command for a target of the project's Makefile."""
     here = _current_folder()
     elsewhere = [] if here == PROJECT_ROOT else ["-C", _nearest(PROJECT_ROOT)]
     given = [f"{name}={value}" for name, value in variables.items()]
@@ -45,7 +45,7 @@ def make(target: str, **variables: str) -> str:
 
 
 def _nearest(path: Path) -> str:
-    """The path from the current folder, or from the root where that is shorter."""
+    """The path from the current folder, or from the root if that is shorter."""
     here = _current_folder()
     if here is None:
         return str(path)
@@ -53,7 +53,7 @@ def _nearest(path: Path) -> str:
 
 
 def _current_folder() -> Path | None:
-    """None where it has been removed."""
+    """The current folder, or None if it has been removed."""
     try:
         return Path.cwd()
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""SIGINT, SIGTERM and SIGHUP: the first ends a command in good order.
+"""SIGINT, SIGTERM and SIGHUP: the first one ends a command cleanly.
 
-It raises KeyboardInterrupt in the main thread, whichever of the three it was; `exit_code` tells
-them apart, because libraries raise a new KeyboardInterrupt in place of ours. A second Ctrl-C ends
-the command at once. Another SIGTERM or SIGHUP changes nothing: `timeout`, service managers and
-closing terminals send several within a moment.
+Each of the three raises KeyboardInterrupt in the main thread. `exit_code` distinguishes them,
+because libraries replace our KeyboardInterrupt by a new one. A second Ctrl-C ends the command at
+once. Another SIGTERM or SIGHUP is ignored: `timeout`, service managers and closing terminals send
+several in quick succession.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """What has arrived since a command began."""
+    """The stop signals that have arrived since a command began."""
 
     def __init__(self) -> None:
         self.first: int | None = None
         self.held = False  # the first raises nothing until `release`
-        self.shielded = False  # as `held`, and a second Ctrl-C ends nothing
+        self.shielded = False  # as `held`, and a second Ctrl-C is ignored, too
         self._process = os.getpid()
 
     @property
@@ -40,14 +40,14 @@ class StopSignals:
         return INTERRUPTED if self.first in (None, signal.SIGINT) else STOPPED
 
     def describe(self) -> str:
-        """One line for the user."""
+        """The reason for the end, as one line for the user."""
         if self.first is None or self.exit_code == INTERRUPTED:
             return "interrupted"
         return f"stopped by {signal.Signals(self.first).name}"
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The handler of all three signals."""
-        if os.getpid() != self._process:  # a fork, which has nothing to bring to an end
+        if os.getpid() != self._process:  # a forked process, which has nothing to finish
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self.first is None:
@@ -58,15 +58,15 @@ class StopSignals:
             os._exit(self.exit_code)
 
 
-_active: StopSignals | None = None  # signals are the process's, so there is one at a time
+_active: StopSignals | None = None  # signal handlers are per process, so there is one at a time
 _exit_code = 0  # once a signal has ended the command
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Handle the signals for the length of a command.
+    """Handle the signals while a command runs.
 
-    SIGHUP stays ignored where it was, as under `nohup`. Outside the main thread, where Python
+    SIGHUP stays ignored if it was before, as under `nohup`. Outside the main thread, where Python
     delivers no signal, nothing is handled.
     """
     global _active
@@ -87,7 +87,7 @@ def exit_stopped(stop: StopSignals) -> NoReturn:
 
 @contextmanager
 def shielded() -> Iterator[Callable[[], bool]]:
-    """Hold signals back in a block that must not end half-way; tells whether one has arrived."""
+    """Hold back signals in a block that must run to its end; yields a check whether one arrived."""
     stop = _active or StopSignals()
     before, stop.shielded = stop.shielded, True
     try:
@@ -98,13 +98,13 @@ def shielded() -> Iterator[Callable[[], bool]]:
 
 
 def hold() -> None:
-    """The first signal raises nothing until `release`; a second Ctrl-C still ends the process."""
+    """Let the first signal raise nothing until `release`; a second Ctrl-C ends the process."""
     if _active is not None and _active.first is None:
         _active.held = True
 
 
 def release() -> None:
-    """End `hold`; raises KeyboardInterrupt if a signal has arrived meanwhile."""
+    """End `hold`; raises KeyboardInterrupt if a signal has arrived in the meantime."""
     if _active is not None and _active.held:
         _active.held = False
         raise_if_stopped()
@@ -113,7 +113,7 @@ def release() -> None:
 def raise_if_stopped() -> None:
     """Raise KeyboardInterrupt if a signal has arrived.
 
-    The handler's own exception is lost where the signal comes during Python code that C++ or the
+    The handler's own exception is lost if the signal arrives during Python code that C++ or the
     garbage collector has called.
     """
     if _active is not None and _active.first is not None:
@@ -122,10 +122,11 @@ def raise_if_stopped() -> None:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Keep a library from putting its handlers in place of those there are.
+    """Keep a library from replacing the current signal handlers.
 
-    Those that it sets from Python never come in; those that it sets from C++, which Python does
-    not see, go at the end. Ray's from C++ would abort the process 3 s after SIGTERM by an alarm.
+    Handlers that it sets from Python are never installed. Those that it sets from C++, which Python
+    does not see, are removed at the end of the block. Ray's C++ handler would abort the process by
+    an alarm 3 s after SIGTERM.
     """
     set_handler = signal.signal
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -148,9 +149,9 @@ def handlers_kept() -> Iterator[None]:
 def begin_process() -> None:
     """Let the first signal end the process with one line, while modules are being imported.
 
-    Call it before other modules register what is to be done at exit. Once that is done after a
-    signal, the process ends without waiting for libraries: Ray's does for 6 s where the signal
-    went to all processes, its own included.
+    Call it before other modules register their exit handlers. Once those have run after a signal,
+    the process ends without waiting for libraries: Ray's would wait for 6 s if the signal went to
+    all processes, including its own.
     """
     _install(_leave_at_once)
     atexit.register(_leave_if_stopped)
@@ -187,7 +188,7 @@ def _handled_by(stop: StopSignals) -> Iterator[None]:
 
 
 def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Put the handler in place; the earlier ones by signal."""
+    """Install the handler and return the earlier ones by signal."""
     hung_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by `nohup`
     return {
         number: signal.signal(number, handler)

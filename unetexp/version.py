@@ -1,4 +1,4 @@
-"""The version, on a floor that everything can import from."""
+"""The version, in a module that everything can import."""
 
 from __future__ import annotations
 

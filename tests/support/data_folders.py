@@ -1,4 +1,4 @@
-"""Makers of small data folders, used by many tests."""
+"""Functions that write small data folders, used by many tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from unetexp.data.labels import VOID
 
 
 def blobs(rng, size, classes, void=0.0):
-    """A random image (H, W, 3) uint8 and a mask (H, W) that can be told from its brightness."""
+    """A random image (H, W, 3) uint8 and a mask (H, W) that follows from its brightness."""
     height, width = size
     mask = np.zeros(size, np.uint8)
     rows, columns = np.mgrid[:height, :width]
@@ -52,7 +52,7 @@ def write_folder_dataset(
 
 
 def write_pets(root, trainval=5, test=2):
-    """A small set in the layout that torchvision leaves. Returns `root`."""
+    """A small set in the layout that torchvision writes. Returns `root`."""
     base, rng = root / "oxford-iiit-pet", np.random.default_rng(0)
     (base / "images").mkdir(parents=True)
     (base / "annotations/trimaps").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""MLflow's databases without its migrations: those run once a process, then tables are copied."""
+"""MLflow databases without migrations: those run once per process, then tables are copied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _migrate = utils._initialize_tables
 
 @contextmanager
 def quick_databases():
-    """New sqlite databases of this process have their tables copied, and wait for no disk."""
+    """Copy the tables of this process's new sqlite databases, and do not wait for the disk."""
     event.listen(Engine, "connect", _do_not_wait)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_initialize_tables", _fill)
@@ -27,7 +27,7 @@ def quick_databases():
 
 
 def new_database(path: Path) -> Path:
-    """An MLflow database with its tables and no experiment, for a process that is to use it."""
+    """An MLflow database with its tables and no experiment, for another process."""
     with closing(sqlite3.connect(path)) as new:
         _migrated().backup(new)
     return path
@@ -42,7 +42,7 @@ def _fill(engine: Engine) -> None:
 
 @cache
 def _migrated() -> sqlite3.Connection:
-    """The tables as MLflow makes them, in memory."""
+    """The tables as MLflow creates them, in memory."""
     with tempfile.TemporaryDirectory() as folder:
         engine = utils.create_sqlalchemy_engine(f"sqlite:///{folder}/mlflow.db")
         _migrate(engine)

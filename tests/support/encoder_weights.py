@@ -1,4 +1,4 @@
-"""What the tests of encoder weights share: a small encoder, and what was loaded into it."""
+"""Helpers for tests of encoder weights: a small encoder, and the weights loaded into it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ space:
 
 
 def write_sweep(store, name, trials, *, recipe=RECIPE, classes=("cell",), picture=None):
-    """A sweep of `trials`: dicts with params, curve, reason and, if need be, cost."""
+    """A sweep of `trials`: dicts with params, curve, reason and optionally cost."""
     tracker = Tracker(store)
     data = {"classes": ["background", *classes], "splits": {"val": {"images": 6}}}
     tracker.start_sweep(
@@ -35,10 +35,10 @@ def write_sweep(store, name, trials, *, recipe=RECIPE, classes=("cell",), pictur
         key = f"{number:04d}"
         tracker.start_trial(key, f"{name}-{key}", {"epochs": 3, **trial["params"]})
         for epoch, score in enumerate(trial["curve"], start=1):
-            figures = {"val/miou": score, **{f"val/iou/{c}": score for c in classes}}
+            values = {"val/miou": score, **{f"val/iou/{c}": score for c in classes}}
             if epoch == 1:
-                figures |= {"time/latency_ms": 10.0 + number, "model/parameters": 1e6 + number}
-            tracker.log_epoch(key, epoch, figures, at_s=1.7e9 + 60 * number + epoch)
+                values |= {"time/latency_ms": 10.0 + number, "model/parameters": 1e6 + number}
+            tracker.log_epoch(key, epoch, values, at_s=1.7e9 + 60 * number + epoch)
         tracker.log_cost(key, trial.get("cost", 60.0), 1.7e9)
         if picture is not None and trial["reason"] == "completed":
             for sheet in picture:
@@ -76,7 +76,7 @@ class _Sample:
 
 
 class _Data:
-    """As much of a data set as an overlay needs: two white images, which a cut must not trim."""
+    """The parts of a data set that an overlay needs: two white images, which no cut may trim."""
 
     def __init__(self):
         image = torch.full((1, 30, 20), 255, dtype=torch.uint8)
@@ -90,7 +90,7 @@ class _Data:
 
 
 def write_sheets(folder: Path) -> list[Path]:
-    """The sheets of pictures that a trial leaves."""
+    """The overlay sheets that a trial writes."""
     data = _Data()
     wrong = torch.ones(30, 20, dtype=torch.int64)
     paths = [folder / "overlay.png", folder / "worst.png"]

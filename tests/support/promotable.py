@@ -39,7 +39,7 @@ SIZE = (32, 32)
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial to be made."""
+    """A trial to create."""
 
     score: float
     model: Path | None = None  # the folder of its weights
@@ -77,7 +77,7 @@ class Place:
         return self.recipe.config({**VALUES, **changes})
 
     def model(self, answer: int) -> Path:
-        """A model that sees class `answer` everywhere: the background scores best."""
+        """A model that predicts class `answer` everywhere: the background scores best."""
         folder = self.root / "models" / f"all-{answer}"
         folder.mkdir(parents=True)
         config, data = self.config(), self.data

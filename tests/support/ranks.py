@@ -1,4 +1,4 @@
-"""Two real processes joined by gloo, for tests of what ranks do together."""
+"""Two real processes joined by gloo, for tests of distributed training."""
 
 import multiprocessing
 import pickle
@@ -29,7 +29,7 @@ class Pair:
             process.start()
 
     def both(self, function, *arguments):
-        """What the function returned, by rank; AssertionError with the traceback if it raised."""
+        """The function's results, by rank; AssertionError with the traceback if it raised."""
         for channel in self.work:
             channel.put(pickle.dumps((function, arguments)))  # tensors would share their memory
         outcomes = []

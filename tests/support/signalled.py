@@ -1,4 +1,4 @@
-"""Commands in processes of their own, which tests send signals to."""
+"""Commands in their own processes, which tests send signals to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Command:
-    """A running command in a session of its own; its output is read as it comes."""
+    """A running command in its own session; its output is read line by line."""
 
     def __init__(self, *arguments, ignore=None, env=None):
         def prepare():
@@ -35,18 +35,18 @@ class Command:
         self.lines = []
         self.family = set()
 
-    def wait_for(self, words, timeout_s=150):
-        """Read up to the line that has `words`."""
+    def wait_for(self, text, timeout_s=150):
+        """Read up to the line that contains `text`."""
         deadline = time.monotonic() + timeout_s
         for line in self.process.stdout:
             self.lines.append(line)
-            if words in line:
+            if text in line:
                 return
             assert time.monotonic() < deadline, self.output
-        raise AssertionError(f"ended before {words!r}: {self.output}")
+        raise AssertionError(f"ended before {text!r}: {self.output}")
 
     def send(self, number, *, group=False):
-        """Send a signal to the process, or to its group too; remember what processes it has."""
+        """Send a signal to the process, or to its group, too; remember its child processes."""
         self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
         if group:
             os.killpg(self.process.pid, number)
@@ -54,7 +54,7 @@ class Command:
             self.process.send_signal(number)
 
     def end(self, timeout_s=60):
-        """The exit code and the seconds that the end took."""
+        """The exit code, and how many seconds the command took to end."""
         asked = time.monotonic()
         try:
             rest, _ = self.process.communicate(timeout=timeout_s)
@@ -69,6 +69,6 @@ class Command:
         return "".join(self.lines)
 
     def left_behind(self):
-        """Names of its processes that have not ended within some seconds."""
+        """The names of its processes that have not ended within 8 seconds."""
         _, alive = psutil.wait_procs(self.family, timeout=8)
         return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]

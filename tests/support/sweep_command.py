@@ -1,4 +1,4 @@
-"""`python sweeps/run.py` as a process or in this one, and a folder for a test's sweeps."""
+"""`python sweeps/run.py` in its own process or in this one, and a folder for a test's sweeps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FEW = [
 
 
 def run(*arguments, timeout=240):
-    """The command as a process of its own, to its end."""
+    """Run the command in its own process, to its end."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=ROOT,
@@ -52,7 +52,7 @@ def run(*arguments, timeout=240):
 
 
 def start(*arguments):
-    """The command in the background, in a process group of its own."""
+    """Start the command in the background, in its own process group."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=ROOT,
@@ -64,19 +64,19 @@ def start(*arguments):
     )
 
 
-def wait_for(process, words, timeout_s=300):
-    """The process's output up to the line that has `words`."""
+def wait_for(process, text, timeout_s=300):
+    """The process's output up to the line that has `text`."""
     lines, deadline = [], time.monotonic() + timeout_s
     for line in process.stdout:
         lines.append(line)
-        if words in line:
+        if text in line:
             return "".join(lines)
         assert time.monotonic() < deadline, "".join(lines)
     raise AssertionError("ended before: " + "".join(lines))
 
 
 def run_here(*arguments, code=0):
-    """What the command says when it runs in this process, which saves its imports.
+    """The output of the command, run in this process to save its imports.
 
     Fails unless the exit code is `code`.
     """
@@ -91,7 +91,7 @@ def refusal(*arguments):
 
 
 class Place:
-    """Where a test's sweeps live."""
+    """The folder, data and tracking store of a test's sweeps."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -112,7 +112,7 @@ class Place:
         return MlflowClient(tracking_uri=self.uri)
 
     def runs(self, name):
-        """The parent runs and the child runs of a sweep, these by their trials' numbers."""
+        """The parent runs and the child runs of a sweep, the latter in order of the trials."""
         experiment = self.client.get_experiment_by_name("unetexp").experiment_id
         found = self.client.search_runs([experiment], f"tags.`sweep.name` = '{name}'")
         parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
@@ -120,8 +120,8 @@ class Place:
         return parents, sorted(children, key=lambda run: run.data.tags["tune.trial_id"])
 
 
-def figures(place, name):
-    """Everything a sweep's runs say that is not time: parameters, curves, endings."""
+def results(place, name):
+    """The results of a sweep's trials without times: parameters, curves, stop reasons."""
     found = []
     _, children = place.runs(name)
     for child in children:

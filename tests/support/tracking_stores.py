@@ -6,9 +6,9 @@ MODEL = {"model/parameters": 14_000_000, "time/latency_ms": 12.5}
 
 
 def write_sweep(store, name, trials, *, fingerprint="f00d", storage="/nowhere", epochs=4):
-    """A sweep of `(params, scores an epoch, stop reason)` trials; reason None: it still runs.
+    """A sweep of `(params, scores per epoch, stop reason)` trials; reason None: it still runs.
 
-    Classes are `back ground` and `cell`, 0.1 above and below val/miou; a trial costs 10 s an epoch.
+    Classes are `back ground` and `cell`, 0.1 above and below val/miou; a trial costs 10 s/epoch.
     """
     tracker = Tracker(store)
     tracker.start_sweep(name, storage=storage, tags={"data.fingerprint": fingerprint})
@@ -16,14 +16,14 @@ def write_sweep(store, name, trials, *, fingerprint="f00d", storage="/nowhere", 
         trial = f"{number:04d}"
         tracker.start_trial(trial, f"{name}-{trial}", {"epochs": epochs, "seed": 0, **params})
         for epoch, score in enumerate(scores, start=1):
-            figures = {
+            values = {
                 "val/miou": score,
                 "val/loss": 1 - score,
                 "val/iou/back ground": score + 0.1,
                 "val/iou/cell": score - 0.1,
                 "train/loss": 1 / epoch,
             }
-            tracker.log_epoch(trial, epoch, figures | (MODEL if epoch == 1 else {}))
+            tracker.log_epoch(trial, epoch, values | (MODEL if epoch == 1 else {}))
         tracker.log_cost(trial, 10.0 * len(scores), at_s=0)
         if reason is not None:
             tracker.end_trial(trial, reason)

@@ -1,4 +1,4 @@
-"""Which exceptions of torch's mean that memory ran out, and which that the process is lost."""
+"""Which torch exceptions mean that memory ran out, and which that the process is unusable."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NEITHER = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
-def test_memory_that_ran_out_is_told_in_all_its_forms(error):
+def test_memory_that_ran_out_is_recognised_in_all_its_forms(error):
     assert is_out_of_memory(error)
     assert not is_device_fault(error)
 

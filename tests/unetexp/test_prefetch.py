@@ -1,4 +1,4 @@
-"""Work ahead of time in threads: in order, no further than asked, and never waited for in vain."""
+"""Prefetching in threads: in order, no further than requested, and with a time limit."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_no_more_is_prepared_than_two_items_a_thread():
 def test_an_error_is_raised_at_its_place():
     def work(number):
         if number == 3:
-            raise DataError("image 3 is torn")
+            raise DataError("image 3 is damaged")
         return number
 
     results = prefetched(work, range(9), threads=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(DataError, match="image 3 is torn"):
+    with pytest.raises(DataError, match="image 3 is damaged"):
         next(results)
     assert wait_until_gone()
 

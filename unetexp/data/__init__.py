@@ -1,4 +1,4 @@
-"""Sources of (image, mask) pairs, decoded once and memory-mapped by all that read them.
+"""Sources of (image, mask) pairs, decoded once and memory-mapped by all readers.
 
 The names are imported when they are first used: reading one image needs none of the sources.
 """
@@ -28,7 +28,7 @@ __all__ = [
     "open_dataset",
 ]
 
-_HOMES = {
+_MODULES = {
     "DataSource": "sources",
     "Dataset": "dataset",
     "Folder": "sources.folder",
@@ -40,4 +40,4 @@ _HOMES = {
     "open_dataset": "sources",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,11 +1,11 @@
-"""The cache of decoded data sets: one folder a fingerprint, complete or absent.
+"""The cache of decoded data sets: one folder per fingerprint, complete or absent.
 
     <cache folder>/<fingerprint>/index.json                    written last
     <cache folder>/<fingerprint>/<split>.images, <split>.masks
     <cache folder>/<hash of the masks>.labels.npy              which mask holds which values
 
 The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
-folder beside its place and renamed into it; whoever loses a race uses the winner's.
+folder next to its place and then renamed; if two processes build it, the first to finish wins.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STALE_S = 24 * 3600
 
 
 class Index(BaseModel):
-    """All of a decoded data set but its pixels."""
+    """Everything about a decoded data set except its pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class Index(BaseModel):
 
 
 def cache_folder() -> Path:
-    """Where decoded data sets are kept on this machine."""
+    """The folder of decoded data sets on this machine."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return (
         Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("unetexp")
@@ -62,9 +62,9 @@ def cache_folder() -> Path:
 
 
 def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
-    """The data set of `fingerprint`; `build(scratch folder)` writes it where there is none.
+    """The data set of `fingerprint`; `build(scratch folder)` writes it if it is not cached.
 
-    Raises DataError where the cache folder cannot be written, and what `build` raises.
+    Raises DataError if the cache folder cannot be written, and what `build` raises.
     """
     place = cache_folder() / fingerprint
     index = _read_index(place)
@@ -94,7 +94,7 @@ def remembered_labels(
 ) -> npt.NDArray[np.bool_]:
     """Which of `count` masks holds which stored value (count, 256), from the cache or by `read`.
 
-    Raises DataError where the cache folder cannot be written, and what `read` raises.
+    Raises DataError if the cache folder cannot be written, and what `read` raises.
     """
     place = cache_folder() / f"{key}.labels.npy"
     try:
@@ -102,7 +102,7 @@ def remembered_labels(
         if kept.shape == (count, VOID + 1) and kept.dtype == np.bool_:
             return np.asarray(kept)
     except (OSError, ValueError, EOFError):
-        pass  # not there, or torn: read again
+        pass  # missing or damaged: read again
     holds = read()
     scratch = place.with_name(f"{key}.{uuid.uuid4().hex}.npy")
     with explained_write_errors():
@@ -117,13 +117,13 @@ def remembered_labels(
 
 @contextmanager
 def explained_write_errors() -> Iterator[None]:
-    """Turn what the file system says about the cache folder into a DataError."""
+    """Turn file system errors in the cache folder into a DataError."""
     try:
         yield
     except OSError as error:
         raise DataError(
             f"The cache folder {cache_folder()} cannot be used: {error.strerror or error}. "
-            f"Free or allow space there, or set {CACHE_VARIABLE} to a writable folder."
+            f"Free space or allow writing there, or set {CACHE_VARIABLE} to a writable folder."
         ) from error
 
 
@@ -145,9 +145,9 @@ def _put_in_place(scratch: Path, place: Path, index: Index) -> Index:
         winner = _read_index(place)  # from a node whose lock this one does not see
         if winner is not None:
             return winner
-        torn = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
-        place.rename(torn)
-        shutil.rmtree(torn, ignore_errors=True)
+        damaged = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
+        place.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
     try:
         scratch.rename(place)
     except OSError:
@@ -159,7 +159,7 @@ def _put_in_place(scratch: Path, place: Path, index: Index) -> Index:
 
 
 def _read_index(place: Path) -> Index | None:
-    """The index of a complete data set, None where anything about it is not as it must be."""
+    """The index of a complete data set, None if any part is missing or wrong."""
     try:
         index = Index.model_validate_json((place / _INDEX).read_bytes())
         if index.format != FORMAT or index.fingerprint != place.name:

@@ -27,7 +27,7 @@ _CHUNK = 2**24
 
 @dataclass
 class _Written:
-    """What is learnt about a split while it is written; one entry a sample."""
+    """What is recorded about a split while it is written; one entry per sample."""
 
     pairs: Sequence[Pair]
     shapes: list[tuple[int, int, int]] = field(default_factory=list)  # C, H, W
@@ -49,7 +49,7 @@ def open_collection(
 ) -> Dataset:
     """The decoded data set, from the cache or built into it. Raises DataError.
 
-    `to_train`: also for what only training cannot do without, such as every class in val.
+    `to_train`: also for what only training requires, such as every class in val.
     """
 
     def build(scratch: Path) -> Index:
@@ -111,7 +111,7 @@ def _write(
     progress: tuple[int, int],
     on_progress: Progress | None,
 ) -> _Written:
-    """Write one split's two files. `progress` is (pairs done before this split, pairs in all)."""
+    """Write one split's two files. `progress` is (pairs done before this split, total pairs)."""
     written = _Written(pairs)
     before, total = progress
     with (
@@ -135,7 +135,7 @@ def _load(pair: Pair) -> tuple[RawImage, Labels]:
     image, mask = pair.load()
     if image.shape[1:] != mask.shape:
         turned = image.shape[:0:-1] == mask.shape
-        hint = "One of them is turned: does its EXIF tag say so? " if turned else ""
+        hint = "One of them is rotated: check its EXIF tag. " if turned else ""
         raise DataError(
             f"{pair.mask_file}: the mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x "
             f"width), its image {image.shape[1]} x {image.shape[2]}. {hint}"
@@ -151,7 +151,7 @@ def _image_max(train: _Written) -> int:
 
 
 def _relabel(path: Path, table: npt.NDArray[np.int16]) -> None:
-    """Put the class in place of each stored value; all that occur have one."""
+    """Replace each stored value by its class; all values that occur have one."""
     labels = np.memmap(path, np.uint8, mode="r+")
     classes = table.astype(np.uint8)
     for start in range(0, len(labels), _CHUNK):

@@ -1,4 +1,4 @@
-"""What a source hands to the cache: named pairs of image and mask, not decoded yet.
+"""The output of a source: named pairs of image and mask, not decoded yet.
 
 C channels (1 or 3), H W image size in pixels.
 """
@@ -24,7 +24,7 @@ class Pair:
     """One image and its mask. `load` may be called from any thread."""
 
     name: str
-    mask_file: str  # what a message about the mask calls it
+    mask_file: str  # the mask's name in messages
     load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
 
 
@@ -33,14 +33,14 @@ class Collection:
     """Everything a source knows before it decodes.
 
     `fingerprint` changes with anything that changes a decoded pixel, a class or a split. `pairs`
-    is called only when the cache does not hold that fingerprint. `class_names` is None where the
+    is called only when the cache does not hold that fingerprint. `class_names` is None if the
     masks decide.
     """
 
-    where: str  # what a message about the whole set calls it
+    where: str  # the set's name in messages
     fingerprint: str
     pairs: Callable[[], Mapping[str, Sequence[Pair]]]
     class_names: tuple[str, ...] | None
-    split_record: Mapping[str, Any]  # how the splits came about; JSON-safe
+    split_record: Mapping[str, Any]  # how the splits were made; JSON-safe
     notes: tuple[str, ...] = field(default=())
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes

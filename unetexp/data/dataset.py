@@ -1,8 +1,8 @@
-"""Decoded images and masks as trials see them: memory-mapped, picklable, cheap to cut from.
+"""Decoded images and masks for trials: memory-mapped, picklable, cheap to crop.
 
-A split lies in two flat files of a cache folder, `<split>.images` (each image C H W, at its own
-size, depth and channels) and `<split>.masks` (each H W, one byte a pixel), in the order of its
-table. What differs between the images of a set is made alike on the way out.
+A split is kept in two flat files of a cache folder, `<split>.images` (each image C H W, at its own
+size, depth and channels) and `<split>.masks` (each H W, one byte per pixel), in the order of its
+table. Depth and channels are made equal for all images when they are read.
 
 C channels, K classes, H W image size, h w window size in pixels.
 """
@@ -38,11 +38,11 @@ class Sample:
 
 
 class Samples(Protocol):
-    """Images with masks, in an order: a split, or what is made of splits."""
+    """A sequence of images with masks: a split, or a combination of splits."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One a sample."""
+        """One per sample."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -54,7 +54,7 @@ class Samples(Protocol):
 
 
 class SplitTable(BaseModel):
-    """Where each sample of a split lies, and what the split holds; one entry a sample."""
+    """The place of each sample of a split, and its content; one entry per sample."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,14 +79,14 @@ class SplitTable(BaseModel):
 class Split:
     """The samples of one split: `len(split)`, `split[i]`, `split.window(...)`.
 
-    Holds no pixels itself. Pickles as a path and a table; the files are mapped on first use in
-    whatever process it is in.
+    Holds no pixels itself. Pickles as a path and a table; each process maps the files on first
+    use.
     """
 
     def __init__(
         self, folder: Path, name: str, table: SplitTable, channels: int, bits: int
     ) -> None:
-        """`channels` and `bits` are what every sample is given out as."""
+        """Every sample is returned with `channels` and `bits`."""
         self.names = table.names
         self.shapes = tuple(zip(table.heights, table.widths, strict=True))
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
@@ -133,7 +133,7 @@ class Split:
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"{self._name} has {len(self)} samples, there is no number {index}")
+            raise IndexError(f"{self._name} has {len(self)} samples, index {index} is out of range")
         return index % len(self)
 
     def _stored(self, index: int) -> tuple[RawImage, Labels]:
@@ -155,11 +155,11 @@ class Dataset:
 
     fingerprint: str
     class_names: tuple[str, ...]
-    channels: int  # 1 where all images are grey, else 3
+    channels: int  # 1 if all images are grey, else 3
     image_max: int  # the pixel value that means 1.0
-    notes: tuple[str, ...]  # what the user should hear about the data
+    notes: tuple[str, ...]  # what to tell the user about the data
     splits: Mapping[str, Split]
-    split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits came about
+    split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
 
     @property
@@ -203,7 +203,7 @@ def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _overlap(start: int, length: int, extent: int) -> tuple[slice, slice]:
-    """The part of [start, start + length) inside [0, extent), and where it lies in the window."""
+    """The part of [start, start + length) inside [0, extent), and its place in the window."""
     first = min(max(start, 0), extent)
     last = max(min(start + length, extent), first)
     return slice(first, last), slice(first - start, last - start)
@@ -214,5 +214,5 @@ def _mapped(path: Path) -> Labels:
         return np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError):
         raise DataError(
-            f"{path}: the decoded images are gone or torn. Start again: they are rebuilt."
+            f"{path}: the decoded images are missing or damaged. Start again: they are rebuilt."
         ) from None

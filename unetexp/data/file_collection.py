@@ -1,4 +1,4 @@
-"""Collections whose images and masks are files, known by the files' content.
+"""Collections whose images and masks are files, identified by the files' content.
 
 C channels, H W image size.
 """
@@ -24,7 +24,7 @@ from unetexp.data.labels import VOID
 from unetexp.data.splits import Classes, differ
 from unetexp.errors import DataError
 
-_DECODING = 1  # raised when the same file is decoded to other pixels than before
+_DECODING = 1  # increased when the same file is decoded to other pixels than before
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ PLAIN = FileReader("plain", read_image, read_mask)
 
 @dataclass(frozen=True)
 class Draw:
-    """Pairs that `split` parts, by name, once it is told which classes each mask holds."""
+    """Pairs that `split` divides by name, given the classes that each mask holds."""
 
     pairs: Sequence[FilePair]
     split: Callable[[Classes], Mapping[str, Sequence[str]]]
@@ -67,7 +67,7 @@ def collect_files(
     reader: FileReader = PLAIN,
     on_progress: Progress | None = None,
 ) -> Collection:
-    """The collection of `splits` and of what `draw` makes; reads every file for its content hash.
+    """The collection of `splits` and those of `draw`; reads every file for its content hash.
 
     The same content under the same names below another `root` is the same collection.
     """
@@ -86,7 +86,7 @@ def collect_files(
         "split": record,
         "files": _content(root, splits, digests),
     }
-    if label_map is not None:  # left out otherwise: fingerprints stay what they were without maps
+    if label_map is not None:  # else left out, to keep the fingerprints of earlier versions
         content["label_map"] = label_map
     return Collection(
         where=str(root),
@@ -141,7 +141,7 @@ def _classes_of(
     label_map: str | None,
     on_progress: Progress | None,
 ) -> Classes:
-    """The classes in each mask. The masks are read once; the cache remembers what they hold."""
+    """The classes in each mask. The masks are read once; the cache stores the result."""
     masks = [pair.mask for pair in pairs]
     known = [reader.name, _DECODING, [digests[mask] for mask in masks]]
     holds = remembered_labels(
@@ -184,6 +184,6 @@ def _leaks(
         if name != "train" and copies:
             notes.append(
                 f"{len(copies)} of the {len(members)} images in the {name} split are also in the "
-                f"train split (such as {copies[0]}): figures on {name} will look too good."
+                f"train split (such as {copies[0]}): metrics on {name} will look too good."
             )
     return tuple(notes)

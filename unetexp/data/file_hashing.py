@@ -20,7 +20,7 @@ _MOST_THREADS = 8
 
 
 def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """`work` of each item, in order; never more than a few results wait in memory."""
+    """`work` of each item, in order; at most a few results wait in memory."""
     threads = min(_MOST_THREADS, available_cores())
     executor = ThreadPoolExecutor(threads)
     waiting: deque[Future[R]] = deque()

@@ -1,9 +1,9 @@
-"""One file in, one image or mask out: PNG, JPEG and TIFF, 8 and 16 bit.
+"""Decoding of image and mask files: PNG, JPEG and TIFF, 8 and 16 bit.
 
-What a file is, its first bytes say, not its name. Numbers are kept as they are stored: no colour
-management, no rescaling but of images of fewer than 8 bits.
+The first bytes of a file decide its format, not its name. Values are kept as stored: no colour
+management, and rescaling only of images with fewer than 8 bits.
 
-C channels (1 or 3), H W image size, S samples a pixel as stored (1 to 4).
+C channels (1 or 3), H W image size, S samples per pixel as stored (1 to 4).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ MAX_PIXELS = 2**26  # 8192 x 8192: above this, a broken header is likelier than 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TAIL = 2**16  # bytes in which the end of a PNG is looked for: programs append notes of theirs
+_TAIL = 2**16  # last bytes in which to find the end of a PNG: some programs append data
 _ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP, JPEG XL
-_INSTEAD = "Replace it, or leave it out (of a data set, together with its partner)."
+_INSTEAD = "Replace it, or remove it (from a data set, together with its partner)."
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -43,14 +43,14 @@ class _Raster:
     """A file's pixels as stored, upright."""
 
     pixels: RawImage  # (H, W) or (H, W, S)
-    bits: int  # a sample; 8 or 16 fill their type, fewer do not
+    bits: int  # per sample; 8 or 16 fill their type, fewer do not
     palette: Labels | None = None  # (256, 3)
     lossy: bool = False
     inverted: bool = False  # 0 is white
 
 
 def read_image(path: Path) -> RawImage:
-    """The image (C, H, W) uint8 or uint16, turned as its EXIF tag says, alpha dropped.
+    """The image (C, H, W) uint8 or uint16, rotated as its EXIF tag says, without alpha.
 
     Raises DataError naming the file and what is wrong with it.
     """
@@ -58,7 +58,7 @@ def read_image(path: Path) -> RawImage:
 
 
 def decode_image(name: str, data: bytes) -> RawImage:
-    """As `read_image`, from the bytes of a file that messages call `name`."""
+    """As `read_image`, from the bytes of a file; `name` is for messages."""
     return _image(_decode(Path(name), data))
 
 
@@ -78,7 +78,7 @@ def _image(raster: _Raster) -> RawImage:
 
 
 def read_mask(path: Path) -> Labels:
-    """The labels (H, W) uint8: the stored numbers, of a palette mask the indices.
+    """The labels (H, W) uint8: the stored numbers, or the indices of a palette mask.
 
     Raises DataError naming the file and what is wrong with it.
     """
@@ -126,7 +126,7 @@ def _decode(path: Path, data: bytes) -> _Raster:
         raise
     except Image.DecompressionBombError:
         raise _too_large(path, "far too many") from None
-    except Exception as error:  # a decoder may raise anything at all on broken bytes
+    except Exception as error:  # a decoder may raise anything on damaged bytes
         raise _damaged(path) from error
 
 
@@ -139,7 +139,7 @@ def _reader_of(path: Path, data: bytes) -> Callable[[Path, bytes], _Raster]:
         return _read_tiff
     if data.startswith((_PNG, _JPEG)):
         return _read_png_or_jpeg
-    what = "is empty" if not data else "is no image: its content is not PNG, JPEG or TIFF"
+    what = "is empty" if not data else "is not an image: its content is not PNG, JPEG or TIFF"
     raise DataError(f"{path}: this file {what}. {_INSTEAD}")
 
 
@@ -155,7 +155,7 @@ def _read_png_or_jpeg(path: Path, data: bytes) -> _Raster:
 
 
 def _png_raster(path: Path, data: bytes, image: Image.Image) -> _Raster:
-    if b"IEND" not in data[-_TAIL:]:  # Pillow does not mind
+    if b"IEND" not in data[-_TAIL:]:  # Pillow does not check
         raise _damaged(path)
     if getattr(image, "n_frames", 1) > 1:
         raise DataError(f"{path}: this PNG is animated. Store each frame as its own file.")
@@ -178,8 +178,8 @@ def _png_raster(path: Path, data: bytes, image: Image.Image) -> _Raster:
 def _pillow_pixels(path: Path, image: Image.Image) -> Labels:
     if image.mode not in _MODES:
         raise DataError(
-            f"{path}: the pixel format {image.mode} is not read. Store it as grey, RGB or palette, "
-            "with 8 or 16 bits."
+            f"{path}: the pixel format {image.mode} is not supported. Store it as grey, RGB or "
+            "palette, with 8 or 16 bits."
         )
     return np.asarray(image).astype(np.uint8)
 
@@ -228,7 +228,7 @@ def _check_tiff_layout(path: Path, page: tifffile.TiffPage) -> None:
     ):
         raise DataError(
             f"{path}: this TIFF holds {page.dtype} numbers as {page.photometric.name} with "
-            f"{samples} samples a pixel. Store it as grey, RGB or palette, with 8 or 16 bits."
+            f"{samples} samples per pixel. Store it as grey, RGB or palette, with 8 or 16 bits."
         )
 
 
@@ -249,12 +249,12 @@ def _check_size(path: Path, height: int, width: int) -> None:
 def _too_large(path: Path, pixels: str) -> DataError:
     return DataError(
         f"{path}: the file says that it holds {pixels} pixels. Images of 1 to {MAX_PIXELS:,} "
-        "pixels are taken: cut it into tiles."
+        "pixels are accepted: cut it into tiles."
     )
 
 
 def _upright(raster: _Raster, orientation: int) -> _Raster:
-    """The raster turned and mirrored as EXIF orientation 1 to 8 says."""
+    """The raster rotated and mirrored as EXIF orientation 1 to 8 says."""
     pixels = raster.pixels
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""What the values in the masks of a whole set mean, and whether to train on them.
+"""The meaning of the values in the masks of a whole set, and whether to train on them.
 
 K classes.
 """
@@ -35,7 +35,7 @@ class SplitLabels:
 
 @dataclass(frozen=True)
 class Meaning:
-    """How the stored values are to be read."""
+    """The interpretation of the stored values."""
 
     class_names: tuple[str, ...]  # K
     table: npt.NDArray[np.int16]  # (256,) the class of each stored value, or VOID
@@ -65,10 +65,10 @@ def interpret(
     label_map: str | None = None,
     split_method: str = "folders",
 ) -> Meaning:
-    """The meaning of the values in the masks of the set that messages call `where`.
+    """The meaning of the values in the masks of a set; `where` is its name in messages.
 
     `class_names` None: the masks or the label map say how many classes there are. Raises
-    DataError for values of no class and for sets that no model can be evaluated on either.
+    DataError for values without a class and for sets on which no model can even be evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
@@ -133,13 +133,13 @@ def _check_names(
     where: str,
     label_map: str | None,
 ) -> None:
-    """DataError where classes.txt names another number of classes than the masks hold."""
+    """Raise DataError if the number of classes in classes.txt does not fit the masks."""
     if label_map is not None:
         made = _num_classes((), label_map)
         if made != len(names):
             raise DataError(
                 f"{where}: data.label_map makes {made} classes, but classes.txt names "
-                f"{len(names)} ({listed(names)}): name {made}, one a line, in the map's order."
+                f"{len(names)} ({listed(names)}): name {made}, one per line, in the map's order."
             )
     elif table[VOID] != VOID:
         if len(names) != 2:
@@ -172,13 +172,13 @@ def _check_splits(splits: Mapping[str, SplitLabels], meaning: Meaning, where: st
         if not any(classes):
             raise DataError(
                 f"{where}: every pixel of every mask in the {name} split is void (255): label "
-                "some of them, or split the images otherwise."
+                "some of them, or split the images differently."
             )
         if name == "train" and sum(count > 0 for count in classes) < 2:
             raise DataError(
                 f"{where}: the masks of the train split hold one class only, "
                 f"{meaning.class_names[int(np.argmax(classes))]}: the others cannot be learnt. "
-                "Add images of them, or split the images otherwise."
+                "Add images of them, or split the images differently."
             )
 
 
@@ -189,7 +189,7 @@ def _value_problems(
     *,
     named: bool,
 ) -> list[str]:
-    """Values that cannot be told to be the numbers of classes, where no label map says so."""
+    """Problems with values that may not be class numbers, if there is no label map."""
     if np.flatnonzero(pixels).tolist() == [0, 1, VOID]:
         return _mixed_scales(splits)
     absent = np.flatnonzero(pixels[: len(meaning.class_names)] == 0).tolist()
@@ -201,7 +201,7 @@ def _value_problems(
         f"{count} classes, and {listed([str(value) for value in absent])} "
         f"{'occurs' if len(absent) == 1 else 'occur'} in no mask. {remedies(pixels, None)} If they "
         f"are class numbers and some classes just do not occur, name all {count} in classes.txt, "
-        "one a line."
+        "one per line."
     ]
 
 
@@ -211,7 +211,7 @@ def _mixed_scales(splits: Mapping[str, SplitLabels]) -> list[str]:
     for name, split in splits.items():
         holds = split.counts > 0
         if (holds[:, 1] & holds[:, VOID]).any():
-            return []  # 255 is a value of its own
+            return []  # 255 is a third value
         for value, other in ((1, VOID), (VOID, 1)):
             only = holds[:, 0] & holds[:, value] & ~holds[:, other]
             examples[value] += [f"{split.names[i]} ({name})" for i in np.flatnonzero(only).tolist()]
@@ -226,7 +226,7 @@ def _mixed_scales(splits: Mapping[str, SplitLabels]) -> list[str]:
 
 
 def _notes(splits: Mapping[str, SplitLabels], meaning: Meaning, label_map: str | None) -> list[str]:
-    """What the user should hear about labels that are allowed and may be a mistake."""
+    """What to tell the user about labels that are allowed but may be a mistake."""
     notes = []
     if label_map is None and not meaning.as_stored:
         notes.append("The masks hold only 0 and 255: 255 is read as class 1, not as void.")

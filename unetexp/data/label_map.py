@@ -1,7 +1,7 @@
-"""The setting `label_map`: which class each value that is stored in the masks means.
+"""The setting `label_map`: the class of each value that is stored in the masks.
 
 Kept as text in one fixed form, such as `0..127: 0, 128..254: 1, 255: void`, so that configurations
-stay comparable and one line in MLflow. K classes.
+stay comparable and fit on one line in MLflow. K classes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ AS_STORED = np.arange(VOID + 1, dtype=np.int16)
 
 _SPAN = re.compile(r"\s*(\d{1,3})\s*(?:\.\.\s*(\d{1,3})\s*)?")
 _SHOWN = 8
-_STRONG = 0.02  # of all pixels: a value that is no mere blur between two others
-_COVERED = 0.8  # of all pixels: values that make up most of a mask
-_BLUR = 8  # as many values between two others are blur rather than classes
+_STRONG = 0.02  # share of all pixels above which a value is not blur
+_COVERED = 0.8  # share of all pixels that the classes make up at least
+_BLUR = 8  # this many values between two others are blur, not classes
 _MOST_LISTED = 32
 _EXAMPLE = "{0: 0, 1..127: 1, 128..254: 2, 255: void}"
 
@@ -35,7 +35,7 @@ def label_map_text(given: object) -> str | None:
     spans = sorted((*_span(key), _target(value)) for key, value in _entries(given))
     for (_, end, _), (start, _, _) in pairwise(spans):
         if start <= end:
-            raise ConfigError(f"the stored value {start} is mapped twice: leave one of the two.")
+            raise ConfigError(f"the stored value {start} is mapped twice: remove one of the two.")
     classes = sorted({target for _, _, target in spans} - {VOID})
     if len(classes) < 2 or classes != list(range(len(classes))):
         raise ConfigError(
@@ -55,7 +55,7 @@ def _entries(given: object) -> list[tuple[object, object]]:
         parts = [part.partition(":") for part in given.strip("{} ").split(",")]
         if all(colon for _, colon, _ in parts):
             return [(key, value) for key, _, value in parts]
-    raise ConfigError(f"{given!r} is no mapping of stored values to classes, such as {_EXAMPLE}.")
+    raise ConfigError(f"{given!r} does not map stored values to classes, such as {_EXAMPLE}.")
 
 
 def _span(key: object) -> tuple[int, int]:
@@ -63,8 +63,8 @@ def _span(key: object) -> tuple[int, int]:
     start, end = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not start <= end <= VOID:
         raise ConfigError(
-            f"{key!r} is no stored value. Give a number from 0 to 255, or a range of them such as "
-            "1..127."
+            f"{key!r} is not a stored value. Give a number from 0 to 255, or a range of them such "
+            "as 1..127."
         )
     return start, end
 
@@ -74,12 +74,12 @@ def _target(value: object) -> int:
     if text in ("void", str(VOID)):
         return VOID
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,3}", text) or int(text) > VOID:
-        raise ConfigError(f"{value!r} is no class. Give a class's number, from 0 up, or void.")
+        raise ConfigError(f"{value!r} is not a class. Give a class's number, from 0 up, or void.")
     return int(text)
 
 
 def lookup_table(text: str) -> npt.NDArray[np.int16]:
-    """The class of each stored value (256,): VOID for void, UNMAPPED for what is not named.
+    """The class of each stored value (256,): VOID for void, UNMAPPED for unnamed values.
 
     255 is void unless the map names it.
     """
@@ -94,8 +94,8 @@ def lookup_table(text: str) -> npt.NDArray[np.int16]:
 def value_table(present: npt.NDArray[np.bool_], label_map: str | None) -> npt.NDArray[np.int16]:
     """The class of each stored value (256,), VOID or UNMAPPED, for a set with `present` values.
 
-    Without a label map the values are the classes and 255 is void; where 0 and 255 are all there
-    is, 255 is class 1.
+    Without a label map the values are the classes and 255 is void; if 0 and 255 are the only
+    values, 255 is class 1.
     """
     if label_map is not None:
         return lookup_table(label_map)
@@ -137,7 +137,7 @@ def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -
     values = [int(value) for value in np.flatnonzero(pixels)]
     if len(values) > 1 and not (blurred and len(values) > _MOST_LISTED):
         dense = _dense(values)
-        also = f" (255: {len(values) - 1} in place of void if it is a class)"
+        also = f" (255: {len(values) - 1} instead of void if it is a class)"
         sentences.append(
             f"If each value is a class of its own, number them: {_setting(dense)}"
             f"{also if dense.get(str(VOID)) == 'void' else ''}{_naming(dense, class_names)}."
@@ -146,7 +146,7 @@ def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -
 
 
 def _dense(values: Sequence[int]) -> dict[str, int | str]:
-    """The values numbered from 0 up; 255 is void where at least two others are there."""
+    """The values numbered from 0 up; 255 is void if there are at least two others."""
     classes = [value for value in values if value != VOID]
     if len(classes) < 2:
         classes = list(values)
@@ -155,7 +155,7 @@ def _dense(values: Sequence[int]) -> dict[str, int | str]:
 
 
 def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
-    """The map that puts each value to the nearest level, where the others look like blur."""
+    """The map from each value to the nearest level, if the others look like blur."""
     values = np.flatnonzero(pixels)
     strong = np.flatnonzero(pixels >= _STRONG * pixels.sum())
     top = np.sort(values[np.argsort(-pixels[values], kind="stable")][:2])
@@ -180,7 +180,7 @@ def _setting(entries: Mapping[str, int | str]) -> str:
 
 
 def setting_without(table: npt.NDArray[np.int16], classes: Sequence[int], num_classes: int) -> str:
-    """The `--set` that makes `classes` void and numbers the others anew.
+    """The `--set` that makes `classes` void and renumbers the others.
 
     `table` (256,) holds the class of each stored value so far.
     """

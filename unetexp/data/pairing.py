@@ -1,4 +1,4 @@
-"""What lies in a folder of images and in a folder of masks, and which belong together."""
+"""The files in a folder of images and in a folder of masks, and their pairs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pair_files(root: Path, folder: Path) -> list[FilePair]:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in `folder`, by name, without hidden files and what operating systems leave."""
+    """The entries of `folder`, by name, without hidden files and those of operating systems."""
     try:
         with os.scandir(folder) as found:
             kept = [e for e in found if e.name[0] != "." and e.name.lower() not in _JUNK]
@@ -51,10 +51,10 @@ def _files_by_stem(root: Path, folder: Path, what: str) -> dict[str, Path]:
                 f"{path}: this link leads to {path.resolve()}, outside {root}. "
                 "Put the file itself there."
             )
-        stem = unicodedata.normalize("NFC", path.stem)  # macOS stores accents apart
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS stores accents separately
         if stem in files:
             raise DataError(
-                f"{path} and {files[stem].name} have the same name without its ending: rename or "
+                f"{path} and {files[stem].name} have the same name without extension: rename or "
                 "remove one of them, together with its partner."
             )
         files[stem] = path
@@ -73,10 +73,10 @@ def _check_entry(path: Path, entry: os.DirEntry[str]) -> None:
     if entry.is_dir():
         raise DataError(f"{path}: this is a folder. Put all files directly into {path.parent}.")
     if not entry.is_file():
-        raise DataError(f"{path}: this is no file, or a link that leads nowhere. Remove it.")
+        raise DataError(f"{path}: this is not a file, or it is a broken link. Remove it.")
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(
-            f"{path}: {path.suffix or 'a name without an ending'} is not read. Convert the file "
+            f"{path}: {path.suffix or 'a name without extension'} is not supported. Convert it "
             f"to PNG, JPEG or TIFF ({', '.join(SUFFIXES)}), or move it elsewhere."
         )
 
@@ -91,5 +91,5 @@ def _check_partners(
     raise DataError(
         f"{len(alone)} of the {len(files)} {what}s have no {partner} in {place}: "
         f"{listed([str(files[stem]) for stem in alone])}.{hint} Give the {what} and its "
-        f"{partner} the same name up to the ending, or remove the {what}."
+        f"{partner} the same name except for the extension, or remove the {what}."
     )

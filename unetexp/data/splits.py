@@ -1,4 +1,4 @@
-"""A seeded split of named samples, its classes spread over all splits; and classes it lacks.
+"""A seeded and stratified split of named samples, and a check for missing classes.
 
 K classes.
 """
@@ -29,10 +29,10 @@ def seeded_split(
 ) -> dict[str, list[str]]:
     """`train` and one split for each entry of `fractions` above 0, every name in exactly one.
 
-    `classes` are those in each sample's mask. Where they differ, the split is stratified: each
-    class gets its share of every split. Where they do not, a name's place in the draw depends on
-    the seed and on itself alone, so adding images moves few of the others. The sizes are the same
-    either way. Every split gets at least one; raises DataError where there are too few.
+    `classes` are those in each sample's mask. If they differ, the split is stratified: each
+    class gets its share of every split. If not, a name's place in the draw depends only on the
+    seed and the name, so adding images moves few of the others. The sizes are the same in both
+    cases. Every split gets at least one; raises DataError if there are too few.
     """
     sizes = _sizes(len(names), {split: part for split, part in fractions.items() if part > 0})
     if classes is not None and differ(classes):
@@ -43,7 +43,7 @@ def seeded_split(
 
 
 def differ(classes: Classes) -> bool:
-    """Whether some masks hold other classes than others: only then is there what to stratify."""
+    """Whether the masks hold different classes: only then a split can be stratified."""
     return len({frozenset(held) for held in classes.values()}) > 1
 
 
@@ -55,7 +55,7 @@ def _sizes(total: int, wanted: Mapping[str, float]) -> dict[str, int]:
             f"at least {len(wanted) + 1} are needed. Add images with their masks."
         )
     sizes = {split: max(1, round(total * part)) for split, part in wanted.items()}
-    while sum(sizes.values()) >= total:  # rounding up must not eat the train split
+    while sum(sizes.values()) >= total:  # rounding up must not empty the train split
         sizes[max(sizes, key=lambda split: sizes[split])] -= 1
     return {**sizes, "train": total - sum(sizes.values())}
 
@@ -152,10 +152,10 @@ def coverage_problems(
     *,
     named: bool,
 ) -> list[str]:
-    """A sentence for train and for val where it lacks classes that occur elsewhere.
+    """A message for train and for val if it lacks classes that occur elsewhere.
 
     `holds` has for each split which mask (masks, K) holds which class, `table` (256,) the class
-    of each stored value; `method` is how the split came about, `named` whether classes.txt is.
+    of each stored value; `method` is how the split was made, `named` if there is a classes.txt.
     """
     frequency = np.sum([held.sum(axis=0) for held in holds.values()], axis=0)
     total = sum(len(held) for held in holds.values())
@@ -191,11 +191,11 @@ def _more_of(split: str, method: str, masks: int) -> str:
 def _left_out(
     table: npt.NDArray[np.int16], lacking: list[int], num_classes: int, method: str, *, named: bool
 ) -> str:
-    """How to do without the classes, where the source has a label map."""
+    """How to leave out the classes, if the source has a label map."""
     if num_classes - len(lacking) < 2 or method not in ("folders", "seeded"):
         return ""
     removal = ", and take it out of classes.txt" if named else ""
     return (
         f" To leave it out: {setting_without(table, lacking, num_classes)}{removal}. To merge it "
-        "with another class, write that one's number in place of void."
+        "with another class, write the number of that class instead of void."
     )

@@ -1,4 +1,4 @@
-"""A finished model on a data set: the metrics of training's validation, and each image's own.
+"""Evaluation of a finished model: the metrics of training's validation, and those per image.
 
 I images, K classes, H W image size.
 """
@@ -33,27 +33,27 @@ _CLASSES_NAMED = 10
 
 @dataclass(frozen=True)
 class SplitEvaluation:
-    """What a model does on a split."""
+    """The metrics of a model on a split."""
 
     split: str
     metrics: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
     class_names: tuple[str, ...]
     image_names: tuple[str, ...]
     matrices: NDArray[np.int64]  # (I, K, K), rows are the target
-    image_miou: NDArray[np.float64]  # (I,), NaN where all of an image is void
+    image_miou: NDArray[np.float64]  # (I,), NaN if all of an image is void
     worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
 
 
 @dataclass(frozen=True)
 class ConformedSamples:
-    """The samples of several splits as one, each in the form that a model takes."""
+    """The samples of several splits in one sequence, each in the form that a model takes."""
 
     parts: Sequence[Samples]
     spec: ModelSpec
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about how the first image is brought into that form."""
+        """Warnings about the conversion of the first image to that form."""
         return conform(self.parts[0][0].image, self.spec)[1]
 
     @property
@@ -88,8 +88,8 @@ def assess(
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
-    training would have found; without it, batches, precision and loss are the defaults. Raises
-    DataError where the data has other classes or no such split.
+    training would have computed; without it, batches, precision and loss are the defaults. Raises
+    DataError if the data has other classes or no such split.
     """
     config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
     model = model.to(device).to(memory_format=memory_format(config, device))
@@ -119,7 +119,7 @@ def assess(
 def train_config(folder: Path) -> TrainConfig:
     """The configuration that the model in `folder` was trained with.
 
-    Raises CheckpointError where its config.json does not tell.
+    Raises CheckpointError if its config.json does not contain it.
     """
     try:
         config: TrainConfig = decode(
@@ -133,7 +133,7 @@ def train_config(folder: Path) -> TrainConfig:
 def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
     """`data` with the model's class names, channels and pixel scale; DataError for other classes.
 
-    Names that were given are compared; a set without classes.txt only has to have as many.
+    Given names are compared; a set without classes.txt only needs the same number of classes.
     """
     ours, theirs = spec.class_names, data.class_names
     model_has, data_has = (listed(names, _CLASSES_NAMED) for names in (ours, theirs))
@@ -142,15 +142,15 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
         raise DataError(
             f"the data has {len(theirs)} classes{counted}, {data_has}; the model was "
             f"trained for {len(ours)}, {model_has}. If the masks mean the model's classes, "
-            "name those in the data's classes.txt, one a line."
+            "name those in the data's classes.txt, one per line."
             + "".join(f"\n{problem}" for problem in data.problems)
         )
     if ours != theirs and _named(ours) and _named(theirs):
         label = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         order = "The names are the same in another order. " if {*ours} == {*theirs} else ""
         raise DataError(
-            f"label {label} is {theirs[label]!r} in the data and {ours[label]!r} to the model. "
-            f"{order}The model has {model_has}: bring the masks and classes.txt in line."
+            f"label {label} is {theirs[label]!r} in the data and {ours[label]!r} in the model. "
+            f"{order}The model has {model_has}: change the masks and classes.txt to match."
         )
     return dataclasses.replace(
         data, class_names=ours, channels=spec.in_channels, image_max=_image_max(data, spec)
@@ -171,5 +171,5 @@ def _image_max(data: Dataset, spec: ModelSpec) -> int:
 
 
 def _named(class_names: Sequence[str]) -> bool:
-    """Whether somebody has named the classes: else they are called by their index."""
+    """Whether the classes have names; otherwise they are called by their index."""
     return list(class_names) != [str(index) for index in range(len(class_names))]

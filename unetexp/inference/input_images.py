@@ -1,4 +1,4 @@
-"""Which images a command was given, and what to call what is made of each."""
+"""The images that a command was given, and the names of the results for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Input:
     """An image file and where its results go."""
 
     path: Path
-    stem: Path  # below the folder of results, without an ending
+    stem: Path  # relative to the folder of results, without extension
 
     def labels(self, out: Path) -> Path:
         return self._named(out, ".png")
@@ -37,12 +37,12 @@ class Input:
 def find_inputs(given: Sequence[Path], out: Path) -> list[Input]:
     """The images among `given` files and below `given` folders, each once.
 
-    A folder's images keep their places below it. Where two would share a name, both get more of
-    their path, then their ending. Hidden files, files with other endings and `out` itself are
-    passed over in folders, and links to folders are not followed. Raises DataError where nothing
-    is found and for a path that is not there, ConfigError where a result would replace an image.
+    A folder's images keep their paths relative to it. If two would share a name, both get more of
+    their path, then their extension. Hidden files, files with other extensions and `out` itself are
+    skipped in folders, and links to folders are not followed. Raises DataError if nothing is found
+    and for a path that does not exist, ConfigError if a result would replace an image.
     """
-    found: dict[Path, Path] = {}  # file -> its name below the folder it came from
+    found: dict[Path, Path] = {}  # file -> its name relative to the given folder
     for place in given:
         if place.is_file():
             found.setdefault(place.parent.resolve() / place.name, Path(place.name))
@@ -73,12 +73,12 @@ def _images_below(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """A pipe or a device, which would never end. A link that leads nowhere is a broken image."""
+    """Whether it is a pipe or a device, which would never end. Broken links count as images."""
     return path.exists() and not path.is_file()
 
 
 def _stems(found: dict[Path, Path]) -> list[Path]:
-    """The name of each file's results: the shortest of three that no other file has."""
+    """The name of each file's results: the shortest of three forms that is unique."""
     parents = [path.parent for path in found]
     common = Path(os.path.commonpath(parents))
     ways: list[Callable[[Path, Path], Path]] = [
@@ -97,7 +97,7 @@ def _stems(found: dict[Path, Path]) -> list[Path]:
 
 
 def _shared(stems: Sequence[Path]) -> set[Path]:
-    """The stems whose results would fall on those of another, also where case does not count."""
+    """The stems whose results would overwrite those of another, ignoring case."""
 
     def results(stem: Path) -> list[str]:
         return [f"{stem}{ending}".casefold() for ending in (".png", OVERLAY)]
@@ -112,6 +112,6 @@ def _check_apart(inputs: Sequence[Input], out: Path) -> None:
         for result in (image.labels(out), image.overlay(out)):
             if result.parent.resolve() / result.name in images:
                 raise ConfigError(
-                    f"--out {out}: {result} would be written over an image that is to be read. "
+                    f"--out {out}: {result} would overwrite an image that is an input. "
                     "Choose another folder."
                 )

@@ -1,7 +1,7 @@
-"""What the callers of a served model send: images in one of many forms, made into tensors.
+"""The input of a served model: images in one of several forms, converted to tensors.
 
 An image is an array (H, W, C) or, if grey, (H, W); or a PNG or JPEG file as bytes or in base64.
-Through HTTP arrays come as nested lists of whole numbers.
+Over HTTP, arrays are nested lists of whole numbers.
 
 N images, C channels (1 or 3), H W image size.
 """
@@ -41,17 +41,17 @@ class Payload:
     form: Literal["one", "batch", "list"]
 
     def answer(self, labels: Sequence[Labels]) -> Answer:
-        """The label maps (H, W) of the images in the form in which those came."""
+        """The label maps (H, W) of the images in the form in which the images came."""
         if self.form == "one":
             return labels[0]
         return np.stack(labels) if self.form == "batch" else list(labels)
 
 
 def read_payload(given: Any, spec: ModelSpec) -> Payload:
-    """The images in what was sent to a model of `spec`, each of its own depth and channels.
+    """The images in a request to a model of `spec`, each with its own depth and channels.
 
-    A data frame of one column and a mapping of one key (`{"image": ...}`) stand for what they
-    hold. Raises DataError saying what was sent, what is allowed and what to do.
+    A data frame of one column and a mapping of one key (`{"image": ...}`) are unwrapped to what
+    they hold. Raises DataError saying what was sent, what is allowed and what to do.
     """
     if hasattr(given, "iloc"):  # a pandas DataFrame or Series
         given = _only_column(given)
@@ -78,7 +78,7 @@ def _only_column(frame: Any) -> list[Any]:
     if frame.shape[1] != 1:
         raise DataError(
             f"a table with the columns {', '.join(map(str, frame.columns))} was sent. Send one "
-            "column, which holds an image in each row."
+            "column with one image per row."
         )
     return list(frame.iloc[:, 0])
 
@@ -97,7 +97,7 @@ def _unwrapped(given: Any) -> Any:
 
 
 def _is_array(given: Sequence[Any]) -> bool:
-    """Whether nested lists are one array, and no list of images."""
+    """Whether nested lists are one array rather than a list of images."""
     if not given or any(
         isinstance(part, str | bytes | Mapping | np.ndarray | Tensor) for part in given
     ):
@@ -138,7 +138,7 @@ def _decoded(given: str | bytes, name: str) -> NDArray[Any]:
 
 
 def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
-    """An array of uint8 or uint16; whole numbers in lists are of the depth of training."""
+    """An array of uint8 or uint16; whole numbers in lists get the depth of the training images."""
     if isinstance(given, np.ndarray):
         if given.dtype not in (np.uint8, np.uint16):
             raise DataError(
@@ -149,10 +149,10 @@ def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
     try:
         array = np.asarray(given)
     except ValueError:
-        raise DataError(f"{name}: the rows are not equally long. {_FORMS}") from None
+        raise DataError(f"{name}: the rows differ in length. {_FORMS}") from None
     if array.dtype.kind not in "iu":
         fractions = array.dtype.kind == "f"
-        what = "numbers that are not whole were" if fractions else f"a {type(given).__name__} was"
+        what = "fractional numbers were" if fractions else f"a {type(given).__name__} was"
         raise DataError(f"{name}: {what} sent. {_FORMS}")
     depth = "uint8" if spec.image_max <= 255 else "uint16"
     largest = np.iinfo(depth).max

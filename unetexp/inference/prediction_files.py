@@ -25,12 +25,12 @@ from unetexp.inference.input_images import Input
 from unetexp.inference.predictor import Predictor, conform, full_scale
 from unetexp.training.pictures import displayable, paint
 
-_ROWS = 256  # that are painted at a time
+_ROWS = 256  # painted at a time
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is written of each image, and where."""
+    """Which results are written for each image, and where."""
 
     folder: Path
     overlay: bool = True
@@ -38,7 +38,7 @@ class Results:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of results; ConfigError where nothing can be written there."""
+    """Make the folder of results; ConfigError if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -56,9 +56,9 @@ def predict_file(
 ) -> tuple[str, ...]:
     """Predict one image and write what `results` asks for; returns warnings about it.
 
-    Nothing is left of an image that fails. `on_block` is told of each part that is done. Raises
+    An image that cannot be predicted leaves no files. `on_block` is called for each part. Raises
     DataError for a broken image, UserError for one that the model cannot take, and UnetexpError
-    where a result cannot be written.
+    if a result cannot be written.
     """
     raw = torch.from_numpy(read_image(image.path))
     pixels, warnings = conform(raw, predictor.spec)
@@ -119,9 +119,9 @@ def _save(pixels: NDArray[np.uint8], path: Path) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A scratch file that takes the place of `path` when the block ends well.
+    """A scratch file that replaces `path` when the block ends without an error.
 
-    Where `path` is a link, the link is replaced and not what it leads to.
+    If `path` is a link, the link is replaced and not its target.
     """
     scratch = path.with_name(f".unetexp-{os.getpid()}.part")
     try:

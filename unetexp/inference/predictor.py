@@ -1,6 +1,6 @@
-"""A trained model on images of any size: in one piece, or in overlapping tiles.
+"""Prediction on images of any size: in one piece, or in overlapping tiles.
 
-Imports what a served model has, and nothing more. N views, C channels, K classes, H W image size.
+Imports only what a served model's environment has. N views, C channels, K classes, H W image size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Flip = Literal["left_right", "up_down"]
 
 TILE_PX, OVERLAP_PX = 1024, 256
 _FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
-_STRIDE = 32  # tiles start where the deepest stage's grid does
+_STRIDE = 32  # tiles start on the grid of the deepest stage
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
 _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
@@ -33,13 +33,12 @@ _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 class Predictor:
     """A model ready for raw images.
 
-    Images of up to `tile_px` pixels a side go through in one piece, larger ones in tiles of that
-    side that overlap by `overlap_px` (by default OVERLAP_PX, or half of a small tile). Both are
-    rounded up to multiples of 32. What lies near the cut side of a tile is left out and neighbours
-    fade into each other, so that labels hardly differ from those of the whole image; with an
-    overlap of at least twice `receptive_radius_px(model)` the logits are the same but for
-    rounding. `flips` are mirror images that are predicted, too: the probabilities of all views are
-    averaged.
+    Images of up to `tile_px` pixels per side are predicted in one piece, larger ones in tiles of
+    that side that overlap by `overlap_px` (by default OVERLAP_PX, or half of a small tile). Both
+    are rounded up to multiples of 32. Pixels near the cut side of a tile are left out and
+    neighbours are blended, so that labels hardly differ from those of the whole image; with an
+    overlap of at least twice `receptive_radius_px(model)` the logits are the same up to rounding.
+    `flips` are mirror images that are predicted, too: the probabilities of all views are averaged.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Predictor:
     ) -> None:
         """Moves `model` to `device` (where it is, by default) and into eval mode.
 
-        Raises ConfigError for tiles that do not go on from one another.
+        Raises ConfigError if the overlap is negative or not smaller than the tile.
         """
         self.spec = spec
         self.device = device or next(model.parameters()).device
@@ -91,16 +90,16 @@ class Predictor:
         return self.logits(image).softmax(dim=0)
 
     def blocks(self, image: Tensor) -> Iterator[Block]:
-        """The logits of the image (C, H, W) part by part, for images whose logits are too many.
+        """The logits of the image (C, H, W) part by part, if all do not fit into memory.
 
-        The parts do not overlap and leave nothing out. Raises as `labels`.
+        The parts do not overlap and cover the image. Raises as `labels`.
         """
         self._check(image)
         rows, columns = self._grid(*image.shape[-2:])
         return blended(rows, columns, lambda r, c: self._score(image[:, r, c]))
 
     def block_count(self, height: int, width: int) -> int:
-        """How many parts an image of that size is predicted in."""
+        """The number of parts that an image of that size is predicted in."""
         rows, columns = self._grid(height, width)
         return len(rows) * len(columns)
 
@@ -115,7 +114,7 @@ class Predictor:
         """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
         scaled = tile.to(self.device).float() / full_scale(tile, self.spec)
         network_input = to_input(scaled[None], self.spec.normalization)
-        with self._precisely():
+        with self._full_precision():
             if len(self._views) == 1:
                 logits: Tensor = self._model(network_input)[0]
                 return logits.cpu()
@@ -125,8 +124,8 @@ class Predictor:
             ]
         return (torch.stack(views).logsumexp(dim=0) - math.log(len(views))).cpu()
 
-    def _precisely(self) -> AbstractContextManager[object]:
-        """Full fp32: with TF32 the logits would depend on how the image is cut."""
+    def _full_precision(self) -> AbstractContextManager[object]:
+        """Full fp32: with TF32 the logits would depend on the tiles."""
         if self.device.type != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -157,7 +156,7 @@ def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
     channels = image.shape[0]
     if (channels, spec.in_channels) == (1, 3):
         image = image.expand(3, -1, -1)
-        warnings.append("is grey and the model takes RGB: the grey values are used three times")
+        warnings.append("is grey and the model takes RGB: the grey channel is repeated three times")
     elif (channels, spec.in_channels) == (3, 1):
         luma = sum(weight * band.int() for weight, band in zip(_LUMA, image, strict=True))
         assert isinstance(luma, Tensor)
@@ -166,19 +165,19 @@ def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
     elif channels != spec.in_channels:
         raise UserError(
             f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
-            "(1) and RGB (3) are turned into one another."
+            "(1) and RGB (3) are converted into each other."
         )
     if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
-        stored, learnt = (8, 16) if image.dtype == torch.uint8 else (16, 8)
+        stored, trained = (8, 16) if image.dtype == torch.uint8 else (16, 8)
         warnings.append(
-            f"has {stored} bits and the model has learnt from {learnt}: its full range is taken "
-            "for the other's"
+            f"has {stored} bits and the model was trained on {trained}: its full range is mapped "
+            "to that of the other"
         )
     return image, tuple(warnings)
 
 
 def _rounded(tile_px: int, overlap_px: int | None) -> tuple[int, int]:
-    """Tile and overlap as multiples of the stride; ConfigError where tiles would not go on."""
+    """Tile and overlap as multiples of the stride; ConfigError unless 0 <= overlap < tile."""
     tile = -(-tile_px // _STRIDE) * _STRIDE
     default = min(OVERLAP_PX, tile // 2 // _STRIDE * _STRIDE)
     overlap = default if overlap_px is None else -(-overlap_px // _STRIDE) * _STRIDE
@@ -192,9 +191,9 @@ def _rounded(tile_px: int, overlap_px: int | None) -> tuple[int, int]:
 
 
 def _seam_px(tile: int, overlap: int, radius: int) -> int:
-    """How wide neighbours fade into each other: an even number, 0 where they switch at once.
+    """The width of the blend between neighbours: an even number, 0 for a hard switch.
 
-    The rest of the overlap is margin, half of it on either side, where a tile does not count.
+    The rest of the overlap is margin, half of it on either side, where a tile is left out.
     """
     seam = min(overlap // 4, tile - overlap)
     if overlap >= 2 * radius:

@@ -1,4 +1,4 @@
-"""The model that MLflow serves, loaded from this file's own text: code and safetensors, no pickle.
+"""The model that MLflow serves, logged as code: this file and safetensors, no pickle.
 
 MLflow runs a copy of this file beside a copy of the package, which
 `sweeps/promotion/model_package.py` puts there, in an environment that has only the requirements
@@ -27,12 +27,12 @@ class ServedModel(PythonModel):
     """Images in, label maps out, on the GPU if there is one."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load weights and config, which lie in one folder."""
+        """Load weights and config, which are in one folder."""
         weights = context.artifacts["model"]
         self.spec = read_spec(weights)
         self.predictor = Predictor(load(weights), self.spec, device=pick_device())
 
-    # The hint is one of those that MLflow takes for "checks its input itself".
+    # The type hint tells MLflow that the model checks its input itself.
     def predict(
         self,
         context: PythonModelContext,
@@ -42,7 +42,7 @@ class ServedModel(PythonModel):
         """Label maps uint8 of the images' sizes, in the form in which the images came.
 
         One image (H, W, C) or (H, W): (H, W). A batch (N, H, W, C): (N, H, W). A list of images
-        of any sizes: a list. See `payloads.read_payload` for what else is taken. Raises UserError,
+        of any sizes: a list. See `payloads.read_payload` for the other forms. Raises UserError,
         a ValueError, for everything else.
         """
         payload = read_payload(model_input, self.spec)

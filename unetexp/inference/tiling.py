@@ -1,8 +1,8 @@
-"""Overlapping tiles of an image, and their scores put together without a visible seam.
+"""Overlapping tiles of an image, and their scores merged without a visible seam.
 
-Of each tile an inner part counts, its core: what lies nearer to a cut than the margin is thrown
-away, because the network's padding has changed it. Neighbouring cores overlap by the seam, across
-which one fades into the other. Scores are finished block by block, in reading order, so that
+Only the inner part of a tile, its core, is used: pixels nearer to a cut than the margin are
+discarded, because the network's padding has changed them. Neighbouring cores overlap by the seam,
+across which they are blended. Scores are finished block by block, in reading order, so that
 only one tile and the seam above it are in memory.
 
 K classes, H W image size, h w size of a block.
@@ -23,16 +23,16 @@ class Span:
 
     tile: slice
     core: slice  # inside the tile
-    enters: int  # how many pixels of the core fade in from the tile before; 0 in the first
+    enters: int  # how many pixels of the core fade in from the previous tile; 0 in the first
     leaves: int  # how many fade out into the next one; 0 in the last
 
     @property
     def finished(self) -> slice:
-        """The pixels to which no later tile adds anything."""
+        """The pixels that no later tile changes."""
         return slice(self.core.start, self.core.stop - self.leaves)
 
     def fade(self) -> Tensor:
-        """The core's weights; together with the neighbours' they are 1 everywhere."""
+        """The core's weights; with those of the neighbours they add up to 1."""
         weights = torch.ones(self.core.stop - self.core.start)
         weights[: self.enters] = (torch.arange(self.enters) + 0.5) / self.enters
         weights[len(weights) - self.leaves :] = 1 - (torch.arange(self.leaves) + 0.5) / self.leaves
@@ -75,9 +75,9 @@ def spans(size: int, tile: int, overlap: int, seam: int) -> list[Span]:
 def blended(
     rows: Sequence[Span], columns: Sequence[Span], score: Callable[[slice, slice], Tensor]
 ) -> Iterator[Block]:
-    """The scores of the whole image in blocks that do not overlap and leave nothing out.
+    """The scores of the whole image in blocks that do not overlap and cover the image.
 
-    `score` gives those of the tile at (rows, columns): (K, H, W) float32 of the tile's size.
+    `score` returns those of the tile at (rows, columns): (K, H, W) float32 of the tile's size.
     """
     above = torch.empty(0)  # (K, seam, W): what the tiles above add to the row
     for row in rows:

@@ -1,4 +1,4 @@
-"""Every number about a model: segmentation metrics, bootstrap intervals, latency.
+"""Metrics of a model: segmentation metrics, bootstrap intervals, latency.
 
 The names are imported when they are first used.
 """

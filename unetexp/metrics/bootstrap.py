@@ -1,9 +1,9 @@
-"""How far metrics can be trusted: bootstrap over the images of a split.
+"""The uncertainty of metrics: bootstrap over the images of a split.
 
 A resample draws as many images as there are, with replacement, and computes the metrics of their
-common confusion matrix, as `metrics` does. Intervals are the middle 95 % of the resamples (the
-percentile method of Efron and Tibshirani 1993, doi:10.1201/9780429246593). They speak of other
-images of the same kind, not of other seeds of training.
+joint confusion matrix. Intervals are the middle 95 % of the resamples (the
+percentile method of Efron and Tibshirani 1993, doi:10.1201/9780429246593). They cover the
+choice of images, not the seed of training.
 
 I images, K classes, R resamples.
 """
@@ -28,7 +28,7 @@ _DRAWS_AT_ONCE = 2**21
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric and its 95 % interval; the bounds are NaN where there is a single image."""
+    """A metric and its 95 % interval; the bounds are NaN if there is a single image."""
 
     value: float
     low: float
@@ -40,7 +40,7 @@ class PairedComparison:
     """By how much one model beats another on the same images."""
 
     difference: Interval
-    probability: float  # share of the resamples in which the first is better, ties counted half
+    probability: float  # share of the resamples in which the first is better, ties count half
 
     @property
     def tie(self) -> bool:
@@ -50,11 +50,11 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class _PixelCounts:
-    """What the metrics are made of; exact whole numbers as float64."""
+    """The counts behind the metrics; exact whole numbers as float64."""
 
     hits: Floats  # (..., K) the diagonal
     target: Floats  # (..., K) pixels of the class
-    predicted: Floats  # (..., K) pixels taken for it
+    predicted: Floats  # (..., K) pixels predicted as the class
 
     def metrics(self) -> dict[str, Floats]:
         """miou, dice, pixel_accuracy and iou/<index>, (...) each; NaN where undefined."""
@@ -72,7 +72,7 @@ class _PixelCounts:
 
 
 def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """Intervals of a model's metrics from one confusion matrix (K, K) an image.
+    """Intervals of a model's metrics from one confusion matrix (K, K) per image.
 
     The names are miou, dice, pixel_accuracy and iou/<index>. Resamples in which a
     metric is undefined are left out of its interval. Raises DataError if there is no image.
@@ -88,10 +88,10 @@ def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> d
 def compare_paired(
     a: Matrices, b: Matrices, repeats: int = 2000, seed: int = 0
 ) -> PairedComparison:
-    """mIoU of `a` minus that of `b`, which saw the same images in the same order.
+    """mIoU of `a` minus that of `b`, for the same images in the same order.
 
-    Both are resampled alike, so what makes an image hard for both drops out. Raises DataError
-    if the images or classes differ in number.
+    Both use the same resamples, so images that are hard for both cancel out. Raises DataError if
+    the number of images or classes differs.
     """
     if a.shape != b.shape:
         raise DataError(
@@ -115,7 +115,7 @@ def _pixel_counts(matrices: Matrices) -> _PixelCounts:
     """(I, K) of confusion matrices (I, K, K)."""
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or not matrices.size:
         raise DataError(
-            f"confusion matrices: expected one (K, K) an image and at least one image, got an "
+            f"confusion matrices: expected one (K, K) per image and at least one image, got an "
             f"array {matrices.shape}."
         )
     return _PixelCounts(
@@ -126,18 +126,18 @@ def _pixel_counts(matrices: Matrices) -> _PixelCounts:
 
 
 def _whole(counts: _PixelCounts) -> _PixelCounts:
-    """(I, K) -> (K): all images once."""
+    """(I, K) -> (K): the sum over the images."""
     return _PixelCounts(*(part.sum(axis=0) for part in _parts(counts)))
 
 
 def _resamples(models: list[_PixelCounts], repeats: int, seed: int) -> Iterator[list[_PixelCounts]]:
-    """Each model's counts (R, K) in the same resamples, some resamples at a time.
+    """Each model's counts (R, K) in the same resamples, in chunks of resamples.
 
-    A resample is how often it holds each image: the sums are one matrix product.
+    A resample is a vector of how often each image is in it: the sums are a matrix product.
     """
     images = len(models[0].hits)
     if images < 2:
-        repeats = 0  # every resample would be the same: nothing can be said
+        repeats = 0  # all resamples would be equal: there is no interval
     generator = np.random.default_rng(seed)
     at_once = max(1, _DRAWS_AT_ONCE // images)
     for start in range(0, max(repeats, 1), at_once):

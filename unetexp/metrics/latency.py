@@ -1,4 +1,4 @@
-"""How long a model takes for one image: C channels, H and W in pixels."""
+"""The latency of a model for one image: C channels, H and W in pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 _WARM_UP, _TIMED = 2, 7
-_LONG_ENOUGH_S = 2.0  # images that take seconds are not timed seven times
+_LONG_ENOUGH_S = 2.0  # images that take seconds are timed fewer times
 
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> float:
     """Median milliseconds of a forward pass of one image (1, C, H, W), in fp32, as it is served.
 
-    Measured on the device that the model is on, in eval mode, which is left as it was found.
+    Measured on the model's device, in eval mode; the model's mode is restored afterwards.
     """
     device = next(model.parameters()).device
     image = torch.zeros(1, channels, height, width, device=device)

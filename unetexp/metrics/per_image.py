@@ -1,4 +1,4 @@
-"""What one pass over a split counts: its metrics, each image's own, the images that came out worst.
+"""The counts of one pass over a split: its metrics, those of each image, and the worst images.
 
 N batch, K classes, H W image size.
 """
@@ -15,7 +15,7 @@ from unetexp.metrics.segmentation import SegmentationMetrics, mean_iou
 
 
 class ImageScores:
-    """Fed batch by batch; images are told apart by their index in the split."""
+    """Updated batch by batch; images are identified by their index in the split."""
 
     def __init__(
         self,
@@ -25,11 +25,11 @@ class ImageScores:
         worst: int = 0,
         keep_matrices: bool = False,
     ) -> None:
-        """Label maps are kept of the images `keep` and of the `worst` ones with the lowest mIoU."""
+        """Keeps the label maps of the images `keep` and of the `worst` ones, by lowest mIoU."""
         self.metrics = metrics
-        self.image_miou: dict[int, float] = {}  # NaN where all of the image is void
-        self.predictions: dict[int, Tensor] = {}  # (H, W) uint8 each, as those of the worst
-        self.worst: dict[int, Tensor] = {}  # the lowest first
+        self.image_miou: dict[int, float] = {}  # NaN if all of the image is void
+        self.predictions: dict[int, Tensor] = {}  # (H, W) uint8 each
+        self.worst: dict[int, Tensor] = {}  # (H, W) uint8 each, the lowest first
         self.matrices: dict[int, Tensor] = {}  # (K, K) int64
         self._keep, self._most, self._keep_matrices = frozenset(keep), worst, keep_matrices
 
@@ -48,7 +48,7 @@ class ImageScores:
             self.matrices |= zip(indices, confusions, strict=True)
 
     def merge(self, other: ImageScores) -> None:
-        """Add what `other` has counted of other images of the split."""
+        """Add the counts of `other`, which are of other images of the split."""
         self.metrics.merge(other.metrics)
         self.image_miou |= other.image_miou
         self.predictions |= other.predictions

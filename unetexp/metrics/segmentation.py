@@ -2,8 +2,8 @@
 
 With TP a class's diagonal element, ROW its target pixels and COLUMN its predicted pixels:
 IoU = TP / (ROW + COLUMN - TP), Dice = 2 TP / (ROW + COLUMN), accuracy = sum TP / all pixels.
-Void pixels are in no count. Means are over the classes that occur in prediction or target, the
-others are NaN and listed as absent. Nothing depends on how the images were batched.
+Void pixels are not counted. Means are over the classes that occur in prediction or target; the
+others are NaN and listed as absent. The batch size does not affect the metrics.
 
 Letters: N batch, K classes, H W height and width.
 """
@@ -22,7 +22,7 @@ from unetexp.errors import ConfigError, DataError
 
 
 class SegmentationMetrics:
-    """mIoU, Dice and pixel accuracy of a whole set, fed batch by batch."""
+    """mIoU, Dice and pixel accuracy of a whole set, updated batch by batch."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class SegmentationMetrics:
     ) -> None:
         """Pixels whose target is `ignore_index` are left out.
 
-        Raises ConfigError unless there is one name, and a different one, for each class.
+        Raises ConfigError unless each class has one name and the names differ.
         """
         if num_classes < 1:
             raise ConfigError(f"num_classes: {num_classes} is given, at least 1 is needed.")
@@ -48,7 +48,7 @@ class SegmentationMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything counted."""
+        """Remove all counts."""
         self._confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         self._image_dice: list[float] = []
 
@@ -61,8 +61,8 @@ class SegmentationMetrics:
         """Count a batch: logits (N, K, H, W) or labels (N, H, W), and the target (N, H, W).
 
         Labels are of an integer type. Returns each image's own confusion matrix (N, K, K). Raises
-        DataError for shapes that do not belong together and for a label that is no class; nothing
-        of such a batch is counted.
+        DataError for shapes that do not match and for a label that is not a class; such a batch is
+        not counted.
         """
         self._check_shapes(prediction, target)
         truth = target.long()
@@ -74,7 +74,7 @@ class SegmentationMetrics:
         return counts
 
     def merge(self, other: SegmentationMetrics) -> None:
-        """Add what `other` has counted, as if its batches had been given to this one."""
+        """Add the counts of `other`, as if its batches had been counted here."""
         if other.class_names != self.class_names or other.ignore_index != self.ignore_index:
             raise ConfigError("metrics of different classes or void labels cannot be merged.")
         self._confusion = self._confusion + other._confusion
@@ -133,7 +133,7 @@ class SegmentationMetrics:
         return labels
 
     def _count(self, labels: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-        """One confusion matrix an image: (N, K, K) int64 on the CPU."""
+        """One confusion matrix per image: (N, K, K) int64 on the CPU."""
         n, k = len(truth), self.num_classes
         image = torch.arange(n, device=truth.device).view(-1, 1, 1)
         cells = (image * k + truth) * k + labels
@@ -141,7 +141,7 @@ class SegmentationMetrics:
 
 
 def mean_iou(confusion: Tensor) -> Tensor:
-    """mIoU (...) float64 of confusion matrices (..., K, K); NaN where there is no valid pixel."""
+    """mIoU (...) float64 of confusion matrices (..., K, K); NaN if there is no valid pixel."""
     iou, _ = _overlaps(confusion)
     return iou.nanmean(dim=-1)
 

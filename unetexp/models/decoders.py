@@ -26,7 +26,7 @@ class Decoder(Component):
     upsampling: Upsampling = Field("conv_transpose", description="how an up block doubles H and W")
 
     def widths(self, deepest: int) -> tuple[int, ...]:
-        """Output channels of the five up blocks over an encoder that ends in `deepest` channels.
+        """Output channels of the five up blocks on an encoder that ends in `deepest` channels.
 
         classic halves from block to block: 1024, 512, 256, 128, 64 over a ResNet-50.
         """
@@ -36,7 +36,7 @@ class Decoder(Component):
 
 
 class ConvBlock(nn.Sequential):
-    """3x3 convolution, batch norm, ReLU; H and W stay. No bias: batch norm takes it out again."""
+    """3x3 convolution, batch norm, ReLU; H and W stay. No bias: batch norm would remove it."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ConvBlock(nn.Sequential):
 
 
 class UpBlock(nn.Module):
-    """Upsample, join with the encoder's feature of that size, convolve twice."""
+    """Upsample, concatenate the encoder's feature of that size, convolve twice."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, upsampling: Upsampling
@@ -67,9 +67,9 @@ def make_upsampling(kind: Upsampling, in_channels: int, out_channels: int) -> nn
     """A module (N, in_channels, H, W) -> (N, out_channels, 2H, 2W).
 
     Interpolation comes after the 1x1 convolution: the two commute, and so it costs a quarter.
-    pixel_shuffle (Shi et al. 2016, arXiv:1609.05158) convolves 1x1 where the paper takes 3x3, which
-    for our widths would outweigh the encoder; it can express what conv_transpose can and differs
-    by its start.
+    pixel_shuffle (Shi et al. 2016, arXiv:1609.05158) convolves 1x1 where the paper uses 3x3, which
+    with our widths would be larger than the encoder; it can express what conv_transpose can and
+    differs in its initialisation.
     """
     if kind == "conv_transpose":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
@@ -82,7 +82,7 @@ def make_upsampling(kind: Upsampling, in_channels: int, out_channels: int) -> nn
 
 
 def _icnr(convolution: nn.Conv2d) -> None:
-    """Start sub-pixel convolution as nearest-neighbour upsampling, free of checkerboards.
+    """Initialise sub-pixel convolution as nearest-neighbour upsampling, without checkerboards.
 
     Aitken et al. 2017 (arXiv:1707.02937): the four filters that make one output channel's 2x2
     pixels start equal.

@@ -1,4 +1,4 @@
-"""What an encoder starts from: deciding it once, loading it, and the input it expects."""
+"""The initial weights of an encoder: choosing and loading them, and the input they expect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CACHE = "torch hub's cache of ImageNet weights"
 
 
 class ResolvedWeights(NamedTuple):
-    """An encoder whose weights are settled, and a warning about them, if any."""
+    """An encoder with its weights chosen, and a warning about them, if any."""
 
     encoder: Encoder
     warning: str | None
@@ -36,12 +36,12 @@ class Normalization(NamedTuple):
 
 
 def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeights:
-    """Settle what the encoder starts from, before anything is built on it.
+    """Choose the encoder's initial weights, before anything depends on them.
 
     The result's weights are imagenet, none or the absolute path of a checked file. auto becomes
-    imagenet if it can be had, else none, and the warning says so and why. With `download` imagenet
-    is in torch hub's cache afterwards; without, its server is only asked. Raises
-    WeightsUnavailableError for imagenet that cannot be had and for a file that is not there, and
+    imagenet if available, else none, and the warning says so and why. With `download` imagenet is
+    in torch hub's cache afterwards; without, only its availability is checked. Raises
+    WeightsUnavailableError if imagenet is not available or the file does not exist, and
     CheckpointError for a file that does not fit the encoder.
     """
     if encoder.weights == "none":
@@ -58,18 +58,18 @@ def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeigh
     except WeightsUnavailableError as error:
         if encoder.weights == "imagenet":
             raise
-        untrained = encoder.model_copy(update={"weights": "none"})
+        random = encoder.model_copy(update={"weights": "none"})
         warning = f"encoder.weights=auto: the encoder starts from RANDOM weights. {error}"
         return ResolvedWeights(
-            untrained, "\n".join(filter(None, [warning, untrained_warning(untrained)]))
+            random, "\n".join(filter(None, [warning, untrained_warning(random)]))
         )
-    settled = encoder.model_copy(update={"weights": "imagenet"})
+    pretrained = encoder.model_copy(update={"weights": "imagenet"})
     auto = encoder.weights == "auto"
-    return ResolvedWeights(settled, "encoder.weights=auto: imagenet is taken." if auto else None)
+    return ResolvedWeights(pretrained, "encoder.weights=auto: imagenet is used." if auto else None)
 
 
 def untrained_warning(encoder: Encoder) -> str | None:
-    """The warning due to an encoder of random weights that is frozen, else None."""
+    """The warning about a frozen encoder with random weights, else None."""
     if encoder.weights != "none" or encoder.freeze == "none":
         return None
     until = f" until epoch {encoder.thaw_epoch}" if encoder.thaw_epoch else ""
@@ -80,17 +80,17 @@ def untrained_warning(encoder: Encoder) -> str | None:
 
 
 def load_encoder_weights(model: UNet, encoder: Encoder) -> None:
-    """Load what `encoder.weights` names into the model's encoder; none leaves it as it is.
+    """Load what `encoder.weights` names into the model's encoder; none changes nothing.
 
     A first convolution for other than three channels gets the RGB filters adapted. Raises
     WeightsUnavailableError and CheckpointError as `resolve_weights` does, and ConfigError for
-    auto, which only that function can settle.
+    auto, which only that function can resolve.
     """
     if encoder.weights == "none":
         return
     if encoder.weights == "auto":
         raise ConfigError(
-            "encoder.weights: 'auto' has to be settled first, once for all that share it "
+            "encoder.weights: 'auto' must be resolved first, once for all runs that share it "
             "(unetexp.resolve_weights)."
         )
     in_channels = model.encoder.channels[0]
@@ -104,7 +104,7 @@ def load_encoder_weights(model: UNet, encoder: Encoder) -> None:
 
 
 def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
-    """(64, 3, 7, 7) RGB filters for another number of input channels, as timm does it.
+    """(64, 3, 7, 7) RGB filters for another number of input channels, as in timm.
 
     One channel gets the sum of the three: a grey image then gives what its three equal channels
     gave. Otherwise they are repeated and scaled by 3 / in_channels, which keeps the responses'
@@ -140,7 +140,7 @@ def to_input(images: Tensor, normalization: Normalization) -> Tensor:
 
 
 def read_tensors(path: Path) -> object:
-    """What a .safetensors, .pth or .pt file holds, tensors as a rule; no code in it is run.
+    """The content of a .safetensors, .pth or .pt file, usually tensors; no code in it is run.
 
     Raises WeightsUnavailableError if there is no such file and CheckpointError if it cannot be
     read.
@@ -157,17 +157,17 @@ def read_tensors(path: Path) -> object:
             f"{path} is damaged, or holds Python objects besides tensors, which are not loaded "
             "because they can run code. Save model.state_dict() alone."
         ) from None
-    except Exception as error:  # torn files make the readers raise almost anything
+    except Exception as error:  # damaged files make the readers raise almost anything
         raise CheckpointError(f"{path} cannot be read as weights: {error}") from None
 
 
 def _fitting(
     encoder: Encoder, given: object, origin: str, in_channels: int | None = None
 ) -> dict[str, Tensor]:
-    """What was read from `origin` as tensors for the encoder, names and shapes checked.
+    """The content of `origin` as tensors for the encoder, names and shapes checked.
 
-    `fc.*` is left out. The first convolution may be for RGB or for `in_channels`, which None
-    leaves open. Raises CheckpointError.
+    `fc.*` is left out. The first convolution may be for RGB or for `in_channels`; None
+    allows any number. Raises CheckpointError.
     """
     source = f"{origin} as weights of {encoder.name}"
     tensors = as_state_dict(given, source)
@@ -179,5 +179,5 @@ def _fitting(
     check_state_dict(state, {n: t.shape for n, t in expected.state_dict().items()}, source)
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
-        raise CheckpointError(f"{source}: {broken[0]} holds NaN or infinite values. Save it anew.")
+        raise CheckpointError(f"{source}: {broken[0]} holds NaN or infinite values. Save it again.")
     return state

@@ -32,7 +32,7 @@ _PARTS: dict[FreezeLevel, tuple[str, ...]] = {
 
 
 class Encoder(Component):
-    """Which encoder, what it starts from, and how much of it learns."""
+    """The encoder, its initial weights, and which parts of it are trained."""
 
     name: EncoderName = Field("resnet50", description="the encoder's architecture")
     weights: str = Field(
@@ -105,7 +105,7 @@ class ResNetEncoder(nn.Module):
         """Freeze the parts up to and including `level` and thaw the rest; "none" thaws all.
 
         Frozen parameters get no gradients, and batch norm and dropout there stay in eval mode
-        through `train()`. Raises ConfigError for an unknown level.
+        after `train()`. Raises ConfigError for an unknown level.
         """
         if level not in get_args(FreezeLevel):
             raise ConfigError(not_a_choice("encoder.freeze", level, get_args(FreezeLevel)))
@@ -116,10 +116,10 @@ class ResNetEncoder(nn.Module):
             part.requires_grad_(learns)
             part.train(self.training and learns)
             if not learns:
-                part.zero_grad(set_to_none=True)  # an optimiser steps on what is left there
+                part.zero_grad(set_to_none=True)  # or an optimiser would apply old gradients
 
     def train(self, mode: bool = True) -> Self:
-        """As any module's, but what is frozen stays in eval mode."""
+        """As for any module, but frozen parts stay in eval mode."""
         super().train(mode)
         for name in self._frozen_parts():
             self.get_submodule(name).eval()

@@ -1,4 +1,4 @@
-"""One call from names to a model with its weights."""
+"""A model with its weights, created from names in one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def create_segmentation_model(
     Encoders: resnet18, resnet34, resnet50, resnet101, resnet152. Decoders: classic, slim.
     Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError for an unknown
     name or a number below 1, and WeightsUnavailableError, within about ten seconds, if the weights
-    cannot be had.
+    are not available.
     """
     if not isinstance(pretrained, bool):
         raise ConfigError(f"pretrained: {pretrained!r} is given, and True or False is needed.")

@@ -1,4 +1,4 @@
-"""ImageNet weights: torchvision's own download and hash, behind a check that never hangs."""
+"""ImageNet weights: torchvision's download and hash check, with a time limit."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def find_imagenet(name: EncoderName) -> None:
     weights = imagenet_weights(name)
     if _cached_file(weights).exists():
         return
-    if silence := no_answer(weights.url, PATIENCE_S):
-        raise _unavailable(weights, silence)
+    if problem := no_answer(weights.url, PATIENCE_S):
+        raise _unavailable(weights, problem)
 
 
 def fetch_imagenet(name: EncoderName) -> Mapping[str, Tensor]:
     """The weights as torchvision loads them: from torch hub's cache or, once, from its server.
 
-    Raises WeightsUnavailableError when the server does not answer within PATIENCE_S or falls
-    silent for as long later, when what came is not what the hash says, and when the cache can
-    neither be read nor written.
+    Raises WeightsUnavailableError if the server does not answer within PATIENCE_S or stops sending
+    for that long, if the download does not match its hash, and if the cache cannot be read or
+    written.
     """
     find_imagenet(name)
     weights = imagenet_weights(name)
@@ -53,7 +53,7 @@ def fetch_imagenet(name: EncoderName) -> Mapping[str, Tensor]:
             )
     except (OSError, HTTPException) as error:
         raise _unavailable(weights, reason(error)) from None
-    except Exception as error:  # a torn file makes torch.load raise almost anything
+    except Exception as error:  # a damaged file makes torch.load raise almost anything
         file = _cached_file(weights)
         damaged = f"{file} is damaged ({error}): delete it" if file.exists() else str(error)
         raise _unavailable(weights, damaged) from None
@@ -67,8 +67,8 @@ def _cached_file(weights: Any) -> Path:
 def _unavailable(weights: Any, reason: str) -> WeightsUnavailableError:
     file = _cached_file(weights)
     return WeightsUnavailableError(
-        f"The ImageNet weights {weights} cannot be had from {weights.url}: {reason}. "
-        f"With a connection they are downloaded once. Without: put {file.name} from another "
+        f"The ImageNet weights {weights} are not available from {weights.url}: {reason}. "
+        f"With a connection they are downloaded once. Without: copy {file.name} from another "
         f"machine into {file.parent} (TORCH_HOME moves this cache), or set encoder.weights to the "
         "path of a local file, or start from random weights with encoder.weights=none "
         "(pretrained=False in Python)."

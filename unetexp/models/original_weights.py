@@ -20,9 +20,9 @@ def load_original_weights(model: UNet, state_dict: Mapping[str, Tensor]) -> None
     """Load a state dict of the original `UNetWithResnet50Encoder` strictly.
 
     `model` needs the encoder resnet50, the decoder classic, conv_transpose and three channels. The
-    original's convolutions have a bias in front of batch norm, ours have none: each bias goes into
-    the running mean, so in eval mode the logits are the original's to rounding, and in train mode
-    batch norm removes it anyway. Raises ConfigError for a model of another kind and
+    original's convolutions have a bias before batch norm, ours have none: each bias is subtracted
+    from the running mean, so in eval mode the logits equal the original's up to rounding, and in
+    train mode batch norm removes it anyway. Raises ConfigError for a model of another kind and
     CheckpointError, with the model unchanged, for names or shapes that differ.
     """
     _check_kind(model)
@@ -57,7 +57,7 @@ def original_name(name: str) -> str:
 
 def _check_kind(model: UNet) -> None:
     if not isinstance(model, UNet):
-        raise ConfigError(f"A {type(model).__name__} is no U-Net of ours. {_ADVICE}")
+        raise ConfigError(f"A {type(model).__name__} is not a UNet of this package. {_ADVICE}")
     given = (
         model.encoder.name,
         model.decoder.kind,

@@ -1,4 +1,4 @@
-"""How far a model sees: which pixels of the image a pixel of its logits depends on."""
+"""The receptive field of a model: the pixels of the image that a logit depends on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from unetexp.models.unet import UNet
 def receptive_radius_px(model: UNet) -> int:
     """The greatest distance, in rows or columns, at which a pixel changes a logit.
 
-    The receptive field is the square of twice this and one pixels around the logit's pixel. It is
-    that of the longest way, through the deepest stage; every skip sees less.
+    The receptive field is a square of twice this plus one pixels per side around the logit's pixel.
+    It is that of the longest path, through the deepest stage; every skip has a smaller one.
     """
-    layers = list(reversed(_longest_way(model)))
+    layers = list(reversed(_longest_path(model)))
     radius = 0
-    for pixel in range(model.encoder.strides[-1]):  # how it lies in the deepest stage's grid
+    for pixel in range(model.encoder.strides[-1]):  # its position in the deepest stage's grid
         first = last = pixel
         for layer in layers:
             first, last = _seen(layer, first, last)
@@ -23,7 +23,7 @@ def receptive_radius_px(model: UNet) -> int:
     return radius
 
 
-def _longest_way(model: UNet) -> list[nn.Module]:
+def _longest_path(model: UNet) -> list[nn.Module]:
     encoder = [layer for name, layer in model.encoder.named_modules() if "downsample" not in name]
     return [*encoder, *model.bridge.modules(), *model.up_blocks.modules()]
 

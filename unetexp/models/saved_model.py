@@ -74,7 +74,7 @@ def save_model(folder: Path, model: UNet, config: TrainConfig, data: Dataset, ep
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """What is beside the weights: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
+    """The content of config.json: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
     config = _folder(path) / CONFIG
     try:
         description = json.loads(config.read_text(encoding="utf-8"))
@@ -91,8 +91,8 @@ def read_description(path: str | Path) -> dict[str, Any]:
 def load(path: str | Path) -> UNet:
     """Rebuild a trained model from its folder, or from the weights file in it.
 
-    Returns the model in eval mode on the CPU; `read_spec` tells what it is for. Raises
-    CheckpointError where the files are missing, torn or do not belong together.
+    Returns the model in eval mode on the CPU; `read_spec` describes it. Raises
+    CheckpointError if the files are missing, damaged or do not match.
     """
     folder = _folder(path)
     model = read_spec(folder).build()
@@ -107,7 +107,7 @@ def load(path: str | Path) -> UNet:
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """The ModelSpec of the model in a folder; CheckpointError where it is none of ours."""
+    """The ModelSpec of the model in a folder; CheckpointError if there is none."""
     folder = _folder(path)
     try:
         spec: ModelSpec = decode(ModelSpec, read_description(folder)["model"], str(folder / CONFIG))
@@ -117,7 +117,7 @@ def read_spec(path: str | Path) -> ModelSpec:
 
 
 def _folder(path: str | Path) -> Path:
-    """The model's folder; CheckpointError where its files are links to somewhere else."""
+    """The model's folder; CheckpointError if its files are links to other places."""
     path = Path(path)
     folder = path.parent if path.is_file() else path
     for name in (WEIGHTS, CONFIG):

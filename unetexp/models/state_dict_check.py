@@ -19,7 +19,7 @@ def check_state_dict(
     """Raise CheckpointError unless the tensors have exactly the `expected` names and shapes.
 
     Batch norm's `num_batches_tracked` may be missing, as in files older than torch 0.4.1. `source`
-    says in messages where the tensors come from.
+    names the origin of the tensors in messages.
     """
     missing = [n for n in expected if n not in tensors and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in expected]
@@ -47,11 +47,11 @@ def check_state_dict(
 def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
     """`state` if it is a mapping of names to tensors, not saved from a wrapper.
 
-    Raises CheckpointError that says how to get there otherwise.
+    Otherwise raises a CheckpointError that says how to get one.
     """
     if not isinstance(state, Mapping):
         raise CheckpointError(
-            f"{source}: a {type(state).__name__} is no state dict. "
+            f"{source}: a {type(state).__name__} is not a state dict. "
             "Save model.state_dict(), not the model."
         )
     others = [
@@ -63,7 +63,7 @@ def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
         nested = [name for name in others if isinstance(state.get(name), Mapping)]
         advice = f" Take the state dict out of it: checkpoint[{nested[0]!r}]." if nested else ""
         raise CheckpointError(
-            f"{source}: a state dict maps names to tensors, but these are none: "
+            f"{source}: a state dict maps names to tensors, but these are not tensors: "
             f"{listed(others, _SHOWN)}.{advice}"
         )
     tensors = cast(Mapping[str, Tensor], state)
@@ -71,7 +71,7 @@ def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
     if wrapped:
         raise CheckpointError(
             f"{source}: {len(wrapped)} names start with 'module.' ({wrapped[0]}): this was saved "
-            "from a DataParallel wrapper. Take the prefix off: "
+            "from a DataParallel wrapper. Remove the prefix: "
             "{name.removeprefix('module.'): tensor for name, tensor in state_dict.items()}"
         )
     return tensors

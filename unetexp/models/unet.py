@@ -1,4 +1,4 @@
-"""The U-Net: bridge, up blocks and head over any encoder, for images of any size.
+"""The U-Net: bridge, up blocks and head on any encoder, for images of any size.
 
 Letters: N batch, C channels, K classes, H W height and width.
 """
@@ -16,9 +16,9 @@ from unetexp.models.encoders import Encoder, FreezeLevel, ResNetEncoder
 class UNet(nn.Module):
     """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with a ResNet encoder.
 
-    Every up block joins a feature of the encoder, the last one the image itself. Where the paper
-    shrinks the image by unpadded convolutions, here sizes stay: the image is padded on the right
-    and at the bottom by repeating its border, and the logits are cropped.
+    Every up block takes a feature of the encoder, the last one the image itself. Unlike in the
+    paper, where unpadded convolutions shrink the image, sizes stay: the image is padded on the
+    right and at the bottom by repeating its border, and the logits are cropped.
     """
 
     def __init__(self, encoder: ResNetEncoder, decoder: Decoder, num_classes: int) -> None:
@@ -52,7 +52,7 @@ class UNet(nn.Module):
         feature = self.bridge(deepest)
         for up_block, skip in zip(self.up_blocks, reversed(skips), strict=True):
             feature = up_block(feature, skip)
-        # padding by less than nothing crops; a slice here would tie torch.export to one size
+        # negative padding crops; a slice here would fix torch.export to one size
         return F.pad(self.head(feature), (0, -right, 0, -below))
 
     def _check(self, image: Tensor) -> None:
@@ -80,7 +80,7 @@ class UNet(nn.Module):
             raise UserError(
                 f"One image of {height}x{width} pixels shrinks to a single pixel in the encoder, "
                 "and batch norm in train mode is not defined on one value per channel. Use two or "
-                f"more images a batch, images with a side above {self.encoder.strides[-1]} pixels, "
+                f"more images per batch, a side above {self.encoder.strides[-1]} pixels, "
                 "or model.eval()."
             )
 
@@ -93,11 +93,11 @@ def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels
 
 
 def freeze_encoder(model: nn.Module, level: FreezeLevel) -> None:
-    """Freeze a model's encoder up to and including `level`; what lies beyond is thawed.
+    """Freeze a model's encoder up to and including `level`; the rest is thawed.
 
     Levels: none, stem, stage1, stage2, stage3, all. A frozen part gets no gradients and keeps its
-    batch norm and dropout in eval mode, also through `model.train()`. Raises ConfigError for an
-    unknown level and for a model that is none of ours.
+    batch norm and dropout in eval mode, also after `model.train()`. Raises ConfigError for an
+    unknown level and for a model that is not from this package.
     """
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, ResNetEncoder):

@@ -1,1 +1,1 @@
-"""Reading MLflow: where it is, a model by its address, a recorded run trained again."""
+"""Reading from MLflow: the store's address, a model by its address, reproducing a run."""

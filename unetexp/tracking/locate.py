@@ -1,4 +1,4 @@
-"""A model's address to its folder on this machine: the one file here that knows MLflow.
+"""Finding the local folder of a model by its address: the only module here that uses MLflow.
 
 An address is a path, a run's id (as `runs:/ID`, too) or a registered model (`models:/NAME@ALIAS`
 or `models:/NAME/VERSION`).
@@ -34,14 +34,14 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# MLflow would ask a server that is gone for minutes without a message; we ask and tell the user.
+# MLflow would retry a lost server for minutes without a message; we check and tell the user.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 T = TypeVar("T")
 
-CHECKPOINT = "checkpoint"  # the artifact folder of a run that kept its weights, and its tag
+CHECKPOINT = "checkpoint"  # the artifact folder of a run with its weights, and its tag
 BEST_SCORE = "best/val/miou"
-DATABASE_ANSWER_S = 60.0  # a database server's first answer includes making the tables
+DATABASE_ANSWER_S = 60.0  # a database server's first answer includes creating tables
 
 _FORMS = (
     f"A model is a folder with {WEIGHTS} and {CONFIG}, the id of an MLflow run (32 digits and "
@@ -50,7 +50,7 @@ _FORMS = (
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _RUN = re.compile(rf"runs:/+([^/]+)(?:/{CHECKPOINT})?/?")
 _REGISTERED = re.compile(r"models:/+([^/@]+)(?:@([^/@]+)|/(\d{1,9}))")
-# of the folder of an experiment, a run or a registered model
+# the model's place in the folder of an experiment, a run or a registered model
 _INSIDE = ("best", CHECKPOINT, "artifacts", f"artifacts/{CHECKPOINT}")
 _NAMED_AT_MOST = 10
 
@@ -58,10 +58,10 @@ _NAMED_AT_MOST = 10
 def locate(address: str, tracking_uri: str | None = None) -> Path:
     """The folder with `model.safetensors` and `config.json` of the model at `address`.
 
-    What is there as a path is meant as a path: the folder, a file in it, or the folder of an
-    experiment or a run around it. The others are asked of the tracking store, by default the one
-    at `default_uri()`. What comes from a server is removed when this process ends. Raises
-    CheckpointError where there is no model, UserError where the store cannot be used.
+    An address that exists as a path is used as a path: the folder, a file in it, or the folder of
+    an experiment or a run around it. Others are looked up in the tracking store, by default the
+    one at `default_uri()`. Files from a server are removed when this process ends. Raises
+    CheckpointError if there is no model, UserError if the store cannot be used.
     """
     path = local_path(address)
     if path is not None and os.path.lexists(path.expanduser()):
@@ -74,25 +74,25 @@ def locate(address: str, tracking_uri: str | None = None) -> Path:
         name, alias, version = registered.groups()
         return _registered_model(connect(tracking_uri), name, alias, version)
     if re.match(r"(runs|models):", address):
-        raise CheckpointError(f"{address}: this address is not complete or has too much. {_FORMS}")
+        raise CheckpointError(f"{address}: this address is incomplete or has extra parts. {_FORMS}")
     raise CheckpointError(f"{address}: there is no such file or folder. {_FORMS}")
 
 
 def model_folder(place: Path) -> Path:
-    """The model's folder that `place` is, lies in or holds; CheckpointError where it is none."""
+    """The model's folder at, around or in `place`; CheckpointError if there is none."""
     around = place.parent if place.is_file() and place.name in (WEIGHTS, CONFIG) else place
     for folder in (around, *(around / name for name in _INSIDE)):
         if all((folder / name).is_file() for name in (WEIGHTS, CONFIG)):
             return folder
     if place.is_file():
-        raise CheckpointError(f"{place}: this file is no model, or {CONFIG} is missing. {_FORMS}")
-    raise CheckpointError(f"{place}: {WEIGHTS} and {CONFIG} are not there. {_FORMS}")
+        raise CheckpointError(f"{place}: this is not a model, or {CONFIG} is missing. {_FORMS}")
+    raise CheckpointError(f"{place}: {WEIGHTS} and {CONFIG} are missing. {_FORMS}")
 
 
 def checkpoint_of(client: MlflowClient, run_id: str) -> Path:
     """The folder, on this machine, with the weights and config of a trial's run.
 
-    Raises CheckpointError for a run that kept none, naming those of its sweep that did.
+    Raises CheckpointError for a run without them, naming those of its sweep that have them.
     """
     run = find_run(client, run_id)
     held = {entry.path for entry in asked(client, client.list_artifacts, run_id, CHECKPOINT)}
@@ -106,7 +106,7 @@ def checkpoint_of(client: MlflowClient, run_id: str) -> Path:
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run:
-    """The run; CheckpointError if the store holds none of that id."""
+    """The run; CheckpointError if the store has none with that id."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -120,9 +120,9 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking store, after a look that it is there; nothing is made.
+    """A client of the tracking store, after a check that it exists; nothing is created.
 
-    Raises UserError for a store that is not there, cannot be read or does not answer, and for a
+    Raises UserError for a store that does not exist, cannot be read or does not answer, and for a
     database that was moved.
     """
     uri = absolute(tracking_uri)
@@ -141,7 +141,7 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client of the store at the absolute `uri`, with MLflow's chatter off."""
+    """A client of the store at the absolute `uri`, with fewer log messages from MLflow."""
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
@@ -151,7 +151,7 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def asked(client: MlflowClient, question: Callable[..., T], *arguments: object) -> T:
-    """The store's answer; CheckpointError, free of credentials, where it gives none."""
+    """The store's answer; CheckpointError, without credentials, if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -159,7 +159,7 @@ def asked(client: MlflowClient, question: Callable[..., T], *arguments: object) 
     except (MlflowException, OSError) as error:
         reason = without_secrets(str(error).partition("\n")[0], client.tracking_uri)
         place = public_uri(client.tracking_uri)
-        raise CheckpointError(f"the files cannot be had from {place}: {reason}") from None
+        raise CheckpointError(f"the files are not available from {place}: {reason}") from None
 
 
 def _registered_model(
@@ -197,7 +197,7 @@ def _version(
 
 
 def _what_is_registered(client: MlflowClient, name: str, alias: str | None) -> str:
-    """What there is instead of the version that was asked for."""
+    """What is registered instead of the requested version."""
     place = public_uri(client.tracking_uri)
     models = {model.name: model for model in asked(client, client.search_registered_models)}
     if name not in models:
@@ -224,14 +224,14 @@ def _no_checkpoint(client: MlflowClient, run: Run) -> str:
     parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
     kind = "trial" if "mlflow.parentRunId" in run.data.tags else "sweep"
     given = f"{kind} {run.info.run_name} (run {run.info.run_id}) holds no weights"
-    named = "".join(f"\n  {line}" for line in _keepers(client, run.info.experiment_id, parent))
+    named = "".join(f"\n  {line}" for line in _with_weights(client, run.info.experiment_id, parent))
     if not named:
         return f"{given}, and no other run of its sweep does: they are kept when a sweep ends."
     return f"{given}: only the best trials of a sweep keep them. Use one of these runs:{named}"
 
 
-def _keepers(client: MlflowClient, experiment_id: str, parent: str) -> Iterator[str]:
-    """The runs of a sweep that hold weights, best first."""
+def _with_weights(client: MlflowClient, experiment_id: str, parent: str) -> Iterator[str]:
+    """The runs of a sweep that have weights, best first."""
     holds = f"tags.mlflow.parentRunId = '{parent}' AND tags.`{CHECKPOINT}` = '{CHECKPOINT}'"
     runs: list[Run] = asked(client, client.search_runs, [experiment_id], holds)
     runs.sort(key=lambda run: -run.data.metrics.get(BEST_SCORE, 0.0))
@@ -241,7 +241,7 @@ def _keepers(client: MlflowClient, experiment_id: str, parent: str) -> Iterator[
 
 
 def _scratch() -> str:
-    """A folder for what is fetched from a server, removed when this process ends."""
+    """A folder for downloads from a server, removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="unetexp-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

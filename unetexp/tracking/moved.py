@@ -1,7 +1,7 @@
-"""Whether a tracking database lies where it was made.
+"""Whether a tracking database is where it was created.
 
 MLflow stores absolute addresses of artifacts. In a database that was moved or copied they name
-files in the old place: reading finds nothing or somebody else's files, writing changes them.
+files in the old place: reading finds no files or those of others, and writing changes them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 EXPERIMENT = "unetexp"
-ARTIFACTS = "mlartifacts"  # the folder beside a database that this project made
-FOLDER = "unetexp.folder"  # tag of the experiment: the folder in which its database was made
+ARTIFACTS = "mlartifacts"  # the folder next to a database that this project created
+FOLDER = "unetexp.folder"  # tag of the experiment: the folder in which its database was created
 
 
 class MovedStoreError(UserError):
-    """A tracking database that lies elsewhere than it was made."""
+    """A tracking database that is not where it was created."""
 
 
 def local_path(uri: str) -> Path | None:
-    """The local folder or file that an address names; None where it is elsewhere."""
+    """The local folder or file that an address names; None if it is not local."""
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(url2pathname(parts.path))
@@ -37,10 +37,10 @@ def local_path(uri: str) -> Path | None:
 
 
 def recorded_folder(experiment: Experiment) -> Path | None:
-    """The folder in which the database was made; None where nothing tells.
+    """The folder in which the database was created; None if it is not recorded.
 
-    Older versions recorded it only in the place of the artifacts, which was beside the database
-    unless somebody had made the experiment by hand.
+    Older versions recorded only the folder of the artifacts, which was next to the database unless
+    somebody had created the experiment by hand.
     """
     if FOLDER in experiment.tags:
         return Path(experiment.tags[FOLDER])
@@ -49,7 +49,7 @@ def recorded_folder(experiment: Experiment) -> Path | None:
 
 
 def moved_from(uri: str, experiment: Experiment) -> Path | None:
-    """The folder in which the database at the absolute `uri` was made, if it has left it."""
+    """The folder in which the database at the absolute `uri` was created, if it was moved."""
     if scheme_of(uri) != "sqlite":
         return None
     path, then = sqlite_path(uri), recorded_folder(experiment)
@@ -71,13 +71,13 @@ def require_unmoved(uri: str, experiment: Experiment) -> None:
     then = moved_from(uri, experiment)
     if then is not None:
         raise MovedStoreError(
-            f"{sqlite_path(uri)} was moved or copied: it was made in {then}, and the addresses in "
-            "it still name files there, which may be somebody else's. Nothing was changed. Put "
-            f"the addresses right first (a copy of the database is kept): {relocate_command(uri)}"
+            f"{sqlite_path(uri)} was moved or copied: it was created in {then}, and its addresses "
+            "still name files there, which may belong to others. Nothing was changed. First "
+            f"correct the addresses (a copy of the database is kept): {relocate_command(uri)}"
         )
 
 
 def relocate_command(uri: str) -> str:
-    """What puts the addresses in the store at the absolute `uri` right."""
+    """The command that corrects the addresses in the store at the absolute `uri`."""
     by_default = uri == PROJECT_DATABASE == default_uri()
     return script("run", "--relocate", *tracking_option(None if by_default else uri))

@@ -1,4 +1,4 @@
-"""What a tracking store holds of one trial: enough to train it again and to compare the metrics."""
+"""The record of one trial in a tracking store: enough to train it again and compare metrics."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class RecordedRun:
     config: TrainConfig
     fingerprint: str  # of the data
     history: History  # train/... and val/...
-    micro_batches: tuple[int, ...]  # images that went through the model at a time, each once
-    machine: Mapping[str, str]  # see `machine.machine`; empty where the run does not tell
+    micro_batches: tuple[int, ...]  # images per micro-batch; each size once
+    machine: Mapping[str, str]  # see `experiment.machine`; empty if not recorded
 
     @property
     def epochs(self) -> int:
-        """How many the trial finished."""
+        """The number of epochs that the trial finished."""
         return max(max(points) for points in self.history.values())
 
 
 def run_record(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
     """The record of the trial `run_id`, which may be written runs:/ID.
 
-    Raises UserError for a store that cannot be asked and for a run that is no trial, has not ended
-    or has no configuration: such a one cannot be trained again.
+    Raises UserError for a store that cannot be used and for a run that is not a trial, has not
+    ended or has no configuration: such a run cannot be trained again.
     """
     client = connect(tracking_uri)
     run = find_run(client, run_id.removeprefix("runs:").strip("/"))
@@ -72,7 +72,7 @@ def run_record(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
     micro_batches = {int(value) for value in points.pop(_MICRO_BATCH, {}).values()}
     parent = find_run(client, tags["mlflow.parentRunId"])
     if not points or FINGERPRINT not in parent.data.tags:
-        raise UserError(f"{named} holds no figures, or its sweep no {FINGERPRINT}: see its page.")
+        raise UserError(f"{named} has no metrics, or its sweep no {FINGERPRINT}: see its page.")
     return RecordedRun(
         run_id=run_id,
         name=run.info.run_name,

@@ -1,4 +1,4 @@
-"""Training a recorded run again, and whether the metrics agree."""
+"""Training a recorded run again, and comparing the metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment, machine
 from unetexp.training.loop import EpochReport
 
-# Elsewhere the last bits differ, and training makes more of them: these metrics are stable enough.
+# On other machines the last bits differ, and training amplifies that: these are stable enough.
 TOLERANCE = 0.05
 TOLERATED = ("val/miou", "val/dice", "val/pixel_accuracy")
 
@@ -34,7 +34,7 @@ _WHERE = {
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric that came out otherwise than recorded."""
+    """A metric that differs from the recorded one."""
 
     metric: str
     epoch: int
@@ -46,7 +46,7 @@ class Difference:
 
 
 def require_same_data(record: RecordedRun, data: Dataset) -> None:
-    """Raise DataError unless the data has the content that the run was trained on."""
+    """Raise DataError unless the data is what the run was trained on."""
     if data.fingerprint != record.fingerprint:
         raise DataError(
             f"the data is not what run {record.run_id} was trained on: its fingerprint is "
@@ -57,9 +57,9 @@ def require_same_data(record: RecordedRun, data: Dataset) -> None:
 
 
 def config_again(record: RecordedRun, device: torch.device) -> TrainConfig:
-    """The run's configuration, `auto` settled as it was on the run's hardware.
+    """The run's configuration, with `auto` resolved as on the run's hardware.
 
-    On the CPU this process then computes with as many threads as the run did.
+    On the CPU this also sets the run's number of threads in this process.
     """
     config = record.config
     if "precision" in record.machine:
@@ -70,12 +70,12 @@ def config_again(record: RecordedRun, device: torch.device) -> TrainConfig:
 
 
 def device_of(record: RecordedRun) -> str:
-    """The device to ask for: the kind that the run had, if it says so."""
+    """The device to use: the kind that the run had, if recorded."""
     return "cpu" if record.machine.get("device") == "cpu" else "auto"
 
 
 def why_not_to_the_bit(record: RecordedRun, config: TrainConfig, device: torch.device) -> list[str]:
-    """What differs from the run's circumstances; empty where the metrics must be the same bits."""
+    """Why the metrics may differ in the last bits; empty if they must be bit-identical."""
     if not record.machine:
         return ["the run does not say what it was trained on"]
     here = machine(config, device)
@@ -85,7 +85,7 @@ def why_not_to_the_bit(record: RecordedRun, config: TrainConfig, device: torch.d
         if name in record.machine and record.machine[name] != here[name]
     ]
     if device.type == "cuda":
-        reasons.append("a GPU adds in no fixed order")
+        reasons.append("a GPU sums in no fixed order")
     if len(record.micro_batches) > 1:
         sizes = ", then ".join(map(str, reversed(record.micro_batches)))
         reasons.append(f"the run ran out of memory and changed its micro-batches ({sizes} images)")
@@ -102,8 +102,7 @@ def train_again(
 ) -> History:
     """Train for as many epochs as the run did, on the schedule of its whole budget.
 
-    Returns the metrics of all epochs. What `folder` holds of a call that was cut short is gone on
-    with.
+    Returns the metrics of all epochs. Resumes from what an interrupted call left in `folder`.
     """
     accumulation = config.batch_size // record.micro_batches[0]
     experiment = Experiment(config, data, folder, device, accumulation)
@@ -119,9 +118,9 @@ def train_again(
 def differences(
     recorded: History, found: History, *, tolerance: float | None = None
 ) -> list[Difference]:
-    """The recorded metrics that were not found again, the earliest first.
+    """The recorded metrics that were not reproduced, the earliest first.
 
-    Without a tolerance all must be the same bits; with one, `TOLERATED` must be that near.
+    Without a tolerance all must be bit-identical; with one, `TOLERATED` must agree within it.
     """
     names = recorded if tolerance is None else [name for name in TOLERATED if name in recorded]
     pairs = [

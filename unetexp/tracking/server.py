@@ -1,4 +1,4 @@
-"""Whether a tracking server answers, asked with a time limit and told without secrets.
+"""Whether a tracking server answers, with a time limit and without secrets in messages.
 
 Credentials in an address (`user:password@host`) reach MLflow and nothing else: messages show
 `public_uri`.
@@ -29,7 +29,7 @@ def scheme_of(uri: str) -> str:
 
 
 def public_uri(uri: str) -> str:
-    """`uri` without user, password and query, fit to be shown."""
+    """`uri` without user, password and query, safe to show."""
     if scheme_of(uri) == "sqlite":
         return uri
     bare = re.sub(r"^([^:/]+://)?.*@", r"\1", uri, flags=re.DOTALL)
@@ -37,7 +37,7 @@ def public_uri(uri: str) -> str:
 
 
 def without_secrets(text: str, uri: str) -> str:
-    """`text`, such as an error message, with the credentials of `uri` taken out."""
+    """`text`, such as an error message, with the credentials of `uri` removed."""
     text = text.replace(uri, public_uri(uri))
     user_info = uri.partition("://")[2].rpartition("@")[0]
     for secret in (user_info, user_info.partition(":")[2]):
@@ -49,14 +49,14 @@ def without_secrets(text: str, uri: str) -> str:
 def knock(uri: str) -> None:
     """Open a connection to the server's port, because MLflow itself would try for minutes.
 
-    Raises UserError for a malformed address or where nobody listens.
+    Raises UserError for a malformed address or if no server listens there.
     """
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port or PORTS[scheme_of(uri)]
     except ValueError as error:
         reason = without_secrets(str(error), uri)
-        raise UserError(f"tracking URI: {public_uri(uri)!r} is no address: {reason}.") from None
+        raise UserError(f"tracking URI: {public_uri(uri)!r} is not an address: {reason}.") from None
     if not host:
         raise UserError(
             f"tracking URI: {public_uri(uri)!r} names no host. Write it as "
@@ -68,7 +68,7 @@ def knock(uri: str) -> None:
 
 
 def reaches(host: str, port: int, limit_s: float = 3.0) -> bool:
-    """Whether something takes connections there."""
+    """Whether a server accepts connections there."""
     try:
         socket.create_connection((host, port), limit_s).close()
     except OSError:
@@ -77,7 +77,7 @@ def reaches(host: str, port: int, limit_s: float = 3.0) -> bool:
 
 
 def answered(uri: str, work: Callable[[], T], limit_s: float | None = None) -> T:
-    """What `work` returns, or a UserError once it failed or `limit_s` seconds have passed."""
+    """The result of `work`; UserError if it fails or takes longer than `limit_s` seconds."""
     limit_s = ANSWER_S if limit_s is None else limit_s
     outcome: Future[T] = Future()
 

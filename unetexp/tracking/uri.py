@@ -1,6 +1,6 @@
 """The address of the tracking store: its default, its forms, and whether it can be used.
 
-Knows nothing of MLflow: what would keep MLflow retrying for minutes is found here.
+Does not use MLflow, which would retry for minutes on problems that are found here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NO_SUCH_PLACE = (
 
 
 def default_uri() -> str:
-    """Where runs are tracked if nobody says: $MLFLOW_TRACKING_URI, else the project's database."""
+    """The default store: $MLFLOW_TRACKING_URI, else the project's database."""
     return os.environ.get(VARIABLE) or PROJECT_DATABASE
 
 
 def tracking_option(uri: str | None) -> tuple[str, ...]:
-    """What a printed command needs so that it takes the store `uri`; None: the default's.
+    """The options of a printed command that uses the store `uri`; none for None, the default.
 
     A password in the address is left out.
     """
@@ -37,7 +37,7 @@ def tracking_option(uri: str | None) -> tuple[str, ...]:
 
 
 def absolute(uri: str | None) -> str:
-    """The address in full, the default's for None. Raises UserError for one of no known kind."""
+    """The full address, the default's for None. Raises UserError for an unknown kind."""
     uri = default_uri() if uri is None else uri
     scheme = scheme_of(uri)
     if scheme == "sqlite":
@@ -56,10 +56,10 @@ def absolute(uri: str | None) -> str:
 
 
 def check_place(uri: str, *, write: bool = True) -> None:
-    """Look at the place that the absolute `uri` names; nothing is made or changed.
+    """Check the place that the absolute `uri` names; nothing is created or changed.
 
-    Raises UserError for a database file that cannot be read (or, with `write`, written or made)
-    and for a server that does not take connections.
+    Raises UserError for a database file that cannot be read (or, with `write`, written or created)
+    and for a server that does not accept connections.
     """
     if scheme_of(uri) != "sqlite":
         knock(uri)
@@ -70,7 +70,7 @@ def check_place(uri: str, *, write: bool = True) -> None:
 
 
 def sqlite_path(uri: str) -> Path:
-    """The file of a sqlite address; UserError where it names none that MLflow can read."""
+    """The file of a sqlite address; UserError if it names none that MLflow can read."""
     name = uri.partition("://")[2].removeprefix("/")
     if not name or name.startswith(":"):
         raise UserError(f"tracking URI: {uri!r} names no file. Write sqlite:///PATH/mlflow.db.")
@@ -93,7 +93,7 @@ def _check_writable(path: Path) -> None:
 
 
 def check_database(path: Path, *, write: bool) -> None:
-    """Open the file as sqlite would, `write` making it if need be. Raises UserError."""
+    """Open the file as sqlite would, and with `write` create it if needed. Raises UserError."""
     if path.is_dir():
         raise unusable(path, "it is a folder")
     mode = "rwc" if write else "ro"
@@ -110,8 +110,8 @@ def check_database(path: Path, *, write: bool) -> None:
 
 
 def unusable(path: Path, reason: object) -> UserError:
-    """The mistake of naming `path` as the tracking database."""
+    """The error for a `path` that cannot be the tracking database."""
     return UserError(
-        f"tracking place {path} cannot be used: {reason}. Name another with "
+        f"tracking database {path} cannot be used: {reason}. Name another with "
         "--tracking-uri sqlite:///PATH/mlflow.db."
     )

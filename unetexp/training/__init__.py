@@ -1,2 +1,2 @@
-"""One experiment in a folder: configuration, batches, losses, the loop. Empty on purpose: a
-served model imports through here."""
+"""One experiment in a folder: configuration, batches, losses, the loop. Imports nothing,
+because a served model imports this package."""

@@ -26,14 +26,14 @@ _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
 
 class Augment(Component):
-    """How training images are varied. Validation images never are."""
+    """Random changes of training images. Validation images are never changed."""
 
     crop_px: int = Field(256, ge=16, le=8192, description="side of the square training crop")
     zoom_min: float = Field(0.8, gt=0, le=10, description="smallest magnification of the crop")
     zoom_max: float = Field(1.25, gt=0, le=10, description="largest magnification of the crop")
     hflip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     vflip: float = Field(0.0, ge=0, le=1, description="probability of an upside-down flip")
-    rotation_deg: float = Field(10.0, ge=0, le=180, description="largest rotation either way")
+    rotation_deg: float = Field(10.0, ge=0, le=180, description="largest rotation, left or right")
     brightness: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
     contrast: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
     saturation: float = Field(0.0, ge=0, lt=1, description="factor drawn from 1 -+ this; RGB only")
@@ -48,10 +48,10 @@ class Augment(Component):
 
     @property
     def window_px(self) -> int:
-        """S: the window that holds any crop, however far it is rotated and zoomed out."""
+        """S: the window that holds any crop, at every rotation and zoom."""
         angle = math.radians(min(self.rotation_deg, 45.0))
         reach = math.cos(angle) + math.sin(angle)
-        return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # the centre may lie between two
+        return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # its start may be a fraction
 
     def draw(self, seed: int, epoch: int, index: int, height: int, width: int) -> AugmentParams:
         """The view of sample `index` (an image of height x width) in `epoch`."""
@@ -74,7 +74,7 @@ class Augment(Component):
         )
 
     def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
-        """Where the window starts so that the crop stays inside the image, if it can.
+        """Where the window starts so that the crop stays inside the image, if possible.
 
         Also the crop's centre relative to the window's, in half windows.
         """
@@ -90,7 +90,7 @@ class AugmentParams:
 
     top: int
     left: int
-    theta: tuple[tuple[float, ...], ...]  # (2, 3), as torch's affine_grid takes it
+    theta: tuple[tuple[float, ...], ...]  # (2, 3), as for torch's affine_grid
     colour: tuple[float, ...]  # brightness, contrast, saturation
 
 
@@ -110,9 +110,9 @@ def warp(images: Tensor, masks: Tensor, theta: Tensor, crop_px: int) -> tuple[Te
 
 
 def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
-    """Brightness, contrast and saturation, a factor each and sample, as torchvision's adjust_*.
+    """Change brightness, contrast and saturation by factors per sample, as torchvision's adjust_*.
 
-    images (N, C, P, P) in 0..1; colour (N, 3). Saturation is left alone unless C is 3.
+    images (N, C, P, P) in 0..1; colour (N, 3). Saturation is changed only if C is 3.
     """
     brightness, contrast, saturation = colour.view(-1, 3, 1, 1, 1).unbind(1)
     images = (images * brightness).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Batches: cut on the host as raw pixels, made into model input on the device.
+"""Batches: cut out on the host as raw pixels, turned into model input on the device.
 
 N batch, C channels, S window side, P crop side, H W image size.
 """
@@ -22,7 +22,7 @@ from unetexp.training.distributed import ALONE, Ranks
 
 
 class RawBatch(NamedTuple):
-    """Windows as they lie in the data, with the warp and colour to be applied to each."""
+    """Windows as stored in the data, with the warp and colour to be applied to each."""
 
     images: Tensor  # (N, C, S, S) uint8 or uint16
     masks: Tensor  # (N, S, S) uint8
@@ -53,7 +53,7 @@ class _Windows:
 
 
 def _stacked(parts: Sequence[Tensor], pin: bool) -> Tensor:
-    """(N, ...) of N parts, in page-locked memory if `pin`. One thread copies: it runs in one."""
+    """N parts stacked to (N, ...), in page-locked memory if `pin`. Uses no further threads."""
     whole = torch.empty((len(parts), *parts[0].shape), dtype=parts[0].dtype, pin_memory=pin)
     np.stack([part.numpy() for part in parts], out=whole.numpy())
     return whole
@@ -77,17 +77,17 @@ class _Order:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        # What does not fill a batch waits for another epoch; a set smaller than one batch repeats.
+        # Images that do not fill a batch are skipped in this epoch; a set below one batch repeats.
         for micro_batch in np.resize(order, self.shape):
             share = micro_batch.reshape(self.ranks.world, -1)[self.ranks.rank]
             yield [(self.epoch, int(index)) for index in share]
 
 
 class TrainBatches:
-    """The training split as micro-batches, `accumulation` to each of an epoch's `steps`.
+    """The training split as micro-batches, `accumulation` for each of an epoch's `steps`.
 
-    `workers` threads prepare them ahead; how many makes no difference to what they hold. Raises
-    ConfigError where the ranks cannot share a micro-batch evenly.
+    `workers` threads prepare them in advance; their number does not affect the content. Raises
+    ConfigError if the ranks cannot share a micro-batch evenly.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class TrainBatches:
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
         """The micro-batches of one pass; the same `epoch` gives the same ones.
 
-        Raises UnetexpError where one is not ready in `timeout_s` seconds, as on a disk that hangs.
+        Raises UnetexpError if one is not ready within `timeout_s` seconds, as on a hanging disk.
         """
         self._order.epoch = epoch
         return prefetched(
@@ -129,7 +129,7 @@ def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:
         parts += f" in {accumulation} micro-batches of {images}" if accumulation > 1 else ""
         raise ConfigError(
             f"{parts}: {world} GPUs cannot share {images} images evenly. Choose a batch_size that "
-            f"{accumulation * world} divides, or another number of GPUs a trial."
+            f"{accumulation * world} divides, or another number of GPUs per trial."
         )
 
 

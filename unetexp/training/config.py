@@ -21,9 +21,9 @@ from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
 
 
 class TrainConfig(Component):
-    """One experiment. Two equal configs on equal data train to the same bits on one CPU."""
+    """One experiment. Equal configs on equal data give bit-identical results on one CPU."""
 
-    data: DataSource = Field(Mni152(), description="the images and masks to learn from")
+    data: DataSource = Field(Mni152(), description="the images and masks to train on")
     augment: Augment = Field(
         Augment(),
         description="random changes of training images; validation images are never changed. The "
@@ -39,8 +39,8 @@ class TrainConfig(Component):
     )
     loss: Loss = Field(
         CrossEntropy(),
-        description="void pixels (255) are in no sum and in no count; a class that does not occur "
-        "in a batch is in no mean",
+        description="void pixels (255) are left out of all sums and counts; a class that does not "
+        "occur in a batch is left out of the mean over classes",
     )
     optimizer: Optimizer = Field(
         AdamW(), description="the optimiser; norm layers and biases get no weight decay"
@@ -85,7 +85,7 @@ class TrainConfig(Component):
 
     @property
     def micro_batch_size(self) -> int:
-        """Images that are on the device at once."""
+        """Images per micro-batch."""
         return self.batch_size // self.accumulation
 
 
@@ -99,7 +99,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The data that a YAML text describes; raises yaml.YAMLError."""
+    """The data in a YAML text; raises yaml.YAMLError."""
     return yaml.load(text, _Loader)
 
 

@@ -1,8 +1,8 @@
-"""One run on several devices: what its processes, the ranks, do together.
+"""One run on several devices: how its processes, the ranks, work together.
 
 Every rank has the whole model and its share of each micro-batch. The loop is written for `Ranks`
 and is the same for one process (`ALONE`) and for many (`Group`). The metrics are those of one
-device: a loss that averages over pixels or classes is no mean of the ranks' losses, so it is
+device: a mean over all pixels or classes is not the mean of the ranks' losses, so the loss is
 computed on the logits of all ranks. N images, K classes, H W image size.
 """
 
@@ -25,29 +25,29 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """Which one this is; the first, 0, keeps the files."""
+        """The number of this rank; the first, 0, writes the files."""
 
     @property
     def world(self) -> int:
-        """How many there are."""
+        """The number of ranks."""
 
     def network(self, model: nn.Module) -> nn.Module:
-        """What to call for the logits, so that the gradients become those of all ranks' images.
+        """The module that computes the logits; its gradients are those of all ranks' images.
 
-        To be asked for again when parts of `model` were frozen or thawed.
+        Call this again when parts of `model` were frozen or thawed.
         """
 
     def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a micro-batch; gradients travel with the last one."""
+        """The context of a micro-batch's forward and backward; the last exchanges gradients."""
 
     def whole_batch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits and labels of all ranks' images, in the order one process has them in."""
+        """The logits and labels of all ranks' images, in the order of a single process."""
 
     def gather(self, part: T) -> list[T]:
-        """What each rank gave, by rank."""
+        """The `part` of each rank, in the order of the ranks."""
 
     def from_first(self, value: T) -> T:
-        """What the first rank gave."""
+        """The `value` of the first rank."""
 
 
 class _Alone:
@@ -75,7 +75,7 @@ ALONE: Ranks = _Alone()
 
 
 class Group:
-    """One rank of torch's default process group, which must be up: gloo or NCCL."""
+    """One rank of torch's default process group (gloo or NCCL), which must be initialised."""
 
     def __init__(self) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -86,7 +86,7 @@ class Group:
         learning = [parameter.requires_grad for parameter in model.parameters()]
         if self._network is None or learning != self._learning:
             synchronise_batch_norm(model)
-            # DDP looks after the parameters that learn when it is made: no others, and not later.
+            # DDP synchronises the parameters that require gradients when it is created, no others.
             self._network, self._learning = DistributedDataParallel(model), learning
         return self._network
 
@@ -95,7 +95,7 @@ class Group:
         return nullcontext() if last else cast(AbstractContextManager[None], network.no_sync())
 
     def whole_batch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        masks = torch.cat(self._all(labels.to(torch.uint8))).long()  # void, 255, fits
+        masks = torch.cat(self._all(labels.to(torch.uint8))).long()  # 255 (void) fits
         return cast(Tensor, _AllLogits.apply(logits, self)), masks
 
     def gather(self, part: T) -> list[T]:
@@ -135,7 +135,7 @@ class _AllLogits(torch.autograd.Function):
 def synchronise_batch_norm(model: nn.Module) -> None:
     """Replace the batch norms inside `model`, in place; parameters and names stay the same.
 
-    Frozen ones are in eval mode and go on using their running statistics. A second call changes
+    Frozen ones are in eval mode and keep using their running statistics. A second call changes
     nothing.
     """
     if next(model.parameters()).device.type == "cuda":
@@ -148,7 +148,7 @@ def synchronise_batch_norm(model: nn.Module) -> None:
 
 
 class _CpuSyncBatchNorm(_BatchNorm):
-    """Every rank brings the same number of values, so the count needs no exchange."""
+    """Every rank has the same number of values, so the count needs no exchange."""
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> _CpuSyncBatchNorm:
@@ -184,7 +184,7 @@ class _CpuSyncBatchNorm(_BatchNorm):
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """What every rank gets depends on what each one gave: so the gradients are summed too."""
+    """Each output depends on the inputs of all ranks, so the gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

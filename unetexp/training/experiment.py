@@ -1,9 +1,9 @@
-"""One experiment in one folder: trained, checkpointed, its best model kept.
+"""One experiment in one folder: training, checkpoints and the best model.
 
 FOLDER/config.yaml         the whole configuration
 FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png,
-                           worst.png: the images with the lowest mIoU of their own
-FOLDER/overlays/NNNNN.png  the overlay grid of some epochs, the same for all runs of a length
+                           worst.png: the images with the lowest mIoU
+FOLDER/overlays/NNNNN.png  the overlay grid of some epochs, the same for all runs of equal length
 FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the run has ended
 """
 
@@ -41,7 +41,7 @@ OVERLAYS = "overlays"
 
 
 class Experiment:
-    """A training run that lives in `folder` and goes on from what it finds there."""
+    """A training run in `folder`, which resumes from the checkpoints there."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Experiment:
         accumulation: int | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        """`accumulation` overrides the config's where memory is too small for its micro-batches.
+        """`accumulation` overrides the config's if memory is too small for its micro-batches.
 
-        With several `ranks` this is the first one's, which keeps the files; the others `follow`.
-        Raises CheckpointError where `folder` holds another experiment.
+        With several `ranks` only the first has an Experiment and writes files; the others call
+        `follow`. Raises CheckpointError if `folder` holds another experiment.
         """
         self.config, self.data, self.folder, self._ranks = config, data, folder, ranks
         self._accumulation = accumulation or config.accumulation
@@ -64,18 +64,18 @@ class Experiment:
         self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
         self.state = TrainState(config, data, device)
         recover(folder / BEST)
-        self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # checkpoints, and why
-        for sentence in self.skipped_checkpoints:
-            log.warning(sentence)
+        self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # one message each
+        for message in self.skipped_checkpoints:
+            log.warning(message)
         self.state.follow_first(ranks)
 
     def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
         """Train to the end, yielding after each epoch.
 
-        The best model is on disk before its epoch is yielded; the resume state is written after,
-        so that no checkpoint is ever ahead of what the caller has seen, and only once
-        `checkpoint_every_s` seconds have passed since the last: short epochs are repeated sooner
-        than saved.
+        The best model is on disk before its epoch is yielded. The resume state is written
+        afterwards, so that no checkpoint is ahead of what the caller has seen, and only if
+        `checkpoint_every_s` seconds have passed since the last one: short epochs are faster to
+        repeat than to save.
         """
         saved = time.monotonic()
         fixed = fixed_images(len(self.data["val"]))
@@ -100,12 +100,12 @@ class Experiment:
         self.forget_resume_state()
 
     def forget_resume_state(self) -> None:
-        """Remove what only a continued run would need."""
+        """Remove what is only needed to resume the run."""
         self._checkpoints.clear()
 
     @property
     def micro_batch(self) -> int:
-        """Images that go through the model at a time."""
+        """Images per micro-batch."""
         return self.config.batch_size // self._accumulation
 
     def model_figures(self) -> dict[str, float]:
@@ -158,7 +158,7 @@ def follow(
     accumulation: int | None = None,
     workers: int = 0,
 ) -> Iterator[EpochReport]:
-    """The part in an experiment of a rank that is not the first: it trains and keeps no files."""
+    """The experiment on every rank but the first: trains and writes no files."""
     state = TrainState(config, data, device)
     state.follow_first(ranks)
     config = config.model_copy(update={"accumulation": accumulation or config.accumulation})
@@ -167,7 +167,7 @@ def follow(
 
 
 def best_figures(folder: Path) -> dict[str, Any]:
-    """What was written of the best epoch of the run in `folder`.
+    """The record of the best epoch of the run in `folder`.
 
     `epoch`, `metrics`, `classes`, `confusion`, and the `machine` that it was trained on.
     """
@@ -191,13 +191,13 @@ def _claim(path: Path, config: TrainConfig) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-MACHINE = "machine."  # begins the names of these tags of a trial's run
+MACHINE = "machine."  # prefix of the names of these tags of a trial's run
 
 
 def machine(config: TrainConfig, device: torch.device, ranks: int = 1) -> dict[str, str]:
     """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, `precision` and versions.
 
-    `precision` is what the configuration's came to be on this hardware.
+    `precision` is the one used: `auto` resolved for this hardware.
     """
     on_gpu = device.type == "cuda"
     return {
@@ -212,7 +212,7 @@ def machine(config: TrainConfig, device: torch.device, ranks: int = 1) -> dict[s
 
 
 def cpu_model() -> str:
-    """The processor's name, with what tells two of the same name apart; else its architecture."""
+    """The processor's name with family, model and stepping, or else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:

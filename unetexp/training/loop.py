@@ -29,9 +29,9 @@ from unetexp.training.state import TrainState
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-WORST = 4  # images with the lowest mIoU of their own whose label maps are kept
+WORST = 4  # how many images with the lowest mIoU keep their label maps
 
-_STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: look at many at once
+_STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: check many at once
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Evaluation:
 
     metrics: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
     confusion: Tensor  # (K, K) int64, rows are the target
-    predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the images asked for
-    image_miou: Tensor  # (I,) float64, each image's own mIoU; NaN where all of it is void
+    predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the requested images
+    image_miou: Tensor  # (I,) float64, mIoU of each image; NaN if all of it is void
     worst: dict[int, Tensor]  # label maps of the images with the lowest mIoU, the lowest first
-    matrices: Tensor | None = None  # (I, K, K) int64, a confusion matrix an image, if asked for
+    matrices: Tensor | None = None  # (I, K, K) int64, one confusion matrix per image, if requested
 
     @property
     def figures(self) -> dict[str, float]:
-        """The `metrics`, by their earlier name."""
+        """`metrics`, under its earlier name."""
         return self.metrics
 
 
@@ -70,10 +70,10 @@ def fit(
     keep_predictions: Sequence[int] = (),
     ranks: Ranks = ALONE,
 ) -> Iterator[EpochReport]:
-    """Train from where `state` is to the last epoch, yielding after each.
+    """Train from the epoch of `state` to the last one, yielding after each.
 
     `state` is advanced in place and may be saved between two reports. `keep_predictions` are the
-    validation images whose label maps come with the reports. With several ranks each calls this
+    validation images whose label maps are in the reports. With several ranks each calls this
     with an equal `state`, takes its share of the images and gets the same reports. Raises
     NonFiniteLossError as soon as a loss is NaN or infinite.
     """
@@ -157,7 +157,7 @@ def evaluate(
 ) -> Evaluation:
     """The metrics of `model` on whole images at their own size, the same for every trial.
 
-    The label maps of the images `keep` and of the `worst` ones come with them. The ranks share
+    The label maps of the images `keep` and of the `worst` ones are included. The ranks share
     the images, and each gets the metrics of them all.
     """
     device = next(model.parameters()).device
@@ -178,7 +178,7 @@ def evaluate(
 
 
 def _merged(parts: list[tuple[ImageScores, float]], images: int) -> Evaluation:
-    """The evaluation of `images` images from what each rank counted on its own."""
+    """The evaluation of `images` images from the counts of all ranks."""
     scores, loss_sum = parts[0]
     for other, other_loss_sum in parts[1:]:
         scores.merge(other)

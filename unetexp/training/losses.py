@@ -1,7 +1,7 @@
 """Losses on logits, for masks with void pixels.
 
 Every loss computes in float32, also under autocast, and leaves void pixels out of its sums and
-its counts. What is averaged over classes is averaged over those that occur in the batch's masks.
+its counts. Means over classes are taken over those that occur in the batch's masks.
 A batch without a single valid pixel has the loss 0 and gradients 0.
 
 Letters: N batch, K classes, H W height and width, P = N H W pixels of the whole batch.
@@ -31,27 +31,27 @@ def _form_of_weights(given: object) -> str:
 ClassWeights = Annotated[
     Annotated[Literal["none", "balanced"], Tag("name")]
     | Annotated[tuple[PositiveFloat, ...], Tag("list")],
-    Discriminator(_form_of_weights),  # so that a fault is told of the form that was meant
+    Discriminator(_form_of_weights),  # so that an error names the form that was meant
 ]
 
 _SMALLEST_MISS = 1e-7  # keeps the slope of miss ** gamma finite where gamma < 1
 
 
 class _Loss(Component):
-    """Called with logits and mask; each kind says in `_value` what the loss of a batch is."""
+    """Called with logits and mask; each kind computes the loss of a batch in `_value`."""
 
     def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The loss, a float32 scalar.
 
         logits (N, K, H, W) of any floating type; mask (N, H, W) of an integer type, 255 is void.
-        Raises DataError for shapes that do not belong together and for a label that is no class.
+        Raises DataError for shapes that do not match and for a label that is not a class.
         """
         return self._value(MaskedBatch.of(logits, mask))
 
     def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
-        """The same loss, its `balanced` weights taken from `counts`, the pixels a class (K,).
+        """The same loss, its `balanced` weights taken from `counts`, the pixels per class (K,).
 
-        Without it they are taken from each batch. A loss that is not balanced stays as it is.
+        Without it they are taken from each batch. Other losses are returned unchanged.
         """
         return self
 
@@ -69,7 +69,7 @@ class _WeightedLoss(_Loss):
     )
 
     def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
-        """As for every loss; ConfigError for a list that has not one weight a class."""
+        """As for every loss; ConfigError for a list without one weight per class."""
         if self.class_weights != "balanced":
             self._require_weights_for(len(counts))
             return self
@@ -90,7 +90,7 @@ class _WeightedLoss(_Loss):
         if not isinstance(given, str) and len(given) != num_classes:
             raise ConfigError(
                 f"loss.class_weights: {len(given)} weights are given for {num_classes} classes: "
-                "give one weight a class."
+                "give one weight per class."
             )
 
     def _cross_entropy(self, batch: MaskedBatch, label_smoothing: float) -> Tensor:
@@ -145,7 +145,7 @@ class Dice(_Loss):
 
 
 class DiceCE(_WeightedLoss):
-    """Cross-entropy (weighted on request) plus the `dice` loss, as nnU-Net trains."""
+    """Cross-entropy (weighted on request) plus the `dice` loss, as in nnU-Net."""
 
     kind: Literal["dice_ce"] = "dice_ce"
 
@@ -156,7 +156,7 @@ class DiceCE(_WeightedLoss):
 class Focal(_WeightedLoss):
     """Focal loss on softmax probabilities (Lin et al., arXiv:1708.02002): (1 - p)^gamma (-log p).
 
-    The paper has one sigmoid an anchor and divides by the number of objects; here p is the
+    The paper has one sigmoid per anchor and divides by the number of objects; here p is the
     softmax probability of the label, and the (weighted) mean over valid pixels is taken. For two
     classes this is the paper's formula at the difference of the two logits.
     """
@@ -250,7 +250,7 @@ def _dice(batch: MaskedBatch) -> Tensor:
 def _lovasz_extension(probabilities: Tensor, truth: Tensor) -> Tensor:
     """One class's Lovasz extension of the Jaccard loss; both (P,), the class occurs in `truth`.
 
-    Void pixels come as probability 0 outside the class: an error of 0 adds nothing.
+    Void pixels have probability 0 outside the class: an error of 0 adds nothing.
     """
     errors, order = torch.where(truth, 1 - probabilities, probabilities).sort(descending=True)
     in_class = truth[order]

@@ -1,4 +1,4 @@
-"""A batch of logits and masks in the form that all losses share: void pixels blanked out.
+"""A batch of logits and masks in the form that all losses use: void pixels set to 0.
 
 Letters: N batch, K classes, H W height and width.
 """
@@ -19,7 +19,7 @@ from unetexp.errors import DataError
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A batch in the form that all losses share."""
+    """A batch in the form that all losses use."""
 
     logits: Tensor  # (N, K, H, W) float32; 0 at void pixels, and without gradient there
     labels: Tensor  # (N, H, W) int64
@@ -27,7 +27,7 @@ class MaskedBatch:
 
     @classmethod
     def of(cls, logits: Tensor, mask: Tensor) -> Self:
-        """Check and prepare what a loss is called with; DataError says what does not fit."""
+        """Check and prepare the arguments of a loss; raises DataError for what does not fit."""
         if not logits.is_floating_point() or logits.ndim != 4:
             raise DataError(
                 "logits: expected floating point (N, K, H, W), got "

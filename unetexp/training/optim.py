@@ -74,8 +74,8 @@ def parameter_groups(
     """All parameters in up to four groups: encoder or not, with weight decay or without.
 
     Parameters of `model.encoder` learn at lr * encoder_lr_scale. Biases and the scales of norms
-    (one dimension or none) do not decay. Frozen parameters are in, so that they can thaw later;
-    without a gradient they are never stepped and hold no state. Each group has its rate at
+    (one dimension or none) do not decay. Frozen parameters are included, so that they can thaw
+    later; without a gradient they are not updated and have no state. Each group has its rate at
     schedule factor 1 as `base_lr`.
     """
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -112,7 +112,7 @@ class _WarmedUp(Component):
 
 
 class Cosine(_WarmedUp):
-    """Half a cosine from the full rate to its least (SGDR, arXiv:1608.03983, no restarts)."""
+    """Half a cosine from the full rate to the lowest (SGDR, arXiv:1608.03983, no restarts)."""
 
     kind: Literal["cosine"] = "cosine"
     warmup_epochs: float = Field(
@@ -134,13 +134,13 @@ class CosineAnnealing(Component):
     eta_min: float = Field(0.0, ge=0, le=10, description="the lowest learning rate")
 
     def lr(self, base_lr: float, epoch_progress: float, epochs: int) -> float:
-        """The rate after `epoch_progress` finished epochs; `epochs` plays no part."""
+        """The rate after `epoch_progress` finished epochs; `epochs` is not used."""
         cosine = math.cos(math.pi * math.floor(epoch_progress) / self.t_max)
         return self.eta_min + (base_lr - self.eta_min) * (1 + cosine) / 2
 
 
 class Poly(_WarmedUp):
-    """(1 - done) ** power, as DeepLab trains (arXiv:1606.00915)."""
+    """(1 - done) ** power, as in DeepLab (arXiv:1606.00915)."""
 
     kind: Literal["poly"] = "poly"
     power: float = Field(0.9, gt=0, le=10, description="exponent of the remaining share of epochs")
@@ -168,7 +168,7 @@ def make_ema(model: nn.Module, decay: float) -> AveragedModel:
     """Averaged weights of `model`: call `update_parameters(model)` after each optimiser step.
 
     Each update keeps the share `decay` of the average; the first one copies the model, so the
-    random start has no weight. Buffers (batch-norm statistics) are averaged too.
+    random start does not count. Buffers (batch-norm statistics) are averaged too.
     """
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

@@ -1,4 +1,4 @@
-"""Pictures of what a model does: overlay grids, the confusion matrix, curves.
+"""Plots of a model's results: overlay grids, confusion matrix, learning curves.
 
 K classes, H W image size.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.labels import VOID
 
-# Okabe and Ito's palette, told apart by the colour-blind; the background stays the image.
+# Okabe and Ito's palette, made for colour-blind readers; the background is not painted.
 _PALETTE = np.array(
     [
         (230, 159, 0),
@@ -39,7 +39,7 @@ RgbImage = NDArray[np.uint8]
 
 
 def fixed_images(count: int, wanted: int = 6) -> list[int]:
-    """Indices of the validation images that every trial is pictured on: spread evenly."""
+    """Indices of the validation images in every trial's overlay grid: evenly spread."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(wanted, count))})
 
 
@@ -49,10 +49,10 @@ def overlay_grid(
     samples: Samples | None = None,
     error_captions: Mapping[int, str] | None = None,
 ) -> Image.Image:
-    """A row an image: the image, the truth, the prediction, and where they differ.
+    """One row per image: the image, the truth, the prediction, and where they differ.
 
-    The rows are in the order of `predictions`, which are of `samples`, by default those of val;
-    `error_captions` on an image stand above its errors.
+    The rows are in the order of `predictions`, which are of `samples`, by default the val split;
+    the `error_captions` of an image are drawn above its errors.
     """
     samples = data["val"] if samples is None else samples
     row_px = _TILE_PX + _CAPTION_PX
@@ -77,7 +77,7 @@ def worst_grid(
     image_miou: Sequence[float] | Tensor,
     samples: Samples | None = None,
 ) -> Image.Image:
-    """The overlay grid of the images that came out worst, each with its own mIoU."""
+    """The overlay grid of the worst images, each with its mIoU."""
     error_captions = {index: f"errors, mIoU {float(image_miou[index]):.3f}" for index in worst}
     return overlay_grid(data, worst, samples, error_captions)
 
@@ -95,7 +95,7 @@ class SheetRow:
 
 
 def cut_grid(sheet: Image.Image) -> list[SheetRow]:
-    """The rows of a sheet that `overlay_grid` made; none where it is no such sheet."""
+    """The rows of a sheet from `overlay_grid`; an empty list for any other image."""
     row_px = _TILE_PX + _CAPTION_PX
     rows, rest = divmod(sheet.height - _CAPTION_PX, row_px)
     if sheet.width != _TILE_PX * 4 or rest or rows < 0:
@@ -112,7 +112,7 @@ def _cut_row(sheet: Image.Image, top: int) -> SheetRow:
         left = column * _TILE_PX
         return sheet.crop((left, top, left + _TILE_PX, top + _CAPTION_PX))
 
-    # The errors are drawn on a darkened image: what is white there is the sheet itself.
+    # The errors are drawn on a darkened image: white pixels there belong to the sheet.
     errors: RgbImage = np.asarray(cut(3, _TILE_PX - 4, _TILE_PX - 4))
     inside = errors.min(axis=2) < 255
     height, width = int(inside.any(axis=1).sum()) or 1, int(inside.any(axis=0).sum()) or 1
@@ -120,7 +120,7 @@ def _cut_row(sheet: Image.Image, top: int) -> SheetRow:
 
 
 def class_colours(class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """What the colours of an overlay mean: name and #rrggbb; class 0 is not painted."""
+    """The colours of an overlay: name and #rrggbb; class 0 is not painted."""
     colours = [tuple(_PALETTE[i % len(_PALETTE)]) for i in range(len(class_names) - 1)]
     named = [*zip(class_names[1:], colours, strict=True), ("wrong", _ERROR), ("void", _VOID)]
     return [(name, "#" + "".join(f"{int(part):02x}" for part in colour)) for name, colour in named]
@@ -153,7 +153,7 @@ def displayable(image: Tensor, image_max: int) -> RgbImage:
 
 
 def paint(image: RgbImage, labels: NDArray[np.integer], strength: float = 0.6) -> RgbImage:
-    """Labels (H, W) in colour over an image (H, W, 3); class 0 is left clear, void is grey."""
+    """Labels (H, W) in colour over an image (H, W, 3); class 0 is not painted, void is grey."""
     colours = _PALETTE[(labels.astype(np.int64) - 1) % len(_PALETTE)].astype(np.float32)
     colours[labels == VOID] = _VOID
     mixed = image * (1 - strength) + colours * strength
@@ -161,7 +161,7 @@ def paint(image: RgbImage, labels: NDArray[np.integer], strength: float = 0.6) -
 
 
 def _fit(pixels: RgbImage) -> Image.Image:
-    """The tile shrunk or grown to the sheet's square, proportions kept."""
+    """The tile scaled to the sheet's square, with its proportions kept."""
     tile = Image.fromarray(pixels)
     scale = (_TILE_PX - 4) / max(tile.size)
     size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
@@ -171,7 +171,7 @@ def _fit(pixels: RgbImage) -> Image.Image:
 
 
 def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
-    """The confusion matrix (K, K), each row as shares of its true class."""
+    """Plot the confusion matrix (K, K), each row as shares of its true class."""
     matrix = np.asarray(confusion, dtype=np.float64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.55 * len(names)
@@ -191,7 +191,7 @@ def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], names: Sequen
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Losses beside mIoU and Dice, an epoch a point."""
+    """Plot the losses next to mIoU and Dice, one point per epoch."""
     epochs = [report["epoch"] for report in history]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     panels = {"loss": ("train/loss", "val/loss"), "validation": ("val/miou", "val/dice")}

@@ -1,4 +1,4 @@
-"""Everything of a training run that must survive a restart, and how it is kept on disk.
+"""The state of a training run that must survive a restart, and its checkpoints on disk.
 
 Orders and augmentations follow from (seed, epoch, index) and the learning rate from the epoch,
 so the state is small: weights, averaged weights, optimiser, torch's generators, best score.
@@ -30,7 +30,7 @@ from unetexp.training.optim import make_ema, parameter_groups
 
 log = logging.getLogger(__name__)
 
-KEPT_EPOCHS = 2  # the last and the one before last: a torn file costs one epoch, not the run
+KEPT_EPOCHS = 2  # the last and the one before last: a damaged file costs one epoch, not the run
 _STATE, _MANIFEST = "state.pt", "manifest.json"
 
 
@@ -38,7 +38,7 @@ class TrainState:
     """A run between two epochs. `epoch` counts the finished ones."""
 
     def __init__(self, config: TrainConfig, data: Dataset, device: torch.device) -> None:
-        """The start of a run: seeded weights, pretrained ones put in, nothing trained."""
+        """The start of a run: seeded weights, with pretrained ones loaded."""
         self.device = device
         self.epoch = 0
         self.best_score = -math.inf
@@ -61,7 +61,7 @@ class TrainState:
 
     @property
     def evaluated_model(self) -> UNet:
-        """The weights that are validated and shipped: the averaged ones if there are any."""
+        """The model that is validated and saved: with averaged weights if there are any."""
         if self.ema is None:
             return self.model
         assert isinstance(self.ema.module, UNet)
@@ -101,9 +101,9 @@ class TrainState:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
 
     def follow_first(self, ranks: Ranks) -> None:
-        """Take over the first rank's state, so that all ranks go on from one checkpoint.
+        """Load the first rank's state, so that all ranks resume from one checkpoint.
 
-        At the start of a run all states are equal, having the same seed, and nothing is sent.
+        At the start of a run all states are equal, from the same seed, and nothing is sent.
         """
         file = io.BytesIO()
         if ranks.rank == 0 and ranks.world > 1 and self.epoch > 0:
@@ -115,10 +115,10 @@ class TrainState:
 
 
 class Checkpoints:
-    """The resume checkpoints of one run: `epoch-NNNN/` folders below `root`, the last two kept.
+    """The resume checkpoints of one run: `epoch-NNNNN/` folders in `root`, the last two kept.
 
-    `identity` (config, data fingerprint) is written into each: one of another run is foreign and
-    is not loaded.
+    `identity` (config, data fingerprint) is written into each: a checkpoint of another run is not
+    loaded.
     """
 
     def __init__(self, root: Path, identity: dict[str, Any]) -> None:
@@ -140,10 +140,10 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def load_latest(self, state: TrainState) -> list[str]:
-        """Bring `state` to the newest checkpoint that is whole and ours.
+        """Load the newest usable checkpoint into `state`.
 
-        Returns a sentence for each checkpoint that was passed over; `state` stays at epoch 0
-        when none can be used.
+        Returns a message for each checkpoint that was skipped; `state` stays at epoch 0 if none
+        can be used.
         """
         skipped_checkpoints = []
         for folder in self._folders():
@@ -171,10 +171,10 @@ class Checkpoints:
             if manifest["identity"] != self.identity:
                 raise ValueError("it belongs to another run")
             if manifest["sha256"] != _sha256(folder / _STATE):
-                raise ValueError("its checksum does not match: it is torn")
+                raise ValueError("its checksum does not match: it is damaged")
             state = torch.load(folder / _STATE, map_location=device, weights_only=True)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"checkpoint {folder} is passed over: {error}") from None
+            raise CheckpointError(f"checkpoint {folder} is skipped: {error}") from None
         assert isinstance(state, dict)
         return state
 

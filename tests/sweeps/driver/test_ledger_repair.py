@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
-from tests.support.sweep_command import FEW, ROOT, Place, figures, refusal, run_here
+from tests.support.sweep_command import FEW, ROOT, Place, refusal, results, run_here
 
 pytestmark = pytest.mark.slow  # the ledger itself: tests/sweeps/state/test_damaged_ledger.py
 
@@ -19,7 +19,7 @@ def place(tmp_path_factory):
     made = Place(tmp_path_factory.mktemp("damaged"))
     new_database(made.root / "mlflow.db")
     run_here(made.recipe, *made.flags, *FEW, "--epochs", 2, "--name", "hurt")
-    made.undamaged = figures(made, "hurt")
+    made.undamaged = results(made, "hurt")
     made.ledger = made.storage / "hurt" / "ledger.jsonl"
     lines = made.ledger.read_text().splitlines(keepends=True)
     hit = next(i for i, line in enumerate(lines) if '"epoch": 1' in line and '"0001"' in line)
@@ -52,7 +52,7 @@ def test_the_printed_command_brings_the_sweep_to_its_end(place):
     (copy,) = place.ledger.parent.glob("ledger.jsonl.damaged-*")
     assert copy.read_bytes() == before
     assert len(list(Ledger(place.ledger, write=False).of("trial"))) == 3
-    assert figures(place, "hurt") == place.undamaged
+    assert results(place, "hurt") == place.undamaged
     (aside,) = place.ledger.parent.glob("lost-*")
     assert sorted(folder.name for folder in aside.iterdir()) == ["0001", "0002"]
     assert "not damaged" in refusal(

@@ -13,7 +13,7 @@ from sweeps.search.controller import SweepController
 from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
 from tests.support.pretend_curves import play, score_of
-from tests.support.sweep_command import FEW, Place, figures, refusal, run_here, start, wait_for
+from tests.support.sweep_command import FEW, Place, refusal, results, run_here, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def place(tmp_path_factory):
 def twin(place):
     """The sweep that nobody disturbed."""
     run_here(place.recipe, *place.flags, *FEW, "--name", "twin")
-    return figures(place, "twin")
+    return results(place, "twin")
 
 
 @pytest.mark.timeout(900)
@@ -58,7 +58,7 @@ def test_a_sweep_that_was_killed_and_then_interrupted_equals_its_twin(place, twi
 
     assert "2 of 3 trials are finished" in resumed
     assert "MLflow runs: 2 closed, 1 opened again" in resumed
-    assert figures(place, "disturbed") == twin
+    assert results(place, "disturbed") == twin
     (parent,), children = place.runs("disturbed")
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
 
@@ -68,7 +68,7 @@ def test_a_finished_sweep_can_be_given_more_trials(place, twin):
     run_here("--resume", "twin", "--trials", 4, "--tracking-uri", place.uri)
     _, children = place.runs("twin")
     assert len(children) == 4
-    assert figures(place, "twin")[:3] == twin
+    assert results(place, "twin")[:3] == twin
 
 
 @pytest.mark.parametrize(

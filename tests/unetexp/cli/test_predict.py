@@ -1,4 +1,4 @@
-"""`unetexp predict`: files and folders in, label maps and pictures out."""
+"""`unetexp predict`: files and folders in, label maps and overlays out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def folder(spec, model, tmp_path_factory):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with images of several kinds, a broken one, and what is no image."""
+    """A folder with images of several kinds, a broken one, and a file that is not an image."""
     root = tmp_path / "images"
     (root / "deep" / "er").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ class TestResults:
         assert done.exit_code == 0, done.output
         assert Image.open(tmp_path / "out" / "photo.png").size == (51, 37)
 
-    def test_a_broken_image_is_reported_and_the_rest_goes_on(self, folder, images, tmp_path):
+    def test_a_broken_image_is_reported_and_the_rest_continues(self, folder, images, tmp_path):
         whole = (images / "photo.jpg").read_bytes()
         (images / "deep" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
         (images / "deep" / "empty.png").touch()
@@ -137,7 +137,7 @@ class TestResults:
 
     def test_inputs_stay_as_they_are(self, folder, images):
         before = digests(images)
-        for _ in range(2):  # the second time the results lie among the images
+        for _ in range(2):  # the second time the results are among the images
             out = images / "out"
             done = run(folder, images, "--out", out)
             assert done.exit_code == 0, done.output
@@ -170,7 +170,7 @@ class TestMistakes:
         assert not out.exists()
 
     def test_results_over_images(self, folder, images):
-        self.refused("written over an image", folder, images, "--out", images)
+        self.refused("overwrite an image", folder, images, "--out", images)
 
     def test_a_place_that_cannot_be_written(self, folder, images):
         place = images / "notes.txt" / "out"
@@ -178,7 +178,7 @@ class TestMistakes:
 
     def test_no_model(self, images, out, tmp_path):
         self.refused("there is no such file or folder", tmp_path / "no", images, "--out", out)
-        self.refused("are not there", images, images, "--out", out)
+        self.refused("are missing", images, images, "--out", out)
         assert not out.exists()
 
     def test_values(self, folder, images, out):

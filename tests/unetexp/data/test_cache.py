@@ -1,4 +1,4 @@
-"""The decoded cache: built once, rebuilt when it must be, never seen half-made."""
+"""The decoded cache: built once, rebuilt when needed, never visible when incomplete."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ def steps_of(source):
     return data, steps
 
 
-def test_decoding_happens_once_and_progress_is_told(cache, source):
+def test_decoding_happens_once_and_progress_is_reported(cache, source):
     data, first = steps_of(source)
     again, second = steps_of(source)
     assert first[-1] == ("Decoding images", 6, 6)
@@ -82,7 +82,7 @@ def test_any_change_of_the_data_is_a_new_fingerprint(cache, source, tmp_path, ch
         lambda folder: [path.unlink() for path in folder.iterdir()],
     ],
 )
-def test_a_torn_cache_is_rebuilt(cache, source, tear):
+def test_a_damaged_cache_is_rebuilt(cache, source, tear):
     before = open_dataset(source)
     expected = before["train"][0].image
     tear(cache / before.fingerprint)
@@ -171,5 +171,5 @@ def test_a_dataset_travels_to_another_process_without_its_pixels(cache, source):
 def test_a_dataset_whose_cache_is_gone_says_so(cache, source):
     data = open_dataset(source)
     shutil.rmtree(cache / data.fingerprint)
-    with pytest.raises(DataError, match="gone or torn"):
+    with pytest.raises(DataError, match="missing or damaged"):
         data["train"][0]

@@ -161,7 +161,7 @@ def test_grey_16_bit_images_keep_one_channel_and_the_train_maximum(root):
     assert data["train"][0].image.shape == (1, 40, 48)
 
 
-def test_masks_of_0_and_255_are_binary_and_said_aloud(root):
+def test_masks_of_0_and_255_are_binary_and_reported(root):
     expected = np.asarray(Image.open(root / MASK))
     map_masks(root, lambda mask: mask * 255)
     data = opened(root)
@@ -285,7 +285,7 @@ MISTAKES = {
         lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:400]),
         r"images/000\.png.*truncated",
     ),
-    "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is no image"),
+    "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is not an image"),
     "other format": (
         lambda root: (root / IMAGE).rename(root / "train/images/000.bmp"),
         r"000\.bmp.*PNG, JPEG or TIFF",

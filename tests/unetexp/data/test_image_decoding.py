@@ -28,7 +28,7 @@ def chunk(kind, content):
 
 
 def packed_png(values, bits, colour_type, palette=b""):
-    """A PNG of fewer than 8 bits a pixel, which Pillow does not write."""
+    """A PNG of fewer than 8 bits per pixel, which Pillow does not write."""
     height, width = values.shape
     spread = (values[..., np.newaxis] >> np.arange(bits)[::-1]) & 1
     rows = np.packbits(spread.reshape(height, -1), axis=1)

@@ -1,4 +1,4 @@
-"""Values in masks that are no class numbers: refused with the map that reads them, which works."""
+"""Values in masks that are not class numbers: refused, with a map to use instead, which works."""
 
 import re
 import shlex
@@ -189,10 +189,10 @@ def test_the_map_is_part_of_the_fingerprint_and_of_the_record(tmp_path):
 @pytest.mark.parametrize(
     ("label_map", "reason"),
     [
-        ({0: 0, 256: 1}, "256 is no stored value"),
+        ({0: 0, 256: 1}, "256 is not a stored value"),
         ({"9..3": 0, 1: 1}, "9..3"),
-        ({0: 0, 1: "viod"}, "'viod' is no class"),
-        ({0: 0, 1: 1.5}, "1.5 is no class"),
+        ({0: 0, 1: "viod"}, "'viod' is not a class"),
+        ({0: 0, 1: 1.5}, "1.5 is not a class"),
         ({0: 0, 1: 2}, "without gaps"),
         ({0: 0, 1: 0}, "two or more"),
         ({0: 0, "0..5": 1}, "0 is mapped twice"),
@@ -226,13 +226,13 @@ def test_the_commands_refuse_print_the_map_and_take_it(tmp_path):
     plain = dataset(tmp_path / "plain", splits={"train": 2, "val": 1}, seed=1)
     stored = dataset(tmp_path / "stored", splits={"train": 2, "val": 1}, seed=1)
     map_masks(stored, lambda mask: mask * np.uint8(255))
-    figures = []
+    written = []
     for place, changes in ((stored, ()), (plain, ("--set", "data.label_map=null"))):
         where = ("--out", tmp_path / place.name / "out", "--device", "cpu")
         result = unetexp("evaluate", tmp_path / "run/best", place, *where, *changes)
         assert result.exit_code == 0, result.output
-        figures.append((tmp_path / place.name / "out/evaluation.json").read_text())
-    assert figures[0].partition('"figures"')[2] == figures[1].partition('"figures"')[2]
+        written.append((tmp_path / place.name / "out/evaluation.json").read_text())
+    assert written[0].partition('"figures"')[2] == written[1].partition('"figures"')[2]
     map_masks(stored, lambda mask: mask // np.uint8(2))
     wrong = unetexp("evaluate", tmp_path / "run/best", stored, "--set", "data.label_map=null")
     assert wrong.exit_code == 2 and "data.label_map={0: 0, 127: 1}" in wrong.output
@@ -241,7 +241,7 @@ def test_the_commands_refuse_print_the_map_and_take_it(tmp_path):
 
 
 def test_data_without_all_classes_can_be_evaluated(tmp_path):
-    """Gaps and a val that lacks a class are reasons not to train, not reasons not to measure."""
+    """Gaps and a val that lacks a class are reasons not to train, but no reason not to evaluate."""
     root = dataset(tmp_path / "data", 3)
     map_masks(root, renumber(0, 0, 2))
     with pytest.raises(DataError):

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet from a folder that is there, and without a network."""
+"""Oxford-IIIT Pet from an existing folder, and without a network."""
 
 import socket
 import time
@@ -35,11 +35,11 @@ def test_jpg_files_that_are_not_jpeg_are_read_as_rgb(tmp_path):
     assert open_dataset(OxfordPet(root=str(root)))["test"][0].image.shape == (3, 20, 24)
 
 
-@pytest.mark.parametrize("torn", ["images/test_0.jpg", "annotations/test.txt"])
-def test_an_incomplete_download_is_named(tmp_path, torn):
+@pytest.mark.parametrize("missing", ["images/test_0.jpg", "annotations/test.txt"])
+def test_an_incomplete_download_is_named(tmp_path, missing):
     root = write_pets(tmp_path)
-    (root / "oxford-iiit-pet" / torn).unlink()
-    with pytest.raises(DataError, match=torn):
+    (root / "oxford-iiit-pet" / missing).unlink()
+    with pytest.raises(DataError, match=missing):
         open_dataset(OxfordPet(root=str(root)))
 
 

@@ -1,4 +1,4 @@
-"""What holds for every source of data, and for windows into it."""
+"""Tests for every source of data, and for windows into it."""
 
 import json
 import os

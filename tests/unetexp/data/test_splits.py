@@ -47,7 +47,7 @@ def test_rare_classes_are_in_every_split_whatever_the_seed(tmp_path, seed):
 
 
 def deviation(splits, classes, shares):
-    """By how many masks the classes' counts are off their shares, over all splits and classes."""
+    """Sum over splits and classes of the difference between a class's masks and its share."""
     off = 0.0
     for label in set().union(*classes.values()):
         total = sum(label in held for held in classes.values())
@@ -100,8 +100,8 @@ def test_the_masks_are_read_for_the_split_once(tmp_path, monkeypatch):
     steps.clear()
     assert open_dataset(source, on_progress=lambda *step: steps.append(step)).splits.keys()
     assert {what for what, _, _ in steps} == {"Checking files"}
-    for torn in (tmp_path / "cache").glob("*.labels.npy"):
-        torn.write_bytes(b"torn")
+    for damaged in (tmp_path / "cache").glob("*.labels.npy"):
+        damaged.write_bytes(b"damaged")
     assert open_dataset(source).fingerprint == first.fingerprint
 
 
@@ -125,7 +125,7 @@ def test_val_of_the_pets_is_stratified(tmp_path):
 
 @pytest.fixture
 def own_split(tmp_path):
-    """Folders of the user's: val holds no label 2, which is in 1 of 4 masks of train."""
+    """The user's own split folders: val holds no label 2, which is in 1 of 4 masks of train."""
     root = tmp_path / "data"
     write_masks(root / "train", [{0, 1}, {0, 1}, {0, 1, 2}, {0, 1}])
     write_masks(root / "val", [{0, 1}, {0}])

@@ -1,4 +1,4 @@
-"""A finished model on a data set: training's own figures, the worst images, and `evaluate`."""
+"""A finished model on a data set: training's own metrics, the worst images, and `evaluate`."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def assessment(trained, **options):
     return assess(load(folder), read_spec(folder), data, "val", CPU, train=train, **options)
 
 
-def test_the_figures_are_training_s_to_the_bit(trained):
+def test_the_metrics_are_training_s_to_the_bit(trained):
     found = assessment(trained)
     recorded = best_figures(trained[0])["metrics"]
     assert {f"val/{name}": value for name, value in found.metrics.items()} == {
@@ -65,7 +65,7 @@ def test_the_figures_are_training_s_to_the_bit(trained):
     }
 
 
-def test_each_image_has_its_own_figures(trained):
+def test_each_image_has_its_own_metrics(trained):
     found = assessment(trained)
     assert found.image_names == tuple(f"{number:03d}" for number in range(6))
     assert found.matrices.sum(axis=0).tolist() == best_figures(trained[0])["confusion"]
@@ -149,7 +149,7 @@ def test_a_split_that_is_not_there_names_those_that_are(trained, tmp_path):
     assert "no 'test' split" in result.output and "train, val" in result.output
 
 
-def test_other_data_is_said_to_be_other_and_goes_whole_where_it_has_no_split(trained, tmp_path):
+def test_other_data_is_reported_and_used_whole_if_it_has_no_split(trained, tmp_path):
     root = write_folder_dataset(tmp_path / "new", {"": 3}, (33, 47), 3, seed=5)
     result = evaluate(trained[0], root, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
@@ -171,7 +171,7 @@ def test_grey_images_go_to_a_model_of_coloured_ones(trained, tmp_path):
         (2, None, "2 classes (counted in the masks"),
         (4, ("a", "b", "c", "d"), "the data has 4 classes, a, b, c, d"),
         (3, ("ground", "wall", "cell"), "in another order"),
-        (3, ("ground", "cell", "door"), "label 2 is 'door' in the data and 'wall' to the model"),
+        (3, ("ground", "cell", "door"), "label 2 is 'door' in the data and 'wall' in the model"),
     ],
 )
 def test_other_classes_are_a_mistake(trained, tmp_path, classes, names, message):

@@ -83,7 +83,7 @@ def picture(height, width, seed=0):
 
 
 def plain_logits(model, spec, image, white=255):
-    """As the article's formula has it, with nothing of ours around the model."""
+    """As in the article's formula, with none of our code around the model."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
     with torch.inference_mode():
         return model(((image.float() / white - mean) / std)[None])[0]
@@ -236,9 +236,7 @@ class TestOtherImages:
     @pytest.mark.parametrize(
         ("image_max", "dtype", "white"), [(4000, torch.uint8, 255), (255, torch.uint16, 65535)]
     )
-    def test_another_depth_is_said_aloud_and_taken_for_the_full_range(
-        self, image_max, dtype, white
-    ):
+    def test_another_depth_is_reported_and_taken_for_the_full_range(self, image_max, dtype, white):
         model, spec = random_model(image_max=image_max)
         image, notes = conform(torch.randint(0, white + 1, (1, 40, 50)).to(dtype), spec)
         assert len(notes) == 1

@@ -1,4 +1,4 @@
-"""The registered model: what it takes and gives, what it needs, and how it answers over HTTP."""
+"""The registered model: its inputs and outputs, its requirements, and its answers over HTTP."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class TestPredict:
             (IMAGE[:0], r"the shape \(0, 70, 3\)"),
             ([], "no image was sent"),
             ([IMAGE, IMAGE[..., :2]], "image 1 has 2 channels"),
-            ([[0.5, 1.5]], "numbers that are not whole"),
+            ([[0.5, 1.5]], "fractional numbers"),
             ([[0, 256]], "numbers from 0 to 256 were sent"),
             ("a text!", "not base64"),
             (b"GIF89a", "neither PNG nor JPEG"),
@@ -305,7 +305,7 @@ def closure(requirements):
 
 @pytest.fixture(scope="module")
 def clean_environment(files, tmp_path_factory):
-    """Environment variables for a Python that has the model's stated requirements alone."""
+    """Environment variables for a Python that has only the model's stated requirements."""
     have = closure((files / "requirements.txt").read_text().split())
     others = {
         module

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against a plain resampling, scipy's, and what they promise."""
+"""Bootstrap intervals against a plain resampling, against scipy's, and their coverage."""
 
 import math
 
@@ -22,7 +22,7 @@ def images(count, classes=3, seed=0, skill=0.7, pixels=60):
     )
 
 
-def figures_of(matrix):
+def metrics_of(matrix):
     metrics = SegmentationMetrics(len(matrix))
     metrics._confusion = torch.from_numpy(matrix)
     return metrics.compute()
@@ -32,7 +32,7 @@ def test_values_are_those_of_the_metric():
     matrices = images(7, classes=4)
     matrices[:, 2, :] = 0
     matrices[:, :, 2] = 0  # a class that does not occur
-    expected = figures_of(matrices.sum(axis=0))
+    expected = metrics_of(matrices.sum(axis=0))
     found = score_intervals(matrices, repeats=50)
     assert set(found) == {"miou", "dice", "pixel_accuracy", *(f"iou/{k}" for k in range(4))}
     for name, interval in found.items():
@@ -43,9 +43,9 @@ def test_values_are_those_of_the_metric():
 def test_intervals_agree_with_one_resample_after_the_other():
     matrices = images(12)
     rng = np.random.default_rng(5)
-    slow = [figures_of(matrices[rng.integers(12, size=12)].sum(axis=0)) for _ in range(3000)]
+    slow = [metrics_of(matrices[rng.integers(12, size=12)].sum(axis=0)) for _ in range(3000)]
     for name, interval in score_intervals(matrices, repeats=6000).items():
-        low, high = np.nanpercentile([figures[name] for figures in slow], (2.5, 97.5))
+        low, high = np.nanpercentile([metrics[name] for metrics in slow], (2.5, 97.5))
         assert interval.low == pytest.approx(low, abs=0.02)
         assert interval.high == pytest.approx(high, abs=0.02)
 
@@ -61,7 +61,7 @@ def test_accuracy_agrees_with_scipy():
 
 def test_they_hold_the_truth_about_as_often_as_they_say():
     everything = images(20_000, seed=1)
-    truth = figures_of(everything.sum(axis=0))["miou"]
+    truth = metrics_of(everything.sum(axis=0))["miou"]
     drawn = [everything[start : start + 40] for start in range(0, 8000, 40)]
     found = [score_intervals(sample, repeats=400)["miou"] for sample in drawn]
     hits = np.mean([interval.low <= truth <= interval.high for interval in found])
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_intervals_and_chunks_do_not_matter(monkeyp
     assert score_intervals(matrices, repeats=100, seed=3) == whole
 
 
-def test_one_image_has_figures_but_no_interval():
+def test_one_image_has_metrics_but_no_interval():
     found = score_intervals(images(1))
     assert not math.isnan(found["miou"].value)
     assert math.isnan(found["miou"].low) and math.isnan(found["miou"].high)
@@ -96,7 +96,7 @@ def test_the_better_model_wins_and_its_mirror_loses():
     assert back.difference.high < 0 and back.probability == 0 and not back.tie
     assert forth.difference.value == pytest.approx(-back.difference.value)
     assert forth.difference.value == pytest.approx(
-        figures_of(good.sum(axis=0))["miou"] - figures_of(bad.sum(axis=0))["miou"]
+        metrics_of(good.sum(axis=0))["miou"] - metrics_of(bad.sum(axis=0))["miou"]
     )
 
 
@@ -109,7 +109,7 @@ def test_a_model_against_itself_is_a_tie():
 def test_pairing_sees_what_two_intervals_would_hide():
     bad = images(80, skill=0.6)
     good = bad.copy()
-    moved = good[:, 0, 1] // 4  # a few pixels of every image put right
+    moved = good[:, 0, 1] // 4  # a few pixels of every image corrected
     good[:, 0, 1] -= moved
     good[:, 0, 0] += moved
     apart = score_intervals(good)["miou"].low > score_intervals(bad)["miou"].high

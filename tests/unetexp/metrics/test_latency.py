@@ -1,4 +1,4 @@
-"""Latency: the time of one image, on a model that is left as it was."""
+"""Latency: the time of one image, on a model that is not changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unetexp.metrics.latency import latency_ms
 
 
 class Slow(torch.nn.Module):
-    """A model whose calls take `seconds`, one after the other, on a clock of its own."""
+    """A model whose calls take `seconds`, one after the other, on a simulated clock."""
 
     def __init__(self, seconds, monkeypatch):
         super().__init__()

@@ -45,30 +45,30 @@ def same(a, b):
         assert a[name] == b[name] or a[name] == pytest.approx(b[name], abs=EXACT, nan_ok=True)
 
 
-def sklearn_figures(prediction, target, k, void=255):
-    """The same figures by scikit-learn on the flat list of valid pixels."""
+def sklearn_metrics(prediction, target, k, void=255):
+    """The same metrics, computed by scikit-learn on the flat list of valid pixels."""
     valid = target.numpy() != void
     y, p = target.numpy()[valid], prediction.numpy()[valid]
     occurs = np.union1d(y, p)
     labels = range(k)
     iou = jaccard_score(y, p, labels=labels, average=None, zero_division=0)
     dice = f1_score(y, p, labels=labels, average=None, zero_division=0)
-    figures = {
+    found = {
         "miou": jaccard_score(y, p, labels=occurs, average="macro"),
         "dice": f1_score(y, p, labels=occurs, average="macro"),
         "pixel_accuracy": accuracy_score(y, p),
         "absent": [str(c) for c in labels if c not in occurs],
     }
     for c in labels:
-        figures[f"iou/{c}"] = iou[c] if c in occurs else math.nan
-        figures[f"dice/{c}"] = dice[c] if c in occurs else math.nan
+        found[f"iou/{c}"] = iou[c] if c in occurs else math.nan
+        found[f"dice/{c}"] = dice[c] if c in occurs else math.nan
     images = []
     for image, truth in zip(prediction.numpy(), target.numpy(), strict=True):
         y, p = truth[truth != void], image[truth != void]
         if y.size:
             images.append(f1_score(y, p, labels=np.union1d(y, p), average="macro"))
-    figures["dice_per_image"] = np.mean(images)
-    return figures
+    found["dice_per_image"] = np.mean(images)
+    return found
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -88,7 +88,7 @@ def test_equals_scikit_learn_whatever_the_batch_size(batch_size, options):
     prediction, target = maps(**options)
     k, void = options.get("k", 4), options.get("void", 255)
     metrics = counted(prediction, target, k, batch_size, ignore_index=void)
-    same(metrics.compute(), sklearn_figures(prediction, target, k, void))
+    same(metrics.compute(), sklearn_metrics(prediction, target, k, void))
     valid = target != void
     expected = confusion_matrix(target[valid], prediction[valid], labels=range(k))
     assert np.array_equal(metrics.confusion_matrix.numpy(), expected)
@@ -138,10 +138,10 @@ def test_any_integer_type_will_do(dtype):
 def test_by_hand():
     target = torch.tensor([[[0, 0, 1, 255]]])
     prediction = torch.tensor([[[0, 1, 1, 0]]])
-    figures = counted(prediction, target, 3, class_names=["background", "nucleus", "rim"]).compute()
+    found = counted(prediction, target, 3, class_names=["background", "nucleus", "rim"]).compute()
     nan = math.nan
     same(
-        figures,
+        found,
         {
             "miou": 0.5,
             "dice": 2 / 3,
@@ -156,20 +156,20 @@ def test_by_hand():
             "absent": ["rim"],
         },
     )
-    assert all(isinstance(v, float) for name, v in figures.items() if name != "absent")
+    assert all(isinstance(v, float) for name, v in found.items() if name != "absent")
 
 
 def test_the_set_is_judged_as_a_whole_and_images_apart():
     target = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 1]], [[255, 255, 255, 255]]])
     prediction = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 0]], [[1, 0, 1, 0]]])
-    figures = counted(prediction, target, 2).compute()
-    assert figures["miou"] == pytest.approx((3 / 4 + 4 / 5) / 2, abs=EXACT)
-    assert figures["dice_per_image"] == pytest.approx((1 + (6 / 7 + 0) / 2) / 2, abs=EXACT)
+    found = counted(prediction, target, 2).compute()
+    assert found["miou"] == pytest.approx((3 / 4 + 4 / 5) / 2, abs=EXACT)
+    assert found["dice_per_image"] == pytest.approx((1 + (6 / 7 + 0) / 2) / 2, abs=EXACT)
 
 
 def test_a_class_only_predicted_counts_as_zero_not_as_absent():
-    figures = counted(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]), 3).compute()
-    assert figures["iou/1"] == 0 and figures["miou"] == 0.25 and figures["absent"] == ["2"]
+    found = counted(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]), 3).compute()
+    assert found["iou/1"] == 0 and found["miou"] == 0.25 and found["absent"] == ["2"]
 
 
 @pytest.mark.parametrize("images", [None, 0, 2], ids=["no update", "empty batch", "all void"])
@@ -178,9 +178,9 @@ def test_nothing_to_count_gives_nan_and_no_warning(images):
     metrics = SegmentationMetrics(2)
     if images is not None:
         metrics.update(torch.zeros(images, 2, 3, 3), torch.full((images, 3, 3), 255))
-    figures = metrics.compute()
-    assert figures.pop("absent") == ["0", "1"]
-    assert len(figures) == 8 and all(math.isnan(value) for value in figures.values())
+    found = metrics.compute()
+    assert found.pop("absent") == ["0", "1"]
+    assert len(found) == 8 and all(math.isnan(value) for value in found.values())
 
 
 def test_reset_forgets_and_compute_does_not():
@@ -213,10 +213,10 @@ def test_deterministic_mode_needs_no_more_memory_or_time():
     prediction, target = maps(n=1, k=21, h=512, w=512)
     torch.use_deterministic_algorithms(True)
     try:
-        figures = counted(prediction, target, 21).compute()
+        found = counted(prediction, target, 21).compute()
     finally:
         torch.use_deterministic_algorithms(False)
-    same(figures, counted(prediction, target, 21).compute())
+    same(found, counted(prediction, target, 21).compute())
 
 
 @pytest.mark.parametrize("label", [4, 7, 254, -1])

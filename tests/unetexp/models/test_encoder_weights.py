@@ -64,7 +64,7 @@ def renamed(state, change):
         (lambda s: {"model": s, "epoch": 1}, r"checkpoint\['model'\]"),
         (lambda s: {1: torch.zeros(1)}, "names to tensors"),
         (lambda s: {}, "missing"),
-        (lambda s: torch.zeros(3), "no state dict"),
+        (lambda s: torch.zeros(3), "not a state dict"),
         (lambda s: {**s, "x": Opaque()}, "run code"),
     ],
 )
@@ -86,9 +86,9 @@ def test_a_file_of_another_architecture(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04 torn", bytes(64)])
-def test_torn_files_are_named(tmp_path, suffix, content):
-    file = tmp_path / f"torn{suffix}"
+@pytest.mark.parametrize("content", [b"", b"damaged", b"PK\x03\x04 damaged", bytes(64)])
+def test_damaged_files_are_named(tmp_path, suffix, content):
+    file = tmp_path / f"damaged{suffix}"
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match=str(file)):
         resolve_weights(encoder_of(file))

@@ -73,7 +73,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, no_network, resnet18):
     assert resolve_weights(encoder_of("imagenet")) == (encoder_of("imagenet"), None)
     settled, notice = resolve_weights(encoder_of("auto"))
     assert settled.weights == "imagenet"
-    assert "imagenet is taken" in notice
+    assert "imagenet is used" in notice
     assert_is(loaded(settled), resnet18)
     model = create_segmentation_model(encoder="resnet18", decoder="slim")
     assert_is(model.encoder.state_dict(), resnet18)
@@ -82,7 +82,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, no_network, resnet18):
 def test_a_damaged_cache_is_named(hub, no_network):
     hub.mkdir(parents=True)
     file = hub / "resnet18-f37072fd.pth"
-    file.write_bytes(b"torn")
+    file.write_bytes(b"damaged")
     with pytest.raises(WeightsUnavailableError, match=rf"{file} is damaged .*delete it"):
         resolve_weights(encoder_of("imagenet"))
 
@@ -144,7 +144,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Makes a local server stand in for torchvision's: serve(body, length, hash)."""
+    """Makes a local server replace torchvision's: serve(body, length, hash)."""
     released = threading.Event()
     servers = []
 

@@ -65,7 +65,7 @@ def without(state, name):
         (lambda s: {f"module.{n}": t for n, t in s.items()}, r"removeprefix\('module\.'\)"),
         (lambda s: {"epoch": 3, "state_dict": s}, r"checkpoint\['state_dict'\]"),
         (lambda s: {}, "missing"),
-        (lambda s: None, "no state dict"),
+        (lambda s: None, "not a state dict"),
     ],
 )
 def test_a_state_dict_that_differs_is_refused_whole(state, model, spoil, message):

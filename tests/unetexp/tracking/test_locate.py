@@ -98,7 +98,7 @@ class TestPaths:
 
     def test_a_link_that_leads_nowhere(self, tmp_path):
         (tmp_path / "link").symlink_to(tmp_path / "gone")
-        with pytest.raises(CheckpointError, match="are not there"):
+        with pytest.raises(CheckpointError, match="are missing"):
             locate(str(tmp_path / "link"))
 
     @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ class TestRuns:
     @pytest.mark.parametrize("address", ["runs:/../x", "runs:/ID/../../x", "runs:/", "runs:/a/b"])
     def test_a_run_leads_nowhere_else(self, sweep, address):
         address = address.replace("ID", sweep.run_id("1"))
-        with pytest.raises(CheckpointError, match=r"not complete or has too much|there is no run"):
+        with pytest.raises(CheckpointError, match=r"incomplete or has extra parts|there is no run"):
             locate(address, sweep.uri)
         with pytest.raises(CheckpointError, match="there is no run"):
             checkpoint_of(sweep.store.client, "../x")
@@ -172,7 +172,7 @@ class TestRegistered:
             ("models:/unetexp/7", "no such version. Versions: 1, 2"),
             ("models:/unetex@champion", "Did you mean 'unetexp'"),
             ("models:/unetexp", "not complete"),
-            ("models:/unetexp/../x", "not complete or has too much"),
+            ("models:/unetexp/../x", "incomplete or has extra parts"),
             ("models:/unet'exp@champion", "no model"),
         ],
     )
@@ -200,7 +200,7 @@ class TestStores:
         with pytest.raises(UserError, match="cannot be used"):
             connect(f"sqlite:///{tmp_path}/text.db")
 
-    def test_nobody_listens_and_no_secret_is_told(self):
+    def test_no_server_listens_and_no_secret_is_shown(self):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             port = closed.getsockname()[1]

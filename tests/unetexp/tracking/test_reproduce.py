@@ -32,10 +32,10 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A store with trials of one training: (its uri, run ids by what the trial is, data, figures).
+    """A store with trials of one training: (its uri, run ids by what the trial is, data, metrics).
 
-    `full` and `stopped` are true, the second after an epoch; `altered` has another figure, as has
-    `elsewhere` with another CPU, and `far` by much; `bare` has no configuration, `open` has not
+    `full` and `stopped` are true, the second after an epoch; `altered` has another mIoU, as has
+    `elsewhere` with another CPU, and `far` by a lot; `bare` has no configuration, `open` has not
     ended; `sweep` is the parent.
     """
     place = tmp_path_factory.mktemp("reproduce")
@@ -63,8 +63,8 @@ def recorded(tmp_path_factory):
 
     def trial(name, metrics, reason="completed", machine=machine):
         runs[name] = tracker.start_trial(name, f"s-{name}", {"seed": 0})
-        for epoch, figures in enumerate(metrics, start=1):
-            tracker.log_epoch(name, epoch, {**figures, "system/micro_batch": 2})
+        for epoch, values in enumerate(metrics, start=1):
+            tracker.log_epoch(name, epoch, {**values, "system/micro_batch": 2})
         if metrics:
             tracker.log_artifacts(name, place / "run/config.yaml")
             tracker.log_machine(name, machine)
@@ -91,7 +91,7 @@ def reproduce(recorded, tmp_path):
     def run(name, *more):
         arguments = ["--tracking-uri", uri, "--out", tmp_path / "out", *more]
         with one_thread():
-            torch.set_num_threads(2)  # it is to take as many as the run had
+            torch.set_num_threads(2)  # the command must use as many as the run had
             return CliRunner().invoke(app, ["reproduce", runs[name], *map(str, arguments)])
 
     return run

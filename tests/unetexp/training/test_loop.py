@@ -1,4 +1,4 @@
-"""Training: it learns, it can be stopped and resumed to the bit, it says when it breaks."""
+"""Training: it learns, resumes to the bit after a stop, and reports what goes wrong."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STATES = {  # settings that have a state of their own, or change what is in it
 
 
 def variants():
-    """As few runs as have each loss, schedule, upsampling and state in one of them."""
+    """The fewest runs that cover each loss, schedule, upsampling and state."""
     families = {
         "loss.kind": list(kinds_of(Loss)),
         "schedule.kind": list(kinds_of(Schedule)),
@@ -136,7 +136,7 @@ def test_a_report_has_the_names_that_users_see(data):
     assert all(isinstance(value, float) for value in report.metrics.values())
 
 
-def test_figures_do_not_depend_on_how_images_are_batched(data):
+def test_metrics_do_not_depend_on_how_images_are_batched(data):
     one, three = config_with(batch_size=1), config_with(batch_size=3)
     state = TrainState(one, data, CPU)
     loss = loss_for(one.loss, data)
@@ -195,14 +195,14 @@ class TestCheckpoints:
 
     @pytest.fixture(scope="class")
     def stopped(self, data, tmp_path_factory):
-        """A folder that was stopped in epoch 4, and the figures of a run that was not."""
+        """A folder that was stopped in epoch 4, and the metrics of a run that was not."""
         root = tmp_path_factory.mktemp("stopped")
         _, expected = train(config_with(), data, root / "whole")
         train(config_with(), data, root / "parts", stop_after=4)
         return root / "parts", expected
 
     @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "no manifest"])
-    def test_a_torn_one_is_passed_over_with_a_word(self, stopped, data, tmp_path, damage, caplog):
+    def test_a_damaged_one_is_skipped_with_a_warning(self, stopped, data, tmp_path, damage, caplog):
         folder, expected = shutil.copytree(stopped[0], tmp_path / "parts"), stopped[1]
         state = folder / "epoch-00003" / "state.pt"
         content = state.read_bytes()
@@ -219,10 +219,10 @@ class TestCheckpoints:
             case "no manifest":
                 (folder / "epoch-00003" / "manifest.json").unlink()
         _, metrics = train(config_with(), data, folder)
-        assert "epoch-00003 is passed over" in caplog.text
+        assert "epoch-00003 is skipped" in caplog.text
         assert metrics == {epoch: expected[epoch] for epoch in (3, 4)}
 
-    def test_one_of_another_run_is_not_taken(self, data, tmp_path, caplog):
+    def test_one_of_another_run_is_not_loaded(self, data, tmp_path, caplog):
         train(config_with(seed=1), data, tmp_path / "other", stop_after=3)
         folder = tmp_path / "mine"
         folder.mkdir()
@@ -238,26 +238,26 @@ class TestCheckpoints:
 
 
 class TestArchive:
-    def test_a_loaded_model_gives_the_validated_figures(self, data, tmp_path):
+    def test_a_loaded_model_gives_the_validated_metrics(self, data, tmp_path):
         config = config_with(ema_decay=0.9)
         _, metrics = train(config, data, tmp_path)
         model = unetexp.load(tmp_path / BEST)
         assert not model.training
-        figures = best_figures(tmp_path)
+        recorded = best_figures(tmp_path)
         again = evaluate(config, data, data["val"], model, loss_for(config.loss, data))
-        assert again.metrics["miou"] == pytest.approx(figures["metrics"]["val/miou"], abs=1e-6)
-        assert figures["metrics"]["val/miou"] == max(m["val/miou"] for m in metrics.values())
+        assert again.metrics["miou"] == pytest.approx(recorded["metrics"]["val/miou"], abs=1e-6)
+        assert recorded["metrics"]["val/miou"] == max(m["val/miou"] for m in metrics.values())
         assert unetexp.read_spec(tmp_path / BEST).class_names == data.class_names
 
     @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-    def test_a_torn_model_is_a_clear_error(self, data, tmp_path, name):
+    def test_a_damaged_model_is_a_clear_error(self, data, tmp_path, name):
         train(config_with(epochs=1), data, tmp_path)
         path = tmp_path / BEST / name
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(unetexp.CheckpointError, match=name):
             unetexp.load(tmp_path / BEST)
 
-    def test_what_is_no_model_is_a_clear_error(self, tmp_path):
+    def test_a_missing_or_wrong_config_is_a_clear_error(self, tmp_path):
         with pytest.raises(unetexp.CheckpointError, match=r"config\.json"):
             unetexp.load(tmp_path / "nothing")
         (tmp_path / "config.json").write_text(json.dumps({"model": {"clas_names": []}}))

@@ -1,4 +1,4 @@
-"""Losses: one contract over every kind, and parity with formulas written out in float64."""
+"""Losses: one contract for every kind, and parity with formulas in float64."""
 
 from __future__ import annotations
 

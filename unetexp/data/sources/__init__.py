@@ -1,4 +1,4 @@
-"""Where images come from: the union of the sources, and the one way to open any of them."""
+"""The sources of images: their union, and the function that opens any of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_dataset(
     """The decoded data set of `source`, built into the cache if it is not there yet.
 
     `on_progress(what, done, total)` is called from this thread. Raises DataError for everything
-    that is wrong with the data or the cache folder. Without `to_train` a set is taken on which a
+    that is wrong with the data or the cache folder. Without `to_train` it accepts a set on which a
     model can be evaluated but should not be trained: a class that val lacks, values with gaps.
     """
     return open_collection(source.collect(on_progress), on_progress, to_train=to_train)

@@ -1,8 +1,8 @@
 """The user's own images: a folder of images with one mask each.
 
-ROOT/{train,val,test}/{images,masks}     a split of the user's; test may be missing
+ROOT/{train,val,test}/{images,masks}     the user's own split; test is optional
 ROOT/{images,masks}                      split here, by a seed
-ROOT/classes.txt                         may be missing: one class name a line, index order
+ROOT/classes.txt                         optional: one class name per line, in index order
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from unetexp.data.splits import seeded_split
 from unetexp.errors import ConfigError, DataError
 
 CLASSES_FILE = "classes.txt"
-_CLASS_NAME = re.compile(r"\w[\w .:-]{0,99}")  # what MLflow takes in the name of a metric
+_CLASS_NAME = re.compile(r"\w[\w .:-]{0,99}")  # what MLflow accepts in the name of a metric
 
 
 def absolute(path: str) -> str:
-    """An absolute path: workers have working directories of their own."""
+    """An absolute path, because workers have their own working directories."""
     try:
         return str(Path(path).expanduser().absolute())
     except RuntimeError:
@@ -43,11 +43,11 @@ def absolute(path: str) -> str:
 
 
 class Folder(Component):
-    """Images and masks in a folder, paired by name without the ending.
+    """Images and masks in a folder, paired by name without the extension.
 
     PNG, JPEG and TIFF, 8 and 16 bit, grey, RGB and palette. 255 is void, unless the masks hold
-    only 0 and 255 or `label_map` says otherwise. The fractions and the seed matter where the
-    folder has no split of its own: then each class gets its share of every split.
+    only 0 and 255 or `label_map` says otherwise. The fractions and the seed apply if the folder
+    has no split of its own: then each class gets its share of every split.
     """
 
     kind: Literal["folder"] = "folder"
@@ -71,7 +71,7 @@ class Folder(Component):
 
     @model_serializer(mode="wrap")
     def _without_an_unset_map(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a map the record is that of versions before there was one: they can resume."""
+        """Without a map the record is that of earlier versions, so their sweeps can resume."""
         tree: dict[str, Any] = dump(self)
         return {name: value for name, value in tree.items() if name != "label_map" or value}
 
@@ -120,7 +120,7 @@ class Folder(Component):
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
-    """The names in a classes.txt, None where there is no such file. Raises DataError."""
+    """The names in a classes.txt, None if there is no such file. Raises DataError."""
     if not path.exists():
         return None
     if not path.resolve().is_relative_to(path.parent.resolve()):
@@ -144,7 +144,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
             raise DataError(f"{path}: line {number} names {name!r} a second time: rename one.")
     if not 2 <= len(names) <= VOID:
         raise DataError(
-            f"{path}: the number of classes is {len(names)}. 2 to {VOID} are taken: name the "
+            f"{path}: the number of classes is {len(names)}. 2 to {VOID} are allowed: name the "
             "background too."
         )
     return tuple(names)

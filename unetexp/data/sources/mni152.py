@@ -26,7 +26,7 @@ CLASSES = ("background", "csf_other", "grey_matter", "white_matter")
 GAP_SLICES = 3
 _HELD_OUT_SLICES = 20  # each for val and test
 _MIN_BRAIN_FRACTION = 0.05
-_VERSION = 1  # of what this file makes of the template
+_VERSION = 1  # of the slices that this module makes
 
 Volume = npt.NDArray[np.float32]
 
@@ -78,7 +78,7 @@ def _cut(image: Labels, labels: Labels, index: int) -> tuple[Labels, Labels]:
 
 
 def _slices(downsample: int) -> tuple[Labels, Labels, npt.NDArray[np.int64]]:
-    """Images and labels (Z, H, W) of the slices with enough brain, front of the head up, and z."""
+    """Images and labels (Z, H, W) of the slices with enough brain, forehead on top, and z."""
     template, grey, white = _volumes()
     brain = (template > 0).astype(np.float32)
     pooled = partial(_pooled, downsample=downsample)
@@ -107,7 +107,7 @@ def _volumes() -> tuple[Volume, Volume, Volume]:
     """T1 intensity, grey-matter and white-matter probability, (X, Y, Z) each, in 0..1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from nilearn import datasets  # takes two seconds, and only the first time needs it
+        from nilearn import datasets  # takes two seconds, and is needed only the first time
 
         maps = (
             datasets.load_mni152_template(resolution=1),

@@ -55,7 +55,7 @@ class OxfordPet(Component):
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The pairs, downloaded if they are not there yet.
 
-        Raises DataError, within 15 s, where the site does not answer.
+        Raises DataError, within 15 s, if the site does not answer.
         """
         parent = Path(self.root) if self.root else cache_folder() / "downloads"
         root = parent / _FOLDER
@@ -125,12 +125,12 @@ _READER = FileReader("oxford_pet trimaps", _read_image, _read_trimap)
 def _unreadable(path: Path, root: Path, error: Exception) -> DataError:
     return DataError(
         f"{path}: this file cannot be read ({error}). Remove {root} and start again to download "
-        "it anew."
+        "it again."
     )
 
 
 def _download(parent: Path) -> None:
-    """Have torchvision download into `parent`, complete or not at all."""
+    """Download into `parent` with torchvision, completely or not at all."""
     if why := no_answer(SITE, PATIENCE_S):
         raise _unavailable(parent, why)
     try:
@@ -152,6 +152,6 @@ def _download(parent: Path) -> None:
 def _unavailable(parent: Path, why: str) -> DataError:
     return DataError(
         f"The Oxford-IIIT Pet images cannot be downloaded into {parent}: {why}. Start again "
-        f"where {SITE} can be reached, or unpack images.tar.gz and annotations.tar.gz of that "
+        f"where {SITE} can be reached, or unpack images.tar.gz and annotations.tar.gz from that "
         f"site into {parent / _FOLDER}."
     )
