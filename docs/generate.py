@@ -26,7 +26,7 @@ from sweeps.config.recipe import Recipe
 from unetexp.cli.exit_codes import DONE, FAILED, GATE_RED, MISTAKE
 from unetexp.cli.main import app as unetexp_app
 from unetexp.component import Component, components_in
-from unetexp.stop_signals import INTERRUPTED, STOPPED
+from unetexp.system.stop_signals import INTERRUPTED, STOPPED
 from unetexp.training.config import TrainConfig
 
 _NOTE = "<!-- Written by `make docs` from the code: edit the description there. -->"

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
 
 if __name__ == "__main__":
-    from unetexp.stop_signals import begin_process
+    from unetexp.system.stop_signals import begin_process
 
     begin_process()  # the imports below take seconds
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unetexp.shell import installed as installed
-from unetexp.shell import make as make
-from unetexp.shell import program as program
-from unetexp.shell import script as script
+from unetexp.system.shell import installed as installed
+from unetexp.system.shell import make as make
+from unetexp.system.shell import program as program
+from unetexp.system.shell import script as script
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import available_cores
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
-from unetexp.machine import total_memory_bytes
+from unetexp.system.machine import total_memory_bytes
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 

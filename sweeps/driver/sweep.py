@@ -33,7 +33,7 @@ from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
-from unetexp.stop_signals import hold, release
+from unetexp.system.stop_signals import hold, release
 from unetexp.tracking.uri import tracking_option
 
 _LAST_POINTS_S = 600.0  # how long the end of a sweep waits for a slow tracking store

@@ -26,7 +26,7 @@ import sweeps
 import unetexp
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
-from unetexp.stop_signals import handlers_kept
+from unetexp.system.stop_signals import handlers_kept
 from unetexp.tracking.server import reaches
 
 T = TypeVar("T")

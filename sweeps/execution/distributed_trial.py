@@ -36,7 +36,7 @@ from sweeps.execution.trial import (
     send,
 )
 from sweeps.search.trial_report import TrialMessage
-from unetexp.cuda_errors import is_device_fault, is_out_of_memory
+from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import TrainConfig
 from unetexp.training.distributed import Group, Ranks
 from unetexp.training.experiment import Experiment, follow

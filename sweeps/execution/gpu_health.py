@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweeps.search.gpu_deaths import Gpu, GpuDeaths
 from sweeps.search.trial_report import EpochFinished, TrialPlaced, TrialReport
 from sweeps.state.stop_reason import StopReason
-from unetexp.cuda_errors import is_assert
 from unetexp.errors import UnetexpError
+from unetexp.system.cuda_errors import is_assert
 
 if TYPE_CHECKING:
     from sweeps.search.controller import SweepController

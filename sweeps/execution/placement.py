@@ -11,7 +11,7 @@ import torch
 from sweeps.config.budget import Budget
 from sweeps.execution.cluster import Node
 from unetexp.errors import ConfigError
-from unetexp.machine import available_cores as available_cores
+from unetexp.system.machine import available_cores as available_cores
 
 _MAX_LOADER_WORKERS = 4
 _COORDINATION_CPU = 0.01  # requested by a trial that only waits for its ranks

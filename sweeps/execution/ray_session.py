@@ -25,8 +25,8 @@ from sweeps.execution.ray_security import (
 )
 from sweeps.tracking.store import PROJECT_ROOT
 from unetexp.errors import UserError
-from unetexp.short_folder import fits, short_parents
-from unetexp.stop_signals import handlers_kept
+from unetexp.system.short_folder import fits, short_parents
+from unetexp.system.stop_signals import handlers_kept
 
 log = logging.getLogger(__name__)
 

@@ -33,9 +33,9 @@ from sweeps.search.trial_report import (
 )
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, is_full_disk
-from unetexp.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
+from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport

@@ -23,7 +23,7 @@ from sweeps.execution.tune_adapters import (
 from sweeps.execution.worker_queue import WorkerQueue
 from sweeps.search.controller import SweepController
 from sweeps.state.storage import Storage, remove_files
-from unetexp.stop_signals import raise_if_stopped
+from unetexp.system.stop_signals import raise_if_stopped
 
 MAX_CRASHES = 3
 _A_FEW = 8

@@ -30,10 +30,10 @@ from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
-from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.encoders import FreezeLevel
+from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import TrainConfig
 
 _SMOKE_TEST_S = 60.0

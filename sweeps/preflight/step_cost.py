@@ -19,10 +19,10 @@ import psutil
 import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
-from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Dataset
-from unetexp.machine import available_memory_bytes
 from unetexp.models.encoder_weights import input_normalization
+from unetexp.system.cuda_errors import is_out_of_memory
+from unetexp.system.machine import available_memory_bytes
 from unetexp.training.batches import TrainBatches
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import evaluate, loss_for, train_epoch

@@ -30,7 +30,7 @@ from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
-from unetexp.stop_signals import shielded
+from unetexp.system.stop_signals import shielded
 from unetexp.tracking.locate import locate
 
 

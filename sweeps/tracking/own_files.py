@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.state.storage import is_remote
 from unetexp.errors import UserError
-from unetexp.shell import PROJECT_ROOT
+from unetexp.system.shell import PROJECT_ROOT
 from unetexp.tracking.locate import local_path
 from unetexp.tracking.moved import relocate_command, same_place
 from unetexp.tracking.server import scheme_of

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from unetexp.errors import GateError, UnetexpError, UserError
-from unetexp.lost_output import output_may_be_lost
-from unetexp.stop_signals import exit_stopped, stop_signals
+from unetexp.system.lost_output import output_may_be_lost
+from unetexp.system.stop_signals import exit_stopped, stop_signals
 
 DONE, FAILED, MISTAKE, GATE_RED = 0, 1, 2, 3  # and 130 or 143 where a signal has ended it
 

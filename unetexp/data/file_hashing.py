@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from unetexp.data.collection import Progress
 from unetexp.errors import DataError
-from unetexp.machine import available_cores
+from unetexp.system.machine import available_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from unetexp.errors import CheckpointError, UserError, did_you_mean
 from unetexp.models.saved_model import CONFIG, WEIGHTS
-from unetexp.shell import script
+from unetexp.system.shell import script
 from unetexp.tracking.moved import EXPERIMENT, require_unmoved
 from unetexp.tracking.moved import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets

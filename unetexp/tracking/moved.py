@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from unetexp.errors import UserError
-from unetexp.shell import script
+from unetexp.system.shell import script
 from unetexp.tracking.server import scheme_of
 from unetexp.tracking.uri import PROJECT_DATABASE, default_uri, sqlite_path, tracking_option
 

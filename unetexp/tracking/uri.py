@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from unetexp.errors import UserError, not_a_choice
-from unetexp.shell import PROJECT_ROOT as PROJECT_ROOT
+from unetexp.system.shell import PROJECT_ROOT as PROJECT_ROOT
 from unetexp.tracking.server import PORTS, knock, public_uri, scheme_of
 
 PROJECT_DATABASE = f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"  # what `make ui` shows

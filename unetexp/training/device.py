@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unetexp.errors import ConfigError, UserError, not_a_choice
-from unetexp.machine import available_cores
+from unetexp.system.machine import available_cores
 
 if TYPE_CHECKING:
     from unetexp.training.config import TrainConfig

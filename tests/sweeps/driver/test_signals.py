@@ -28,7 +28,7 @@ TOLD_S = 25  # 10 s on a machine that does nothing else
 PAUSED = """
 import importlib, sys, time
 sys.path[0] = {root!r}
-from unetexp.stop_signals import begin_process
+from unetexp.system.stop_signals import begin_process
 begin_process()
 home, _, name = sys.argv.pop(1).partition(":")
 *owners, name = name.split(".")
@@ -46,7 +46,7 @@ app()
 IN_A_TASK = """
 import sys, time
 sys.path[0] = {root!r}
-from unetexp.stop_signals import begin_process
+from unetexp.system.stop_signals import begin_process
 begin_process()
 import ray
 from sweeps.execution.placement import Placement

@@ -20,8 +20,8 @@ from tests.support.data_folders import write_folder_dataset
 from tests.support.ranks import Pair
 from tests.support.sweep_command import run_here
 from unetexp.component import decode, kinds_of
-from unetexp.cuda_errors import is_out_of_memory
 from unetexp.data import Folder, open_dataset
+from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import decode_config
 from unetexp.training.distributed import Group, synchronise_batch_norm
 from unetexp.training.experiment import BEST, Experiment, follow

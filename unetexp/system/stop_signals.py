@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from unetexp.lost_output import output_may_be_lost
+from unetexp.system.lost_output import output_may_be_lost
 
 INTERRUPTED, STOPPED = 130, 143
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unetexp.cuda_errors import is_device_fault, is_out_of_memory
+from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -12,7 +12,7 @@ import pytest
 
 from sweeps.config.budget import Budget
 from sweeps.execution.placement import hardware_summary, place
-from unetexp import machine
+from unetexp.system import machine
 
 GIB = 2**30
 UNLIMITED_V1 = 9223372036854771712

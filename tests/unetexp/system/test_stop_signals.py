@@ -15,7 +15,7 @@ from tests.support.signalled import ROOT, Command
 
 START = """
 import os, signal, sys, time
-from unetexp.stop_signals import *
+from unetexp.system.stop_signals import *
 from unetexp.cli.exit_codes import exit_codes
 """
 
