@@ -62,7 +62,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         "sweep.simulated": plan.placement.simulated,
         "data.fingerprint": data.fingerprint,
         "encoder.weights": plan.recipe.base.encoder.weights,
-        **_hardware(),
+        **hardware_tags(),
         **_git_state(),
         **{f"version.{package}": version(package) for package in _PACKAGES},
     }
@@ -71,7 +71,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
     return tags
 
 
-def _hardware() -> dict[str, str]:
+def hardware_tags() -> dict[str, str]:
     """The machine, as tags of the sweep."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {

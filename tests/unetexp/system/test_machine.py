@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from sweeps.config.budget import Budget
-from sweeps.execution.placement import hardware_summary, place
+from sweeps.driver.provenance import hardware_tags
+from sweeps.execution.placement import place
 from unetexp.system import machine
 
 GIB = 2**30
@@ -69,7 +70,7 @@ class TestCores:
         cgroup({"cpu.max": "400000 100000"})
         placement = place(Budget(), 0, None)
         assert (placement.cpus, placement.threads) == (4, 2)
-        assert hardware_summary()["hardware.cpu"].startswith("4 cores")
+        assert hardware_tags()["hardware.cpu"].startswith("4 cores")
 
 
 class TestMemory:
@@ -88,7 +89,7 @@ class TestMemory:
             cgroup({"memory/memory.stat": f"cache 1\ntotal_inactive_file {4 * GIB}"})
         assert machine.total_memory_bytes() == 16 * GIB
         assert machine.available_memory_bytes() == 10 * GIB  # file cache is given up
-        assert hardware_summary()["hardware.memory_gib"] == "16.0"
+        assert hardware_tags()["hardware.memory_gib"] == "16.0"
 
     def test_a_limit_that_is_none(self, cgroup):
         cgroup({"memory.max": "max", "memory.current": GIB})
