@@ -157,7 +157,8 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     view = sweep.view()
     with view:
         reason = sweep.run(view)
-    view.finish(reason, next_commands(sweep))
+    forecast = sweep.forecast.describe() if sweep.forecast else ""
+    view.finish(reason, next_commands(sweep), forecast)
     if reason == "interrupted":
         return INTERRUPTED
     if sweep.controller.halt_reason is not None:

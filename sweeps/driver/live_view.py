@@ -88,14 +88,19 @@ class LiveView:
         if text and (matters or not self.console.is_terminal):
             self._line(f"[{_clock_time(self._clock() - self._started)}] {text}")
 
-    def finish(self, reason: str, commands: Sequence[tuple[str, str]]) -> None:
-        """After the `with` block: the best trials, the hours, the next `(what for, command)`."""
+    def finish(self, reason: str, commands: Sequence[tuple[str, str]], forecast: str = "") -> None:
+        """After the `with` block: the best trials, the hours, the next `(what for, command)`.
+
+        `forecast` says what the sweep was estimated to take and what it took.
+        """
         self._line("")
         ended = {"completed": "is done", "time_budget": "ended: its time is up"}
         self._line(
             f"Sweep {self.name} {ended.get(reason, f'ended: {describe_reason(reason)}')}. "
             f"{self._counts()}. {self._hours(None)}."
         )
+        if forecast:
+            self._line(f"Wall time: {forecast}.")
         best = self.progress.ranking[:_BEST_TRIALS]
         if best:
             self.console.print(_best_table(best, self.progress.epochs))

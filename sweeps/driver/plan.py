@@ -53,6 +53,7 @@ class SweepPlan:
     tracking_uri: str
     storage: Storage
     options: SweepOptions = SweepOptions()
+    estimated_s: float | None = None  # wall time, once a preflight has measured
 
     @property
     def seed(self) -> int:

@@ -10,6 +10,7 @@ from sweeps.config.recipe import Recipe, available_recipes
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import hardware_summary
+from sweeps.state.ledger import now_s
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
 
@@ -33,6 +34,8 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
         data_fingerprint=prepared.data.fingerprint,
         data=prepared.data.summary(),
         storage=plan.storage.root,
+        estimated_s=plan.estimated_s,
+        driver_starts=[now_s()],
     )
 
 

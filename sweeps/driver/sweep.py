@@ -11,6 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from sweeps.driver.forecast import ForecastOutcome, forecast_outcome
 from sweeps.driver.live_view import LiveView
 from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
@@ -20,8 +21,8 @@ from sweeps.execution.trial import TrialContext
 from sweeps.execution.tune_run import private_folder, ray_up, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
-from sweeps.state.ledger import FILE, Event, Ledger
-from sweeps.state.manifest import SweepManifest
+from sweeps.state.ledger import FILE, Event, Ledger, now_s
+from sweeps.state.manifest import SweepManifest, read_manifest
 from sweeps.state.progress import INTERRUPTED, SweepProgress
 from sweeps.state.storage import is_full_disk
 from sweeps.text import count, program
@@ -59,6 +60,7 @@ class Sweep:
         for trial in self.progress.running:
             trial.leave_worker()
         self.report: Path | None = None  # once it is written
+        self.forecast: ForecastOutcome | None = None  # once the sweep is at its end
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
@@ -107,6 +109,7 @@ class Sweep:
             {"sweep.trials": plan.recipe.budget.trials},
             sweep_note(plan.name, plan.recipe, prepared.data),
         )
+        manifest.driver_starts.append(now_s())
         manifest.write(plan.control)
         return cls(prepared, tracker, lock)
 
@@ -164,6 +167,8 @@ class Sweep:
                 arrived = self._close(reason)
                 if arrived and reason != "interrupted":
                     self._write_report(say)
+                if arrived and reason in ("completed", "time_budget"):
+                    self._hold_against_estimate()
             self._lock.release()
         return reason
 
@@ -206,6 +211,13 @@ class Sweep:
         except Exception as error:
             again = f"{program('python')} sweeps/compare.py {self.plan.name} --report"
             say(f"the report could not be made ({error}); try again: {again}")
+
+    def _hold_against_estimate(self) -> None:
+        """What the preflight said the sweep would take, beside what it took; tags of its run."""
+        manifest = read_manifest(self.plan.control)
+        self.forecast = forecast_outcome(manifest, self.ledger.events, now_s())
+        if self.forecast is not None:
+            self.tracker.tag_sweep(self.forecast.tags())
 
 
 def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:

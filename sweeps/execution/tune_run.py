@@ -156,10 +156,13 @@ def _own_ray(placement: Placement, say: Callable[[str], None]) -> Iterator[None]
         leave()
 
 
-def worker_environment(placement: Placement) -> dict[str, str]:
-    """Variables of the worker processes; they find this checkout whatever is installed."""
+def worker_environment(placement: Placement, *, inherited: bool = False) -> dict[str, str]:
+    """Variables of the worker processes; they find this checkout whatever is installed.
+
+    Ray adds them to those of this process; `inherited` ones are in the answer.
+    """
     paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
-    return {
+    return (dict(os.environ) if inherited else {}) | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": str(placement.threads),
         # Each trial runs in a new thread of a reused process, and each thread would get a heap of
