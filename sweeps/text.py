@@ -21,6 +21,17 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def spelled_duration(seconds: float) -> str:
+    """Seconds as `8 s`, `3 min 20 s` or `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, names = (*divmod(whole, 60), ("min", "s"))
+    if whole >= 3600:
+        large, small, names = (*divmod(round(whole / 60), 60), ("h", "min"))
+    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")
+
+
 def paragraphs(*texts: str) -> str:
     """The texts that are not empty, as Markdown paragraphs."""
     return "\n\n".join(filter(None, texts))

@@ -247,7 +247,8 @@ def _run(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     view = sweep.view()
     with view:
         reason = sweep.run(view)
-    view.finish(reason, after_sweep(sweep))
+    outcome = sweep.estimate_outcome
+    view.finish(reason, after_sweep(sweep), outcome.describe() if outcome else "")
     if sweep.interrupted:
         raise KeyboardInterrupt
     if sweep.controller.halt_reason is not None:

@@ -80,11 +80,18 @@ class LiveView:
         if text and (matters or not self.console.is_terminal):
             self._line(f"[{_clock_time(self._clock() - self._started)}] {text}")
 
-    def finish(self, reason: StopReason, commands: Sequence[tuple[str, str]]) -> None:
-        """After the `with` block: print best trials, hours and the next `(purpose, command)`s."""
+    def finish(
+        self, reason: StopReason, commands: Sequence[tuple[str, str]], wall_time: str = ""
+    ) -> None:
+        """After the `with` block: print best trials, hours and the next `(purpose, command)`s.
+
+        `wall_time` compares the estimate with what the sweep took.
+        """
         self._line("")
         ended = "is done" if reason is StopReason.COMPLETED else f"ended: {reason.label}"
         self._line(f"Sweep {self.name} {ended}. {self._counts()}. {self._hours(None)}.")
+        if wall_time:
+            self._line(f"Wall time: {wall_time}.")
         best = self.progress.ranking[:_BEST_TRIALS]
         if best:
             self.console.print(_best_table(best, self.progress.epochs))

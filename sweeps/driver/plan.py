@@ -55,6 +55,7 @@ class SweepPlan:
     tracking_uri: str
     storage: Storage
     options: SweepOptions = SweepOptions()
+    estimated_s: float | None = None  # wall time, once a preflight has measured
 
     @property
     def seed(self) -> int:

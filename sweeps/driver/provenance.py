@@ -14,6 +14,7 @@ from sweeps.config.recipe import Recipe
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import available_cores
+from sweeps.state.ledger import now_s
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
 from unetexp.system.machine import total_memory_bytes
@@ -38,6 +39,8 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
         data_fingerprint=prepared.data.fingerprint,
         data=prepared.data.summary(),
         storage=plan.storage.root,
+        estimated_s=plan.estimated_s,
+        driver_starts=[now_s()],
     )
 
 

@@ -33,6 +33,8 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
     _refuse_fewer_trials(recipe, control)
     gpus = manifest.gpus if options.gpus is None else options.gpus
     simulated = manifest.simulate_gpus if options.simulate_gpus is None else options.simulate_gpus
+    if options.changes or (gpus, simulated) != (manifest.gpus, manifest.simulate_gpus):
+        manifest.estimated_s = None  # it was that of another sweep
     manifest.changes |= dict(options.changes)
     manifest.gpus, manifest.simulate_gpus = gpus, simulated
     base = recipe.base

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from sweeps.driver.driver_log import driver_log
+from sweeps.driver.estimate_outcome import EstimateOutcome, estimate_outcome
 from sweeps.driver.live_view import LiveView
 from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
@@ -22,8 +23,8 @@ from sweeps.execution.trial import TrialContext
 from sweeps.execution.tune_run import private_folder, run_trials
 from sweeps.search.controller import SweepController
 from sweeps.search.warm_start import known_trials
-from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger
-from sweeps.state.manifest import SweepManifest
+from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger, now_s
+from sweeps.state.manifest import SweepManifest, read_manifest
 from sweeps.state.progress import SweepProgress
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import is_full_disk
@@ -61,6 +62,7 @@ class Sweep:
         self.complete = False  # whether a resume would have nothing to do
         self.interrupted = False  # by a signal
         self._closed = False
+        self.estimate_outcome: EstimateOutcome | None = None  # once the sweep is at its end
 
     @classmethod
     def start(cls, prepared: PreparedSweep) -> Sweep:
@@ -111,6 +113,7 @@ class Sweep:
             {"sweep.trials": plan.recipe.budget.trials},
             sweep_note(plan.name, plan.recipe, prepared.data),
         )
+        manifest.driver_starts.append(now_s())
         manifest.write(plan.control)
         return cls(prepared, tracker, lock)
 
@@ -222,6 +225,8 @@ class Sweep:
             arrived = self.publisher.close(_INTERRUPT_S if interrupted else _LAST_POINTS_S)
             if arrived and not interrupted:
                 self._write_report(say)
+                if not reason.failed:
+                    self._compare_with_estimate()
                 self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
@@ -238,6 +243,13 @@ class Sweep:
         except Exception as error:
             again = self.tracker.store.command("compare", self.plan.name, "--report")
             say(f"the report could not be written ({error}); try again: {again}")
+
+    def _compare_with_estimate(self) -> None:
+        """What the preflight said the sweep would take, beside what it took; tags of its run."""
+        manifest = read_manifest(self.plan.control)
+        self.estimate_outcome = estimate_outcome(manifest, self.ledger.events, now_s())
+        if self.estimate_outcome is not None:
+            self.tracker.tag_sweep(self.estimate_outcome.tags())
 
 
 def _speaker(view: Callable[[Event], None]) -> Callable[[str], None]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sweeps.config.budget import parse_duration
 from sweeps.config.recipe import Recipe
 from sweeps.execution.placement import Placement
+from sweeps.preflight.overheads import NO_OVERHEADS, Overheads
 from sweeps.preflight.step_cost import StepCost
 from sweeps.search.asha import AshaRungs, milestones
 from unetexp.data import Dataset
@@ -24,15 +25,27 @@ _MARGIN = 1.15  # memory that is in pieces, and choices that take more than the 
 class Estimate:
     """Seconds of wall time and of devices, at most and as expected with early stopping."""
 
-    epoch_s: float
+    epoch_s: float  # of training and validation
     most_wall_s: float
     most_device_s: float
     wall_s: float
     device_s: float
+    around_s: float = 0.0  # of the wall time, before the first trial and after the last
+
+    def expected_s(self, recipe: Recipe) -> float:
+        """Wall time until the sweep's end, which a time budget may bring on."""
+        expected = self.wall_s if recipe.asha.enabled else self.most_wall_s
+        if recipe.budget.time is None:
+            return expected
+        return min(expected, parse_duration(recipe.budget.time) + self.around_s)
 
 
 def estimate_sweep(
-    recipe: Recipe, placement: Placement, data: Dataset, step_cost: StepCost
+    recipe: Recipe,
+    placement: Placement,
+    data: Dataset,
+    step_cost: StepCost,
+    overheads: Overheads = NO_OVERHEADS,
 ) -> Estimate:
     """The cost of all trials, each taken to be as slow as the measured configuration.
 
@@ -49,14 +62,17 @@ def estimate_sweep(
     )
     share = placement.gpus_per_trial or placement.cpus_per_trial
     trials, slots = recipe.budget.trials, placement.max_concurrent
-    most = trials * config.epochs * epoch_s
+    rounds = math.ceil(trials / slots)
     wall_epochs, epochs = expected_epochs(recipe, slots)
+    whole_s = epoch_s + overheads.epoch_s
+    around_s = overheads.start_s(placement) + overheads.end_s
     return Estimate(
         epoch_s,
-        math.ceil(trials / slots) * config.epochs * epoch_s,
-        most * share,
-        wall_epochs * epoch_s,
-        epochs * epoch_s * share,
+        around_s + rounds * (overheads.trial_s + config.epochs * whole_s),
+        trials * (overheads.trial_s + config.epochs * whole_s) * share,
+        around_s + rounds * overheads.trial_s + wall_epochs * whole_s,
+        (trials * overheads.trial_s + epochs * whole_s) * share,
+        around_s,
     )
 
 
@@ -97,7 +113,11 @@ def _play(recipe: Recipe, trials: int, slots: int, seed: int) -> tuple[float, fl
 
 
 def describe_estimate(
-    estimate: Estimate, recipe: Recipe, placement: Placement, step_cost: StepCost
+    estimate: Estimate,
+    recipe: Recipe,
+    placement: Placement,
+    step_cost: StepCost,
+    overheads: Overheads = NO_OVERHEADS,
 ) -> list[str]:
     """The estimate in sentences."""
     device = "GPU" if placement.gpus else "CPU core"
@@ -107,7 +127,10 @@ def describe_estimate(
         f"{step_cost.val_s:.2g} s an image of validation, "
         f"{step_cost.peak_bytes / 2**30:.1f} GiB of "
         f"{'GPU memory' if step_cost.device_bytes else 'memory'}; "
-        f"{duration(estimate.epoch_s)} per epoch"
+        f"{duration(estimate.epoch_s)} per epoch",
+        f"besides: {duration(estimate.around_s)} for the sweep to start and to end, "
+        f"{duration(overheads.trial_s)} a trial and {duration(overheads.epoch_s)} an epoch to "
+        "build and to write",
     ]
     most = (
         f"{duration(estimate.most_wall_s)} and "

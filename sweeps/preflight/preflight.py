@@ -26,6 +26,7 @@ from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import data_on_this_node
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
+from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads, worker_start
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
@@ -49,16 +50,21 @@ class DeviceChecks:
 
     left_out: list[str]  # choices that there was no time for
     step_cost: StepCost
+    overheads: Overheads = NO_OVERHEADS
 
 
 def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
-    """Check the planned sweep in under two minutes; returns it, its trials packed if so asked.
+    """Check the planned sweep in under two minutes; returns it with its estimated time.
+
+    Its trials are packed if so asked.
 
     Raises UserError: a choice that cannot train, memory or disk that does not suffice, a tracking
     store that does not answer.
     """
-    require_store_and_disk_space(plan, data)
-    configs = smoke_configs(plan.recipe)
+    with worker_start(plan.placement) as came_up:  # beside checks that compute little
+        require_store_and_disk_space(plan, data)
+        configs = smoke_configs(plan.recipe)
+        worker_s = came_up()
     slowest = _slowest(plan.recipe)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
@@ -74,10 +80,12 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
         )
     if plan.options.pack:
         plan = _packed(plan, checks.step_cost, log)
-    cost = estimate_sweep(plan.recipe, plan.placement, data, checks.step_cost)
-    for line in describe_estimate(cost, plan.recipe, plan.placement, checks.step_cost):
+    overheads = replace(checks.overheads, worker_s=worker_s)
+    measured = (checks.step_cost, overheads)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, *measured)
+    for line in describe_estimate(cost, plan.recipe, plan.placement, *measured):
         log(line)
-    return plan
+    return replace(plan, estimated_s=cost.expected_s(plan.recipe))
 
 
 def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0) -> None:
@@ -113,7 +121,9 @@ def check_on_device(
     data = data_on_this_node(data, slowest)
     with _computing(threads):
         measured = _measured(slowest, data, device, images)
-        return DeviceChecks(smoke_test(configs, data, device, _SMOKE_TEST_S, at_once), measured)
+        left_out = smoke_test(configs, data, device, _SMOKE_TEST_S, at_once)
+        beside = trial_overheads(slowest, data, device, measured.val_s)
+        return DeviceChecks(left_out, measured, Overheads(0.0, *beside))
 
 
 def _measured(config: TrainConfig, data: Dataset, device: torch.device, images: int) -> StepCost:

@@ -68,7 +68,7 @@ def smoke_test(
         if time.monotonic() >= until:
             return False
         try:
-            _rehearse(_small(configs[label]), data, device)
+            _rehearse(shrunk(configs[label]), data, device)
         except NonFiniteLossError:
             pass  # one step on a pinhole of the data does not tell how a rate fares on all of it
         except Exception as error:
@@ -120,7 +120,7 @@ def _conditions_of(space: Space, fixed: Mapping[str, Any], path: str) -> dict[st
     return needed
 
 
-def _small(config: TrainConfig) -> TrainConfig:
+def shrunk(config: TrainConfig) -> TrainConfig:
     """The config with an epoch of one step on small crops."""
     micro, accumulation = min(_IMAGES, config.micro_batch_size), min(2, config.accumulation)
     crop_px = min(SIDE_PX, config.augment.crop_px)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unetexp.errors import CheckpointError
 
@@ -28,6 +28,8 @@ class SweepManifest(BaseModel):
     data_fingerprint: str
     data: dict[str, Any]  # the data set's summary
     storage: str
+    estimated_s: float | None = None  # wall time, if a preflight measured
+    driver_starts: list[float] = Field(default_factory=list)  # seconds since 1970, one a driver
 
     def write(self, folder: Path) -> None:
         """Replace the manifest in `folder` atomically."""

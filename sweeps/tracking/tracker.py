@@ -114,6 +114,10 @@ class Tracker:
         self._sweep.set_tags({**(tags or {}), **_driver()})
         return self._sweep.run_id
 
+    def tag_sweep(self, tags: Mapping[str, object]) -> None:
+        """Set tags of the parent run, which may be closed."""
+        self._parent.set_tags(tags)
+
     def log_sweep_artifacts(self, artifacts: Mapping[str, str | Path]) -> None:
         """Add texts (str) or files (Path) to the parent run, by their artifact path."""
         for where, content in artifacts.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.text import program
+from sweeps.text import program, spelled_duration
 
 
 @pytest.fixture
@@ -39,3 +39,11 @@ def test_from_elsewhere_the_path_is_whole(environment, monkeypatch, tmp_path_fac
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert program("unetexp") == str(environment / "unetexp")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(7.6, "8 s"), (59.7, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (7500, "2 h 5 min")],
+)
+def test_a_duration_is_spelled(seconds, text):
+    assert spelled_duration(seconds) == text

@@ -12,6 +12,11 @@ _WARM_UP, _TIMED = 2, 7
 _LONG_ENOUGH_S = 2.0  # images that take seconds are timed fewer times
 
 
+def most_seconds(pass_s: float) -> float:
+    """How long `latency_ms` takes at most, for a model whose forward pass takes `pass_s`."""
+    return min((_WARM_UP + _TIMED) * pass_s, max(_LONG_ENOUGH_S, (_WARM_UP + 1) * pass_s) + pass_s)
+
+
 @torch.inference_mode()
 def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> float:
     """Median milliseconds of a forward pass of one image (1, C, H, W), in fp32, as it is served.

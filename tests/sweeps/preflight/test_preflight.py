@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from sweeps.preflight import preflight as preflight_module
 from sweeps.preflight import smoke_test as smoke_test_module
 from sweeps.preflight.disk_space import Need, largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import estimate_sweep, expected_epochs, trials_per_gpu
+from sweeps.preflight.overheads import Overheads, trial_overheads, worker_start
 from sweeps.preflight.preflight import check_in_worker, preflight
 from sweeps.preflight.smoke_test import miniature, smoke_configs, smoke_test
 from sweeps.preflight.step_cost import (
@@ -175,6 +177,34 @@ class TestForecast:
         assert found.device_s < found.most_device_s
         assert found.wall_s < found.most_wall_s
 
+    def test_what_is_not_training_counts_too(self, recipe, data):
+        bare = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.PROBE)
+        beside = Overheads(worker_s=5.0, trial_s=2.0, epoch_s=0.5)
+        found = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.PROBE, beside)
+        # Ray, the workers and the end; five rounds of trials of nine epochs
+        assert found.most_wall_s - bare.most_wall_s == pytest.approx(3 * 5 + 5 * (2 + 9 * 0.5))
+        assert found.wall_s == pytest.approx(found.most_wall_s)
+        assert found.most_device_s - bare.most_device_s == pytest.approx(9 * (2 + 9 * 0.5))
+        assert found.epoch_s == bare.epoch_s
+
+    def test_workers_that_are_more_than_cores_start_after_each_other(self):
+        crowd = Placement(8, 2, 1.0, 0.25, 8, simulated=True)
+        assert Overheads(worker_s=3.0).start_s(crowd) == 3.0 * (1 + 4)
+
+    def test_a_time_budget_bounds_what_is_expected(self, recipe, data):
+        limited = recipe({"budget.time": "30s"})
+        found = estimate_sweep(limited, self.TWO, data, self.PROBE, Overheads(worker_s=5.0))
+        assert found.expected_s(limited) == 30 + 15
+
+    def test_a_trial_in_miniature_shows_what_is_not_training(self, recipe, data):
+        trial_s, epoch_s = trial_overheads(recipe().base, data, CPU, val_s=0.01)
+        assert 0 < epoch_s < 60
+        assert 0.09 < trial_s < 60  # nine passes for the latency
+
+    def test_a_process_like_a_worker_is_timed(self):
+        with worker_start(self.TWO) as came_up:
+            assert 0.5 < came_up() < 120
+
     def test_smaller_micro_batches_are_more_of_them(self, recipe, data):
         halved = StepCost(2, 2.0, 1.0, GIB, None)
         assert estimate_sweep(recipe(), self.TWO, data, halved).epoch_s == 4 * 2.0 + 3.0
@@ -187,7 +217,7 @@ class TestForecast:
         apart = expected_epochs(recipe({"asha.bracket_by": "encoder.freeze"}), 2)[1]
         assert together < apart <= 9 * 9
 
-    def test_a_large_sweep_is_forecast_at_once(self, recipe):
+    def test_a_large_sweep_is_estimated_at_once(self, recipe):
         started = time.monotonic()
         wall, total = expected_epochs(recipe({"budget.trials": 10_000}), 64)
         assert time.monotonic() - started < 5
@@ -270,7 +300,9 @@ class TestWhole:
     def test_says_what_it_will_cost_and_makes_nothing(self, plan, data, tmp_path):
         said = []
         before = set(tmp_path.iterdir())
-        assert preflight(plan, data, said.append) == plan
+        checked = preflight(plan, data, said.append)
+        assert checked == replace(plan, estimated_s=checked.estimated_s)
+        assert checked.estimated_s > 0
         text = "\n".join(said)
         for words in (
             "measured",
