@@ -166,7 +166,7 @@ class TestTheFirst:
             "kind: adamw",
             "Seed 0.",
             "## Limits",
-            "The test split has 6 images: intervals are rough",
+            "The test split has 6 images: intervals are wide",
         ):
             assert part in card
         for name in data.class_names:

@@ -265,7 +265,7 @@ class TestLock:
             inside.append("first")
         other.join()
         assert inside == ["first", "second"]
-        assert "another promotion runs on this machine" in told[0]
+        assert "another promotion is running on this machine" in told[0]
 
     def test_stores_do_not_wait_for_each_other(self, store, tmp_path):
         other = open_store(f"sqlite:///{tmp_path}/mlflow.db")

@@ -205,7 +205,7 @@ def test_a_failure_leaves_the_database_as_it_was(original, tmp_path):
     (root / "runs" / "real" / "sweep.json").write_text("{")
     before = texts(root)
     said = call(run.app, "--relocate", "--yes", uri=uri_of(root), code=2)
-    assert "as it was" in said and texts(root) == before
+    assert "was not changed" in said and texts(root) == before
     assert not list(root.glob("*before-relocate*"))
 
 

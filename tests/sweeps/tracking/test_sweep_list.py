@@ -161,7 +161,7 @@ class TestDelete:
         run_id = tracker.run_id("1")
         store.client.create_registered_model("unetexp")
         store.client.create_model_version("unetexp", f"runs:/{run_id}/checkpoint", run_id)
-        with pytest.raises(UserError, match="registered model 'unetexp' has its version 1"):
+        with pytest.raises(UserError, match="version 1 of the registered model 'unetexp'"):
             delete_sweep(store, folder.name)
         assert folder.exists()
         store.client.delete_registered_model("unetexp")
