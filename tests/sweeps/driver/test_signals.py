@@ -145,7 +145,7 @@ def test_a_signal_while_ray_starts(place):
 @pytest.mark.parametrize(
     "step",
     [
-        "sweeps.cli.run:prepare",
+        "sweeps.cli.run_sweep:prepare",
         "sweeps.preflight.preflight:check_on_device",
         "sweeps.driver.sweep:open_store",
     ],
