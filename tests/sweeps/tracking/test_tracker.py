@@ -303,7 +303,7 @@ class TestPlaces:
             ("sqllite:///x.db", "Did you mean 'sqlite'"),
             ("sqlite://", "names no file"),
             ("http://", "names no host"),
-            ("http://host:99999", "no address"),
+            ("http://host:99999", "not an address"),
             ("sqlite:////proc/nowhere/mlflow.db", "cannot be used"),
             ("sqlite:////tmp/a%20b/mlflow.db", "%"),
         ],

@@ -312,8 +312,8 @@ MISTAKES = {
     ),
     "link out": (link_out, "outside"),
     "linked folder out": (link_folder_out, "outside"),
-    "dangling link": (dangling, "nowhere"),
-    "pipe": (pipe, "no file"),
+    "dangling link": (dangling, "broken link"),
+    "pipe": (pipe, "not a file"),
 }
 
 

@@ -171,8 +171,8 @@ def test_a_mask_that_cannot_be_trusted_is_refused(tmp_path, name):
 
 BAD_IMAGES = {
     "empty.png": (lambda path: path.write_bytes(b""), "empty"),
-    "text.png": (lambda path: path.write_text("hello"), "no image"),
-    "gif_called.png": (pillow(GREY, format="GIF"), "no image"),
+    "text.png": (lambda path: path.write_text("hello"), "not an image"),
+    "gif_called.png": (pillow(GREY, format="GIF"), "not an image"),
     "cmyk.jpg": (lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "CMYK"),
     "cmyk.tif": (tiff(np.dstack([RGB, ALPHA]), photometric="separated"), "SEPARATED"),
     "pages.tif": (tiff(np.stack([RGB, RGB]), photometric="rgb"), "2 pages"),

@@ -196,9 +196,9 @@ def test_the_map_is_part_of_the_fingerprint_and_of_the_record(tmp_path):
         ({0: 0, 1: 2}, "without gaps"),
         ({0: 0, 1: 0}, "two or more"),
         ({0: 0, "0..5": 1}, "0 is mapped twice"),
-        ({}, "no mapping"),
-        ([0, 1], "no mapping"),
-        ("threshold", "no mapping"),
+        ({}, "does not map"),
+        ([0, 1], "does not map"),
+        ("threshold", "does not map"),
     ],
 )
 def test_a_map_that_cannot_be_meant_is_a_config_error(label_map, reason):

@@ -224,7 +224,13 @@ class TestDepths:
 class TestFiles:
     def test_weights_and_code_and_no_pickle(self, files, weights):
         names = {path.name for path in files.rglob("*") if path.is_file()}
-        assert {"model.safetensors", "config.json", "served.py", "card.md", "MLmodel"} <= names
+        assert {
+            "model.safetensors",
+            "config.json",
+            "served_model.py",
+            "card.md",
+            "MLmodel",
+        } <= names
         assert not {name for name in names if Path(name).suffix in (".pkl", ".pt", ".pth")}
         assert {path.name for path in (files / "code").iterdir()} == {"unetexp"}
         copy = files / "artifacts" / "model.safetensors"

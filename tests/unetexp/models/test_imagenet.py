@@ -82,7 +82,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, no_network, resnet18):
 def test_a_damaged_cache_is_named(hub, no_network):
     hub.mkdir(parents=True)
     file = hub / "resnet18-f37072fd.pth"
-    file.write_bytes(b"damaged")
+    file.write_bytes(b"torn")
     with pytest.raises(WeightsUnavailableError, match=rf"{file} is damaged .*delete it"):
         resolve_weights(encoder_of("imagenet"))
 

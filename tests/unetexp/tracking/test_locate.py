@@ -171,7 +171,7 @@ class TestRegistered:
             ("models:/unetexp@champ", "Did you mean 'champion'.*champion, previous"),
             ("models:/unetexp/7", "no such version. Versions: 1, 2"),
             ("models:/unetex@champion", "Did you mean 'unetexp'"),
-            ("models:/unetexp", "not complete"),
+            ("models:/unetexp", "is incomplete"),
             ("models:/unetexp/../x", "incomplete or has extra parts"),
             ("models:/unet'exp@champion", "no model"),
         ],
