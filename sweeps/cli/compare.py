@@ -200,7 +200,7 @@ def _report(
 
     for run in runs:
         name = run.data.tags["sweep.name"]
-        require_own_files(store.uri, run, storage=not path)
+        require_own_files(store.uri, run, storage=path == _ITS_PLACE)
         place = control_folder(Storage(run.data.tags["sweep.storage"]), name) / REPORT
         target = place if path == _ITS_PLACE else Path(path).absolute()
         try:

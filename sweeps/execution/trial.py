@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import pickle
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ from sweeps.state.storage import Storage, is_full_disk
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport
 
@@ -66,7 +65,7 @@ Train = Callable[[str, TrainConfig, int, TrialContext], None]
 
 
 def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None = None) -> None:
-    """Train `config["config"]`, a pickled TrainConfig, as trial `config["trial"]`.
+    """Train `config["config"]`, the tree of a TrainConfig, as trial `config["trial"]`.
 
     It resumes from its checkpoint if it has one.
 
@@ -98,7 +97,7 @@ def _train_to_the_end(
     """
     failure = None
     try:
-        train_config: TrainConfig = pickle.loads(config["config"])
+        train_config = decode_config(config["config"])
         _train_in_memory(config["trial"], train_config, context, train)
     except (RanksLostError, GpuFaultError, GpuSetAsideError):
         raise

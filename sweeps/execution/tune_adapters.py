@@ -6,7 +6,6 @@ and restarts them when a worker dies. The worker queue decides which worker a tr
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -56,9 +55,13 @@ class ControllerSearcher(_Adapter, Searcher):
             over = self.controller.halted or not self.controller.running
             return Searcher.FINISHED if over else None
         self.worker_queue.proposed(trial.id)
-        # Pickled here, so that only a worker that trains imports the config's modules.
-        config = pickle.dumps(trial.config)
-        return {"trial": trial.id, "values": dict(trial.values), "config": config}
+        # A tree, so that only a worker that trains imports what a config is made of.
+        assert trial.config is not None
+        return {
+            "trial": trial.id,
+            "values": dict(trial.values),
+            "config": trial.config.tree(),
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import time
 import weakref
@@ -46,7 +45,7 @@ def context(tmp_path):
 @pytest.fixture
 def config():
     recipe = load_recipe("quickstart", {"epochs": 1})
-    return {"trial": "0000", "config": pickle.dumps(recipe.base)}
+    return {"trial": "0000", "config": recipe.base.tree()}
 
 
 @pytest.fixture
