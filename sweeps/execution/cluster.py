@@ -25,7 +25,7 @@ import unetexp
 from sweeps.execution.node_versions import MISSING, cuda_devices, installed
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
-from unetexp.stop_signals import handlers_kept
+from unetexp.stop_signals import handlers_kept, handlers_put_back, hold, release
 from unetexp.tracking.server import reaches
 
 T = TypeVar("T")
@@ -103,14 +103,18 @@ def leave() -> None:
     """Disconnect from Ray.
 
     Ray ends the whole process when another thread lets go of an object of Ray's meanwhile, as
-    Python's collector may do in any thread; so it collects before, and rests until the end.
+    Python's collector may do in any thread; so it collects before, and rests until the end. A
+    signal waits for that.
     """
     gc.collect()
     gc.disable()
+    hold()
     try:
-        ray.shutdown()
+        with handlers_put_back():
+            ray.shutdown()
     finally:
         gc.enable()
+        release()
 
 
 def require_cluster(address: str) -> None:
