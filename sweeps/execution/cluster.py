@@ -26,7 +26,7 @@ import sweeps
 import unetexp
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
-from unetexp.system.stop_signals import handlers_kept
+from unetexp.system.stop_signals import handlers_kept, handlers_put_back, hold, release
 from unetexp.tracking.server import reaches
 
 T = TypeVar("T")
@@ -110,13 +110,17 @@ def leave() -> None:
 
     Ray ends the whole process if another thread releases an object of Ray's meanwhile, and
     Python's garbage collector may do so in any thread: it runs before, and is off during shutdown.
+    A signal waits for that.
     """
     gc.collect()
     gc.disable()
+    hold()
     try:
-        ray.shutdown()
+        with handlers_put_back():
+            ray.shutdown()
     finally:
         gc.enable()
+        release()
 
 
 def require_cluster(address: str) -> None:

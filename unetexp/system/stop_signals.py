@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -55,6 +55,7 @@ class StopSignals:
             if not (self.held or self.shielded):
                 raise KeyboardInterrupt
         elif number == signal.SIGINT and not self.shielded:
+            _kill_children()
             os._exit(self.exit_code)
 
 
@@ -140,10 +141,33 @@ def handlers_kept() -> Iterator[None]:
     finally:
         signal.signal = set_handler
         if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            _put_back(before)
             if _active is not None and _active.first is not None:
                 signal.alarm(0)
+
+
+@contextmanager
+def handlers_put_back() -> Iterator[None]:
+    """Put back the handlers that a library takes away from C++, as Ray's shutdown does.
+
+    At its next Python call: Ray's takes seconds more, in which a signal would kill the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    profile = sys.getprofile()
+    sys.setprofile(lambda *_: _put_back(before))
+    try:
+        yield
+    finally:
+        sys.setprofile(profile)
+        _put_back(before)
+
+
+def _put_back(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def begin_process() -> None:
@@ -166,6 +190,15 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
         os._exit(stop.exit_code)
 
 
+def _kill_children() -> None:
+    """What would stay for a while: processes of Ray's see only later that this one is gone."""
+    import psutil  # not before it is needed: signals are handled while modules are imported
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+
+
 def _leave_if_stopped() -> None:
     if _exit_code:
         with output_may_be_lost():
@@ -183,8 +216,7 @@ def _handled_by(stop: StopSignals) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        _put_back(before)
 
 
 def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:

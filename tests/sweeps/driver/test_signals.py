@@ -61,6 +61,27 @@ with exit_codes():
 """
 
 
+WHILE_RAY_ENDS = """
+import os, signal, sys
+sys.path[0] = {root!r}
+from unetexp.stop_signals import begin_process
+begin_process()
+from ray._private.node import Node
+from sweeps.execution.placement import Placement
+from sweeps.execution.ray_session import ray_up
+from unetexp.cli.exit_codes import exit_codes
+end = Node.kill_all_processes
+def signalled(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return end(*arguments, **named)
+Node.kill_all_processes = signalled
+with exit_codes():
+    with ray_up(Placement(1, 0, 1.0, 0.0, 1, simulated=False)):
+        print("REACHED", flush=True)
+    print("not stopped")
+"""
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return Place(tmp_path_factory.mktemp("signals"))
@@ -218,6 +239,13 @@ def test_a_signal_during_the_preflights_task(tmp_path):
     assert (code, command.lines[-1]) == (143, "stopped by SIGTERM\n")
     assert seconds < TOLD_S
     assert command.left_behind() == []
+
+
+def test_a_signal_while_ray_ends(tmp_path):
+    command = Command(script(tmp_path, WHILE_RAY_ENDS))
+    command.wait_for("REACHED")
+    code, _ = command.end()
+    assert (code, command.lines[-1]) == (143, "stopped by SIGTERM\n")
 
 
 def test_a_signal_during_a_confirmation(place):
