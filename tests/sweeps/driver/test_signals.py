@@ -64,7 +64,7 @@ with exit_codes():
 WHILE_RAY_ENDS = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from unetexp.stop_signals import begin_process
+from unetexp.system.stop_signals import begin_process
 begin_process()
 from ray._private.node import Node
 from sweeps.execution.placement import Placement
