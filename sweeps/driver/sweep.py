@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,8 +45,14 @@ REPORT = "report.html"
 class Sweep:
     """A sweep with its folder, its run and its ledger, ready to run."""
 
-    def __init__(self, prepared: PreparedSweep, tracker: Tracker, lock: FileLock) -> None:
-        """Use `start` or `resume` instead."""
+    def __init__(
+        self,
+        prepared: PreparedSweep,
+        tracker: Tracker,
+        lock: FileLock,
+        known: Iterable[Event] = (),
+    ) -> None:
+        """Use `start` or `resume` instead; `known` are trials of another sweep."""
         self.plan, self.data, self.tracker, self._lock = (
             prepared.plan,
             prepared.data,
@@ -55,6 +61,8 @@ class Sweep:
         )
         plan = self.plan
         self.ledger = Ledger(plan.control / FILE)
+        for fields in known:  # before the controller, which replays the ledger
+            self.ledger.append("known", **fields)
         self.controller = SweepController(
             plan.recipe, plan.seed, self.ledger, at_once=plan.placement.max_concurrent
         )
@@ -92,12 +100,11 @@ class Sweep:
             note=sweep_note(plan.name, plan.recipe, data),
             dimensions=[path for path, some in plan.recipe.space.items() if not some.when],
         )
-        sweep = cls(prepared, tracker, lock)
+        known: Iterable[Event] = ()
         if plan.options.warm_start is not None:
             other = find_control(plan.options.warm_start, plan.options)
-            for known in known_trials(plan.recipe, Ledger(other / FILE, write=False)):
-                sweep.ledger.append("known", **known)
-        return sweep
+            known = known_trials(plan.recipe, Ledger(other / FILE, write=False))
+        return cls(prepared, tracker, lock, known)
 
     @classmethod
     def resume(cls, prepared: PreparedSweep, manifest: SweepManifest) -> Sweep:
