@@ -46,20 +46,20 @@ def relocate(tracking_uri: str | None, yes: bool) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     relocation = plan_relocation(tracking_uri)
     if relocation is None:
-        console.print("Every address fits: nothing was moved since it was written.")
+        console.print("All addresses are correct: there is nothing to rewrite.")
         return
     console.print(relocation.describe())
     if not yes and not typer.confirm("Rewrite them? A copy of the database is kept."):
         raise typer.Exit(DONE)
     done = rewrite_addresses(relocation)
     console.print(f"{done.values} addresses and {count(done.files, 'file')} were rewritten")
-    console.print(f"the database as it was: {done.copy}")
+    console.print(f"copy of the old database: {done.copy}")
 
 
 def truncate(name: str | None, options: SweepOptions, dry_run: bool) -> None:
     """Cut a damaged ledger before its damage, keeping a copy."""
     if name is None or dry_run:
-        raise ConfigError(f"{TRUNCATE} goes with --resume NAME, and without --dry-run.")
+        raise ConfigError(f"{TRUNCATE} needs --resume NAME and cannot be combined with --dry-run.")
     console = Console(highlight=False, soft_wrap=True)
     for line in truncate_ledger(name, options):
         console.print(line, markup=False)

@@ -29,7 +29,7 @@ def after_sweep(sweep: Sweep) -> Commands:
     store = tracking_option(uri)
     commands = []
     if progress.count(StopReason.INTERRUPTED) or not sweep.complete:
-        commands.append(("go on", resume_command(plan)))
+        commands.append(("resume it", resume_command(plan)))
     commands += [
         ("see the trials", ui_command(uri)),
         ("  table", sweep.tracker.trials_url()),
@@ -51,7 +51,7 @@ def after_comparison(
 ) -> Commands:
     """Where to see the compared sweeps, the parent runs `runs`, and how to promote the best."""
     if store.moved:
-        return [("put the addresses right", relocate_command(store.uri))]
+        return [("correct the addresses", relocate_command(store.uri))]
     commands = [("see the trials", ui_command(uri))]
     for run in runs:
         name = f" {run.data.tags['sweep.name']}" if len(runs) > 1 else ""
@@ -74,7 +74,7 @@ def after_promotion(uri: str | None, *, back: bool) -> Commands:
         ("serve", make("serve", **variables)),
     ]
     if back:
-        commands.append(("take it back", script("promote", "--rollback", *store)))
+        commands.append(("roll back", script("promote", "--rollback", *store)))
     return commands
 
 

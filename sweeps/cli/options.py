@@ -10,7 +10,7 @@ _RECIPES = "the recipe's"
 
 Gpus = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="GPUs to use; 0: the CPU.", show_default="all there are"),
+    typer.Option(min=0, metavar="N", help="GPUs to use; 0: the CPU.", show_default="all available"),
 ]
 GpusPerTrial = Annotated[
     str | None,
@@ -23,14 +23,18 @@ GpusPerTrial = Annotated[
 ]
 CpusPerTrial = Annotated[
     float | None,
-    typer.Option(metavar="F", help="CPU cores per trial.", show_default="all cores, shared evenly"),
+    typer.Option(
+        metavar="F",
+        help="CPU cores per trial.",
+        show_default="the recipe's; else all cores, shared evenly",
+    ),
 ]
 MaxConcurrent = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         help="Most trials at the same time.",
-        show_default="as many as fit; on the CPU 2, unless --cpus-per-trial is given",
+        show_default="the recipe's; else as many as fit, on the CPU 2",
     ),
 ]
 Trials = Annotated[
@@ -48,7 +52,7 @@ TimeBudget = Annotated[
     typer.Option(
         metavar="TIME",
         help="Wall time such as 8h or 1h30m, after which running trials are stopped and the sweep "
-        "is closed in good order.",
-        show_default="no limit",
+        "ends normally.",
+        show_default=_RECIPES,
     ),
 ]

@@ -98,8 +98,8 @@ def promote(
 ) -> None:
     """Make the best trial of a sweep the champion, if it passes the gates.
 
-    It is evaluated on the test split, which the search has never seen, and compared with the
-    sweep's runner-up and with the present champion.
+    The best trials and the current champion are evaluated on the test split, which the search has
+    never seen, and the best trial is compared with the runner-up and with the champion.
 
     Exit codes: 0 done, 1 failed, 2 a mistake, 3 a gate is red and nothing was changed, 130
     interrupted, 143 stopped by SIGTERM or SIGHUP.
@@ -112,7 +112,9 @@ def promote(
         if sweep is not None and run is not None:
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
         if seeds is not None and not confirm:
-            raise ConfigError(f"--seeds {seeds}: say with --confirm K how many trials get them.")
+            raise ConfigError(
+                f"--seeds {seeds}: this needs --confirm K, the number of trials that get them."
+            )
         changes = parse_assignments(set_ or [])
         require_gpus_here(gpus)
         store = open_existing(tracking_uri)
@@ -147,7 +149,7 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
         plan, confirmation, console, lambda decision: show_decision(console, decision), dry=dry_run
     )
     if promoted is None:
-        console.print("No gate is in the way. Nothing was changed: --dry-run.")
+        console.print("Nothing was changed (--dry-run).")
         return
     show_champion(console, promoted.decision, promoted.version, promoted.before)
     commands = after_promotion(request.options.tracking_uri, back=promoted.before is not None)

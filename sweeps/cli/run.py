@@ -56,7 +56,7 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The sweep's name. A name that is taken is refused.",
+            help="The sweep's name. It must not exist yet.",
             show_default="recipe and local time",
         ),
     ] = None,
@@ -90,7 +90,8 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Join the Ray cluster at this address, not a Ray of its own."
+            metavar="ADDRESS",
+            help="Join the Ray cluster at this address instead of starting Ray here.",
         ),
     ] = None,
     simulate_gpus: Annotated[
@@ -98,7 +99,7 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Rehearse the schedule of N GPUs on the CPU; replaces --gpus.",
+            help="Simulate the schedule of N GPUs on the CPU; replaces --gpus.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -116,7 +117,10 @@ def run(
     ] = None,
     truncate_ledger_: Annotated[
         bool,
-        typer.Option(TRUNCATE, help="With --resume: go on from what a damaged record still tells."),
+        typer.Option(
+            TRUNCATE,
+            help="With --resume: continue from the events before the damage in the ledger.",
+        ),
     ] = False,
     skip_preflight: Annotated[
         bool, typer.Option("--skip-preflight", help="Start without the checks and the estimate.")
@@ -157,7 +161,7 @@ def run(
             pack = gpus_per_trial == "auto"
             if pack and (skip_preflight or resume):
                 raise ConfigError(
-                    "--gpus-per-trial auto is worked out in the preflight of a new sweep: give a "
+                    "--gpus-per-trial auto is determined by the preflight of a new sweep: give a "
                     "number, or leave out --skip-preflight and --resume."
                 )
             share = None if pack or gpus_per_trial is None else gpu_share(gpus_per_trial)
@@ -172,16 +176,16 @@ def run(
             }
             changes = dotted_changes(set_ or [], flags)
             options = SweepOptions(
-                recipe,
-                changes,
-                data,
-                name,
-                gpus,
-                simulate_gpus,
-                tracking_uri,
-                storage,
-                address,
-                warm_start,
+                recipe=recipe,
+                changes=changes,
+                data=data,
+                name=name,
+                gpus=gpus,
+                simulate_gpus=simulate_gpus,
+                tracking_uri=tracking_uri,
+                storage=storage,
+                address=address,
+                warm_start=warm_start,
                 preflight=not skip_preflight,
                 pack=pack,
             )

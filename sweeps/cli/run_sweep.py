@@ -27,7 +27,7 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("looking at the data")
+        task = progress.add_task("checking the data")
         prepared = prepare(
             plan,
             lambda what, done, total: progress.update(

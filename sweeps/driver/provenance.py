@@ -86,7 +86,7 @@ def hardware_tags() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, object]:
-    """Commit and whether the tree was dirty; empty outside a checkout."""
+    """Commit and whether the tree was dirty; `git.commit` says so outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PROJECT_ROOT), *arguments]

@@ -238,7 +238,7 @@ def _gpu_problem() -> str:
 def _check_versions(node: str, theirs: dict[str, str]) -> None:
     for package, ours in installed().items():
         if theirs[package] != ours:
-            there = "lacks it" if theirs[package] == MISSING else f"has {theirs[package]}"
+            there = "does not have it" if theirs[package] == MISSING else f"has {theirs[package]}"
             raise UserError(
                 f"node {node}: {package} is {ours} here and the node {there}. Trials need the "
                 f"same version everywhere: install {package} {ours} there, or join from a "

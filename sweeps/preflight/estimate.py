@@ -128,7 +128,7 @@ def describe_estimate(
         f"{step_cost.peak_bytes / 2**30:.1f} GiB of "
         f"{'GPU memory' if step_cost.device_bytes else 'memory'}; "
         f"{duration(estimate.epoch_s)} per epoch",
-        f"besides: {duration(estimate.around_s)} for the sweep to start and to end, "
+        f"overhead: {duration(estimate.around_s)} for the sweep to start and to end, "
         f"{duration(overheads.trial_s)} a trial and {duration(overheads.epoch_s)} an epoch to "
         "build and to write",
     ]

@@ -70,13 +70,13 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     images = max(1, slowest.micro_batch_size // devices)
     checks = _checked(plan, data, configs, slowest, images)
     if checks.left_out:
-        log(f"no time was left to try {', '.join(checks.left_out)}")
+        log(f"not tried, for lack of time: {', '.join(checks.left_out)}")
     if checks.step_cost.micro_batch < images:
         micro = checks.step_cost.micro_batch * devices
         log(
-            f"memory does not suffice for micro-batches of {images * devices} images; {micro} fit. "
-            "Every trial would find that out for itself: "
-            f"--set accumulation={slowest.batch_size // micro} says it now, with the same batch."
+            f"not enough memory for micro-batches of {images * devices} images; {micro} fit. "
+            "Trials adapt by themselves; to set it for all of them, with the same batch size: "
+            f"--set accumulation={slowest.batch_size // micro}"
         )
     if plan.options.pack:
         plan = _packed(plan, checks.step_cost, log)
@@ -136,8 +136,8 @@ def _measured(config: TrainConfig, data: Dataset, device: torch.device, images: 
                 f"{error}"
             ) from error
         raise UserError(
-            f"memory does not suffice for a single crop of {config.augment.crop_px} px, nor for a "
-            "validation image. Lower augment.crop_px or batch_size, choose a smaller encoder or "
+            f"there is not enough memory for a single crop of {config.augment.crop_px} px, nor for "
+            "a validation image. Lower augment.crop_px or batch_size, choose a smaller encoder or "
             "decoder.kind=slim, or shrink the images."
         ) from None
 
@@ -158,7 +158,7 @@ def _checked(
 
 
 def check_in_worker(*arguments: Any) -> DeviceChecks:
-    """`examine` in a Ray task with a whole GPU, however many trials will share it; Ray is up."""
+    """`check_on_device` in a Ray task with a whole GPU, however many trials will share it."""
     task = ray.remote(check_on_device).options(num_cpus=1, num_gpus=1, max_retries=0)
     try:
         checks = ray.get(task.remote(*arguments), timeout=_TASK_S)
@@ -166,7 +166,7 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"the preflight found no end on a GPU within {_TASK_S:g} s, or its worker died "
+            f"the preflight did not finish on a GPU within {_TASK_S:g} s, or its worker died "
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
@@ -177,7 +177,7 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
 def _packed(plan: SweepPlan, step_cost: StepCost, log: Log) -> SweepPlan:
     """The plan with as many trials on a GPU as its memory holds."""
     if step_cost.device_bytes is None:
-        log("--gpus-per-trial auto: trials run on the CPU here, so each gets one whole GPU's place")
+        log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
         return plan
     count = trials_per_gpu(step_cost)
     log(

@@ -148,7 +148,7 @@ def _rehearse(config: TrainConfig, data: Dataset, device: torch.device) -> None:
         restored = state.model.state_dict()
         changed = [name for name in trained if not torch.equal(trained[name], restored[name])]
         if changed:
-            raise RuntimeError(f"a checkpoint does not bring back {', '.join(changed[:3])}")
+            raise RuntimeError(f"a checkpoint does not restore {', '.join(changed[:3])}")
 
 
 def _thinned(split: Split, folder: Path, name: str, count: int, longest_px: int | None) -> Split:
@@ -179,7 +179,7 @@ def _cannot_train(label: str, error: Exception) -> UserError:
     if not isinstance(error, UserError):
         cause = f"{type(error).__name__}: {cause}"
     return UserError(
-        f"{label} does not get through one training step: {cause}\n"
+        f"{label} fails in one training step: {cause}\n"
         "Take it out of the recipe's space, or change what it does not go with. "
         "(--skip-preflight starts without this check.)"
     )

@@ -130,9 +130,9 @@ def candidates(
     able = [trial for trial in trials if trial.has_weights]
     if not able:
         raise UserError(
-            f"no trial of sweep {source.name!r} had the full budget and kept its weights, so none "
-            "can be promoted. Weights of the best three are kept when a sweep ends; resume "
-            f"it: {store.command('run', '--resume', source.name)}"
+            f"no trial of sweep {source.name!r} had the full budget and has its weights in MLflow, "
+            "so none can be promoted. Those of the best three are written when a sweep ends; "
+            f"resume it: {store.command('run', '--resume', source.name)}"
         )
     if run_id is None:
         return able

@@ -116,7 +116,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
 
 
 def find_baseline(store: TrackingStore, data: Dataset, *, force: bool) -> Baseline:
-    """The present champion's files, or why there is nothing to compare with.
+    """The current champion's files, or why there is nothing to compare with.
 
     Raises UserError for a champion that cannot be compared with, unless `force` is given.
     """
@@ -204,8 +204,8 @@ def _baseline_warnings(
     folder, present = baseline.folder, baseline.version
     if folder and read_description(folder)["data_fingerprint"] != data.fingerprint:
         yield (
-            "The present champion was trained on other data, which may include images "
+            "The current champion was trained on other data, which may include images "
             f"of this {split} split."
         )
     if present and present.run_id == chosen.run_id:
-        yield f"Trial {chosen.trial} is the present champion, version {present.version}."
+        yield f"Trial {chosen.trial} is the current champion, version {present.version}."

@@ -75,7 +75,7 @@ def promote(
 def decide(
     plan: PromotionPlan, baseline: Baseline, confirmation: Confirmation | None, console: Console
 ) -> PromotionDecision:
-    """Evaluate the candidates and the present champion; counts a use of the test split."""
+    """Evaluate the candidates and the current champion; counts a use of the test split."""
     trials = plan.candidates[: plan.request.candidates]
     chosen, *others = [_evaluate_trial(plan, trial, console) for trial in trials]
     champion = _evaluate_baseline(plan, baseline, console)

@@ -134,7 +134,7 @@ def set_champion(
     """Make `version` the champion; returns the old champion, which becomes the previous version.
 
     `compared_with` is the champion with which the version was compared. Raises LostRaceError,
-    naming the present champion, where `compared_with` is no longer the champion (then nothing is
+    naming the current champion, where `compared_with` is no longer the champion (then nothing is
     changed) and where another promotion at the same time has won.
     """
     before = champion(store) if compared_with is PRESENT else compared_with
@@ -219,7 +219,7 @@ def _require_champion(store: TrackingStore, expected: str | None, promoted: str)
         found = f"version {now.version} became the champion meanwhile{by}"
     raise LostRaceError(
         f"version {promoted} of {MODEL!r} is not the champion: {found}. It stays registered; to "
-        "compare it with the present champion, promote it again."
+        "compare it with the current champion, promote it again."
     )
 
 

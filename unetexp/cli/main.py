@@ -86,12 +86,12 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     _require_unfinished(folder)
     experiment = Experiment(config, dataset, folder, chosen)
     if experiment.state.epoch:
-        console.print(f"going on after epoch {experiment.state.epoch}")
+        console.print(f"continuing after epoch {experiment.state.epoch}")
     workers = 4 if chosen.type == "cuda" else 0
     try:
         _show_epochs(experiment, workers, console)
     except KeyboardInterrupt:
-        console.print(f"go on: the same command, with --out {folder}", markup=False)
+        console.print(f"to continue: run the same command, with --out {folder}", markup=False)
         raise
     console.print(f"best val/miou {experiment.state.best_score:.4f}, model in {folder / BEST}")
 

@@ -115,7 +115,7 @@ def _predict_all(predictor: Predictor, images: Sequence[Input], results: Results
             else:
                 for note in [note for note in notes if note not in said]:
                     said.add(note)
-                    text = f"note: {_shown(image.path)} {note} (said once)"
+                    text = f"note: {_shown(image.path)} {note} (shown once)"
                     console.print(text, style="yellow", markup=False)
             progress.advance(overall)
     _sum_up(predictor.spec.class_names, len(images) - failed, results.folder)

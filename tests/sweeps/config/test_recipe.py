@@ -107,7 +107,7 @@ def test_data_swaps_the_recipes_data(tmp_path):
         ({"budget.trails": 3}, "Did you mean 'trials'"),
         ({"budget.gpus_per_trial": 1.5}, "whole number"),
         ({"asha.grace_epochs": 99}, "more than all"),
-        ({"augment.crop_px.x": 1}, "nothing below"),
+        ({"augment.crop_px.x": 1}, "without settings"),
     ],
 )
 def test_a_bad_change_is_a_mistake_that_names_it(changes, message):

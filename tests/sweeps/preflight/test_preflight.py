@@ -334,7 +334,7 @@ class TestWhole:
         said = []
         preflight(plan, data, said.append)
         # The caller writes `preflight: ` before each line.
-        assert said[0].startswith("no time was left to try loss.kind=focal")
+        assert said[0].startswith("not tried, for lack of time: loss.kind=focal")
         assert "--set accumulation=4" in said[1]
 
     def test_memory_for_not_even_one_image_is_a_mistake(self, plan, data, monkeypatch):

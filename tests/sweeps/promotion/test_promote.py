@@ -272,7 +272,7 @@ class TestASecond:
     def test_the_same_again_is_said(self, promoted):
         code, said = call(promoted, "good")
         assert code == 0, said
-        assert "is the present champion, version 1" in said
+        assert "is the current champion, version 1" in said
         assert aliases(promoted) == ("2", "1")
 
 

@@ -120,6 +120,6 @@ def test_training_that_is_stopped_says_how_to_go_on(tmp_path):
     assert f"--out {tmp_path / 'out'}" in command.output
     assert "Traceback" not in command.output
     again = Command(*arguments)
-    again.wait_for("going on after epoch")
+    again.wait_for("continuing after epoch")
     again.send(signal.SIGTERM)
     assert again.end()[0] == 143
