@@ -178,9 +178,11 @@ class TestForecast:
         assert found.wall_s < found.most_wall_s
 
     def test_what_is_not_training_counts_too(self, recipe, data):
-        bare = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.PROBE)
+        bare = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.STEP_COST)
         beside = Overheads(worker_s=5.0, trial_s=2.0, epoch_s=0.5)
-        found = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.PROBE, beside)
+        found = estimate_sweep(
+            recipe({"asha.enabled": False}), self.TWO, data, self.STEP_COST, beside
+        )
         # Ray, the workers and the end; five rounds of trials of nine epochs
         assert found.most_wall_s - bare.most_wall_s == pytest.approx(2.5 * 5 + 5 * (2 + 9 * 0.5))
         assert found.wall_s == pytest.approx(found.most_wall_s)
@@ -193,7 +195,7 @@ class TestForecast:
 
     def test_a_time_budget_bounds_what_is_expected(self, recipe, data):
         limited = recipe({"budget.time": "30s"})
-        found = estimate_sweep(limited, self.TWO, data, self.PROBE, Overheads(worker_s=5.0))
+        found = estimate_sweep(limited, self.TWO, data, self.STEP_COST, Overheads(worker_s=5.0))
         assert found.expected_s(limited) == 30 + 12.5
 
     def test_a_trial_in_miniature_shows_what_is_not_training(self, recipe, data):
