@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
-
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own limits lie there
 # (limit, used, the key of `memory.stat` with the file cache that is dropped when memory is needed)
 _MEMORY_FILES = (
@@ -26,6 +24,8 @@ def available_cores() -> int:
 
 def total_memory_bytes() -> int:
     """The machine's memory, or what the container may have of it."""
+    import psutil  # a served model does without it
+
     limit = _cgroup_memory()
     total = psutil.virtual_memory().total
     return total if limit is None else min(total, limit[0])
@@ -33,6 +33,8 @@ def total_memory_bytes() -> int:
 
 def available_memory_bytes() -> int:
     """Memory that this process can still get, on the machine and within the container's limit."""
+    import psutil  # a served model does without it
+
     limit = _cgroup_memory()
     available = psutil.virtual_memory().available
     return available if limit is None else max(0, min(available, limit[0] - limit[1]))

@@ -227,7 +227,7 @@ class TestFinish:
 
     def test_the_estimate_stands_beside_what_the_sweep_took(self):
         view = view_of(RECORD)
-        view.finish("completed", [], "estimated 3 min, took 3 min 20 s")
+        view.finish(StopReason.COMPLETED, [], "estimated 3 min, took 3 min 20 s")
         assert "Wall time: estimated 3 min, took 3 min 20 s.\n" in printed(view)
 
     def test_no_scores(self):

@@ -249,13 +249,13 @@ def test_a_signal_while_ray_ends(tmp_path):
 
 
 def test_a_signal_during_a_confirmation(place):
-    done = run(place.recipe, *place.flags, *FEW, "--trials", 1, "--epochs", 40, "--name", "origin")
+    done = run(place.recipe, *place.flags, *FEW, "--trials", 1, "--epochs", 8, "--name", "origin")
     assert done.returncode == 0, done.stdout + done.stderr
     command = Command(
         *(ROOT / "sweeps" / "promote.py", "origin", "--confirm", 1, "--seeds", 2, "--gpus", 0),
         *("--split", "val", "--tracking-uri", place.uri),
     )
-    command.wait_for("trial 0000 epoch 2/40")
+    command.wait_for("trial 0000 epoch 1/8")
     command.send(signal.SIGTERM)
     require_orderly(command, "origin-confirm")
     (parent,), (child,) = place.runs("origin-confirm")

@@ -130,7 +130,7 @@ def test_a_driver_whose_gpus_are_not_to_be_seen_is_said(
     (tmp_path / "version").touch()
     monkeypatch.setattr(device_module, "_DRIVER", tmp_path / "version")
     plan = plan_sweep(options(changes={"encoder.weights": "none"}, **asked))
-    said = " ".join(prepare_module.prepare(plan).notices)
+    said = " ".join(prepare_module.prepare(plan).warnings)
     assert ("there is an NVIDIA driver here" in said) == (not asked)
 
 
