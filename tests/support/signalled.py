@@ -35,7 +35,7 @@ class Command:
         self.lines = []
         self.family = set()
 
-    def wait_for(self, text, timeout_s=150):
+    def wait_for(self, text, timeout_s=300):
         """Read up to the line that contains `text`."""
         deadline = time.monotonic() + timeout_s
         for line in self.process.stdout:
@@ -69,6 +69,6 @@ class Command:
         return "".join(self.lines)
 
     def left_behind(self):
-        """The names of its processes that have not ended within 8 seconds."""
-        _, alive = psutil.wait_procs(self.family, timeout=8)
+        """The names of its processes that have not ended within 30 seconds."""
+        _, alive = psutil.wait_procs(self.family, timeout=30)
         return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
