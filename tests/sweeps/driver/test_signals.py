@@ -302,7 +302,7 @@ def test_a_terminal_that_is_lost(place):
     terminal.close()
     assert terminal.end() == 143
     assert time.monotonic() - asked < TOLD_S
-    _, alive = psutil.wait_procs(family, timeout=8)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
     (parent,), (child,) = place.runs("lost")
     assert (parent.info.status, child.info.status) == ("KILLED", "KILLED")
