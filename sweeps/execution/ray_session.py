@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import services
 
 from sweeps.execution.cluster import joined, leave
 from sweeps.execution.placement import Placement
@@ -71,11 +73,32 @@ def ray_up(
             yield
 
 
+class _DetachedPopen(services.ConsolePopen):  # type: ignore[misc]  # Ray has no types
+    """Starts a process in a process group of its own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options, process_group=0)
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Keep Ray's processes out of this process's group while the block starts them.
+
+    A signal to the whole group (`timeout`, a closing terminal) would end them first, and Ray then
+    ends the driver before the sweep is closed.
+    """
+    usual, services.ConsolePopen = services.ConsolePopen, _DetachedPopen
+    try:
+        yield
+    finally:
+        services.ConsolePopen = usual
+
+
 @contextmanager
 def _own_ray(placement: Placement, folder: Path | None) -> Iterator[None]:
     make_token()
     try:
-        with handlers_kept():
+        with handlers_kept(), _own_process_groups():
             ray.init(
                 address="local",
                 num_cpus=max(placement.cpus, 1),

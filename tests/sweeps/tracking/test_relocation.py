@@ -149,7 +149,7 @@ def test_relocated_everything_works_in_the_copy(original, copied, monkeypatch):
     with closing(sqlite3.connect(kept)) as old:
         locations = old.execute("SELECT artifact_location FROM experiments").fetchall()
         assert (f"{original.as_uri()}/mlartifacts",) in locations
-    assert "Every address fits" in call(run.app, "--relocate", uri=uri)
+    assert "All addresses are correct" in call(run.app, "--relocate", uri=uri)
 
     report = call(compare.app, "real", "--report", uri=uri)
     assert f"report of real: {copied}/runs/real/report.html" in report
