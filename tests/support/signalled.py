@@ -69,6 +69,6 @@ class Command:
         return "".join(self.lines)
 
     def left_behind(self):
-        """The names of its processes that have not ended within 30 seconds."""
-        _, alive = psutil.wait_procs(self.family, timeout=30)
+        """The names of its processes that have not ended within 8 seconds."""
+        _, alive = psutil.wait_procs(self.family, timeout=8)
         return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]

@@ -22,7 +22,7 @@ FEW = [
     *("--set", "asha.enabled=false", "--skip-preflight"),
 ]
 LONG = 500  # epochs of a trial that is not waited for
-TOLD_S = 50  # it does not hang; measured on a quiet machine: 3 to 10 s
+TOLD_S = 25  # 10 s on a machine that does nothing else
 
 # Runs the command whose one function, MODULE:NAME, says that it was reached and then waits.
 PAUSED = """
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_ends_it_at_once(place):
         time.sleep(0.2)
     code, seconds = command.end()
     assert code == 130
-    assert seconds < 15
+    assert seconds < 3
     assert command.left_behind() == []
 
 
@@ -302,7 +302,7 @@ def test_a_terminal_that_is_lost(place):
     terminal.close()
     assert terminal.end() == 143
     assert time.monotonic() - asked < TOLD_S
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=8)
     assert alive == []
     (parent,), (child,) = place.runs("lost")
     assert (parent.info.status, child.info.status) == ("KILLED", "KILLED")

@@ -116,7 +116,7 @@ def test_training_that_is_stopped_says_how_to_go_on(tmp_path):
     command.send(signal.SIGTERM)
     code, seconds = command.end()
     assert code == 143, command.output
-    assert seconds < 40
+    assert seconds < 10
     assert f"--out {tmp_path / 'out'}" in command.output
     assert "Traceback" not in command.output
     again = Command(*arguments)
