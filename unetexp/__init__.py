@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from unetexp.models.saved_model import load, read_spec
     from unetexp.models.unet import UNet, freeze_encoder
     from unetexp.training.config import TrainConfig, decode_config
-    from unetexp.training.loop import evaluate, fit
+    from unetexp.training.loop import fit
     from unetexp.training.losses import create_loss
     from unetexp.training.state import TrainState
+    from unetexp.training.validation import evaluate
 
 __all__ = [
     "CheckpointError",
@@ -68,7 +69,7 @@ _MODULES = {
     "create_loss": "training.losses",
     "create_segmentation_model": "models.factory",
     "decode_config": "training.config",
-    "evaluate": "training.loop",
+    "evaluate": "training.validation",
     "fit": "training.loop",
     "freeze_encoder": "models.unet",
     "input_normalization": "models.encoder_weights",

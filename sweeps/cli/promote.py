@@ -27,9 +27,9 @@ from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import TrackingUri
+from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
-from unetexp.training.device import limit_threads, pick_device
 
 _SEEDS = 3
 

@@ -20,8 +20,8 @@ from sweeps.search.asha import milestones
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking.tracker import Tracker
+from unetexp.compute.device import require_usable_gpus
 from unetexp.tracking.server import public_uri
-from unetexp.training.device import require_usable_gpus
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
 DEFAULT_RECIPE = "quickstart"

@@ -10,9 +10,9 @@ from sweeps.driver.plan import SweepPlan
 from sweeps.execution.cluster import joined
 from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
+from unetexp.compute.device import unused_driver_warning
 from unetexp.data import Dataset, open_dataset
 from unetexp.models.encoder_weights import resolve_weights
-from unetexp.training.device import unused_driver_warning
 
 
 @dataclass(frozen=True)

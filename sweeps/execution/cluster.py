@@ -226,7 +226,7 @@ def _gpu_problem() -> str:
     """Why torch cannot compute on this node's GPUs, or nothing."""
     if installed()["torch"] == MISSING:
         return ""
-    from unetexp.training.device import require_usable_gpus
+    from unetexp.compute.device import require_usable_gpus
 
     try:
         require_usable_gpus()

@@ -36,9 +36,9 @@ from sweeps.execution.trial import (
     send,
 )
 from sweeps.search.trial_report import TrialMessage
+from unetexp.compute.distributed import Group, Ranks
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import TrainConfig
-from unetexp.training.distributed import Group, Ranks
 from unetexp.training.experiment import Experiment, follow
 
 

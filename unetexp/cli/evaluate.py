@@ -18,6 +18,7 @@ from rich.table import Table
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
 from unetexp.cli.options import Device, TrackingUri
+from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
 from unetexp.inference.evaluation import (
@@ -33,9 +34,8 @@ from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
-from unetexp.training.device import limit_threads, pick_device
-from unetexp.training.loop import WORST
 from unetexp.training.pictures import worst_grid
+from unetexp.training.validation import WORST
 
 RESULTS, PICTURE = "evaluation.json", "worst.png"
 _MOST_WORST = 100

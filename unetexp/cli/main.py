@@ -16,10 +16,10 @@ from unetexp.cli.open_data import open_aloud
 from unetexp.cli.options import Device
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
+from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import resolve_weights
 from unetexp.training.config import TrainConfig, decode_config, parse_assignments, read_tree
-from unetexp.training.device import limit_threads, pick_device
 from unetexp.training.experiment import BEST, Experiment, has_model
 from unetexp.training.pictures import draw_curves
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import Device, TrackingUri
+from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
@@ -20,7 +21,6 @@ from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
-from unetexp.training.device import limit_threads, pick_device
 
 
 def predict(

@@ -14,6 +14,7 @@ from rich.console import Console
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
 from unetexp.cli.options import TrackingUri
+from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import DataSource
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.models.encoder_weights import resolve_weights
@@ -28,7 +29,6 @@ from unetexp.tracking.reproduce import (
     train_again,
     why_not_to_the_bit,
 )
-from unetexp.training.device import limit_threads, pick_device
 from unetexp.training.experiment import BEST, has_model
 from unetexp.training.loop import EpochReport
 

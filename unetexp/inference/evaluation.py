@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.component import decode
+from unetexp.compute.settings import resolved
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.predictor import conform, full_scale
 from unetexp.models.saved_model import ModelSpec, read_description
 from unetexp.models.unet import UNet
 from unetexp.training.config import TrainConfig
-from unetexp.training.device import memory_format
-from unetexp.training.loop import WORST, evaluate, loss_for
+from unetexp.training.losses import loss_for
+from unetexp.training.validation import WORST, evaluate
 
 ALL = "all"
 _CLASSES_NAMED = 10
@@ -92,7 +93,7 @@ def assess(
     DataError if the data has other classes or no such split.
     """
     config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
-    model = model.to(device).to(memory_format=memory_format(config, device))
+    model = model.to(device).to(memory_format=resolved(config, device).layout)
     seen = as_the_model_takes_it(data, spec)
     samples = samples_of(data, split, spec)
     evaluation = evaluate(

@@ -15,10 +15,10 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from torch import Tensor
 
+from unetexp.compute.device import pick_device
 from unetexp.inference.payloads import Answer, Labels, read_payload
 from unetexp.inference.predictor import Predictor, conform
 from unetexp.models.saved_model import load, read_spec
-from unetexp.training.device import pick_device
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from unetexp.compute.settings import resolved
 from unetexp.data import Dataset
 from unetexp.errors import DataError
 from unetexp.tracking.recorded_run import History, RecordedRun
@@ -78,7 +79,7 @@ def why_not_to_the_bit(record: RecordedRun, config: TrainConfig, device: torch.d
     """Why the metrics may differ in the last bits; empty if they must be bit-identical."""
     if not record.machine:
         return ["the run does not say what it was trained on"]
-    here = machine(config, device)
+    here = machine(resolved(config, device), device)
     reasons = [
         f"{wording} was {record.machine[name]} and is {here[name]}"
         for name, wording in _WHERE.items()

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset, Samples, Split
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.config import TrainConfig
-from unetexp.training.distributed import ALONE, Ranks
 
 
 class RawBatch(NamedTuple):

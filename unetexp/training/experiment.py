@@ -22,13 +22,13 @@ import torch
 import yaml
 
 from unetexp.atomic_folder import recover, replacing
+from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_model
 from unetexp.training.config import TrainConfig
-from unetexp.training.device import computes_in_bf16
-from unetexp.training.distributed import ALONE, Ranks
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
@@ -125,7 +125,7 @@ class Experiment:
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
                 "confusion": report.evaluation.confusion.tolist(),
-                "machine": machine(self.config, self.state.device, self._ranks.world),
+                "machine": machine(self.state.compute, self.state.device, self._ranks.world),
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
             overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
@@ -194,18 +194,16 @@ def _claim(path: Path, config: TrainConfig) -> None:
 MACHINE = "machine."  # prefix of the names of these tags of a trial's run
 
 
-def machine(config: TrainConfig, device: torch.device, ranks: int = 1) -> dict[str, str]:
-    """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, `precision` and versions.
-
-    `precision` is the one used: `auto` resolved for this hardware.
-    """
+def machine(compute: ComputeSettings, device: torch.device, ranks: int = 1) -> dict[str, str]:
+    """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, versions and how it computes."""
     on_gpu = device.type == "cuda"
     return {
         "cpu": cpu_model(),
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "ranks": str(ranks),
-        "precision": "bf16" if computes_in_bf16(config, device) else "fp32",
+        "precision": compute.precision,
+        "memory_format": compute.memory_format,
         "torch": torch.__version__,
         "unetexp": __version__,
     }

@@ -7,48 +7,25 @@ size.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unetexp.data import Dataset, Samples
+from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
-from unetexp.metrics.per_image import ImageScores
-from unetexp.metrics.segmentation import SegmentationMetrics
-from unetexp.models.encoder_weights import Normalization, input_normalization, to_input
+from unetexp.models.encoder_weights import Normalization, input_normalization
 from unetexp.models.unet import freeze_encoder
-from unetexp.training.batches import TrainBatches, augmented, whole_images
+from unetexp.training.batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig
-from unetexp.training.device import autocast, memory_format
-from unetexp.training.distributed import ALONE, Ranks
-from unetexp.training.losses import Loss
+from unetexp.training.losses import LossFunction, loss_for
 from unetexp.training.state import TrainState
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-
-WORST = 4  # how many images with the lowest mIoU keep their label maps
+from unetexp.training.validation import Evaluation, evaluate
 
 _STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: check many at once
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The metrics of one pass over a split."""
-
-    metrics: dict[str, float]  # miou, dice, pixel_accuracy, iou/<class>, ..., loss
-    confusion: Tensor  # (K, K) int64, rows are the target
-    predictions: dict[int, Tensor]  # label maps (H, W) uint8 of the requested images
-    image_miou: Tensor  # (I,) float64, mIoU of each image; NaN if all of it is void
-    worst: dict[int, Tensor]  # label maps of the images with the lowest mIoU, the lowest first
-    matrices: Tensor | None = None  # (I, K, K) int64, one confusion matrix per image, if requested
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """`metrics`, under its earlier name."""
-        return self.metrics
 
 
 @dataclass(frozen=True)
@@ -128,9 +105,9 @@ def train_epoch(
             images, labels = augmented(
                 raw, data, config.augment.crop_px, normalization, state.device
             )
-            images = images.contiguous(memory_format=memory_format(config, state.device))
+            images = images.contiguous(memory_format=state.compute.layout)
             with ranks.accumulating(network, last=number == config.accumulation):
-                with autocast(config, state.device):
+                with state.compute.autocast(state.device):
                     logits = network(images)
                 value = loss(*ranks.whole_batch(logits, labels)) / config.accumulation
                 torch.autograd.backward(value)
@@ -140,66 +117,6 @@ def train_epoch(
         if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == batches.steps:
             _require_all_finite(losses, epoch)
     return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
-
-
-@torch.inference_mode()
-def evaluate(
-    config: TrainConfig,
-    data: Dataset,
-    split: Samples,
-    model: nn.Module,
-    loss: LossFunction,
-    *,
-    keep: Sequence[int] = (),
-    ranks: Ranks = ALONE,
-    worst: int = WORST,
-    keep_matrices: bool = False,
-) -> Evaluation:
-    """The metrics of `model` on whole images at their own size, the same for every trial.
-
-    The label maps of the images `keep` and of the `worst` ones are included. The ranks share
-    the images, and each gets the metrics of them all.
-    """
-    device = next(model.parameters()).device
-    normalization = input_normalization(config.encoder, data.channels)
-    metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
-    scores = ImageScores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
-    loss_sum = torch.zeros((), device=device)
-    model.eval()
-    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size, ranks):
-        images = raw_images.to(device, non_blocking=True).float() / data.image_max
-        masks = raw_masks.to(device, non_blocking=True).long()
-        layout = memory_format(config, device)
-        with autocast(config, device):
-            logits = model(to_input(images, normalization).contiguous(memory_format=layout))
-        loss_sum += loss(logits, masks) * len(indices)
-        scores.update(indices, logits.argmax(dim=1), masks)
-    return _merged(ranks.gather((scores, float(loss_sum))), len(split))
-
-
-def _merged(parts: list[tuple[ImageScores, float]], images: int) -> Evaluation:
-    """The evaluation of `images` images from the counts of all ranks."""
-    scores, loss_sum = parts[0]
-    for other, other_loss_sum in parts[1:]:
-        scores.merge(other)
-        loss_sum += other_loss_sum
-    computed = scores.metrics.compute()
-    metrics = {name: value for name, value in computed.items() if name != "absent"}
-    metrics["loss"] = loss_sum / images
-    matrices = [scores.matrices[index] for index in sorted(scores.matrices)]
-    return Evaluation(
-        metrics,
-        scores.metrics.confusion_matrix,
-        predictions=dict(sorted(scores.predictions.items())),
-        image_miou=torch.tensor([scores.image_miou[i] for i in range(images)], dtype=torch.float64),
-        worst=scores.worst,
-        matrices=torch.stack(matrices) if matrices else None,
-    )
-
-
-def loss_for(loss: Loss, data: Dataset) -> LossFunction:
-    """The loss as a function, with balanced class weights counted on the training split."""
-    return loss.with_class_counts(data["train"].class_pixels)
 
 
 def _freeze(config: TrainConfig, state: TrainState, epoch: int) -> None:

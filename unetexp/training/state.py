@@ -19,13 +19,13 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from unetexp.atomic_folder import recover, replacing
+from unetexp.compute.distributed import Ranks
+from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.models.encoder_weights import load_encoder_weights
 from unetexp.models.unet import UNet, build_unet
 from unetexp.training.config import TrainConfig
-from unetexp.training.device import memory_format
-from unetexp.training.distributed import Ranks
 from unetexp.training.optim import make_ema, parameter_groups
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,19 @@ _STATE, _MANIFEST = "state.pt", "manifest.json"
 class TrainState:
     """A run between two epochs. `epoch` counts the finished ones."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, device: torch.device) -> None:
-        """The start of a run: seeded weights, with pretrained ones loaded."""
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        device: torch.device,
+        compute: ComputeSettings | None = None,
+    ) -> None:
+        """The start of a run: seeded weights, with pretrained ones loaded.
+
+        `compute` is what was measured for the settings that are `auto`.
+        """
         self.device = device
+        self.compute = resolved(config, device, compute)
         self.epoch = 0
         self.best_score = -math.inf
         self.best_epoch = 0
@@ -47,7 +57,7 @@ class TrainState:
         torch.manual_seed(config.seed)
         model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
         load_encoder_weights(model, config.encoder)
-        self.model: UNet = model.to(device).to(memory_format=memory_format(config, device))
+        self.model: UNet = model.to(device).to(memory_format=self.compute.layout)
         self.ema: AveragedModel | None = (
             make_ema(self.model, config.ema_decay) if config.ema_decay else None
         )

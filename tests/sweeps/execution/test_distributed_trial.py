@@ -20,10 +20,10 @@ from tests.support.data_folders import write_folder_dataset
 from tests.support.ranks import Pair
 from tests.support.sweep_command import run_here
 from unetexp.component import decode, kinds_of
+from unetexp.compute.distributed import Group, synchronise_batch_norm
 from unetexp.data import Folder, open_dataset
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import decode_config
-from unetexp.training.distributed import Group, synchronise_batch_norm
 from unetexp.training.experiment import BEST, Experiment, follow
 from unetexp.training.loop import fit
 from unetexp.training.losses import Loss, create_loss

@@ -20,8 +20,10 @@ from unetexp.models.factory import create_segmentation_model
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.saved_model import ModelSpec, load, read_spec, save_model
 from unetexp.training.config import decode_config
-from unetexp.training.loop import evaluate, fit, loss_for
+from unetexp.training.loop import fit
+from unetexp.training.losses import loss_for
 from unetexp.training.state import TrainState
+from unetexp.training.validation import evaluate
 
 CPU = torch.device("cpu")
 

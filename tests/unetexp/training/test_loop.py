@@ -16,10 +16,11 @@ from unetexp.data import Folder, open_dataset
 from unetexp.models.decoders import Upsampling
 from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.experiment import BEST, Experiment, best_figures
-from unetexp.training.loop import evaluate, fit, loss_for
-from unetexp.training.losses import Loss
+from unetexp.training.loop import fit
+from unetexp.training.losses import Loss, loss_for
 from unetexp.training.optim import Schedule
 from unetexp.training.state import TrainState
+from unetexp.training.validation import evaluate
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -7,9 +7,9 @@ import torch
 
 from sweeps.driver import prepare as prepare_module
 from sweeps.driver.plan import SweepOptions, plan_sweep
+from unetexp.compute import device as device_module
+from unetexp.compute.device import pick_device, require_usable_gpus
 from unetexp.errors import ConfigError, UserError
-from unetexp.training import device as device_module
-from unetexp.training.device import pick_device, require_usable_gpus
 
 WHEELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 TOO_OLD = (

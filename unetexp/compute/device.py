@@ -1,20 +1,15 @@
-"""What a device can do: the automatic choices of precision and memory layout."""
+"""Devices: the one that was asked for, GPUs that torch cannot use, and threads of the CPU."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from unetexp.errors import ConfigError, UserError, not_a_choice
 from unetexp.system.machine import available_cores
-
-if TYPE_CHECKING:
-    from unetexp.training.config import TrainConfig
 
 _ARCH = re.compile(r"(sm|compute)_(\d{2,3})([af]?)")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -123,28 +118,3 @@ def _runs(arch: str, capability: tuple[int, int]) -> bool:
     if kind == "compute" and not suffix:
         return built <= capability
     return built[0] == capability[0] and built[1] <= capability[1]
-
-
-def computes_in_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether training and validation run under bf16 autocast."""
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Without AVX512-BF16 or AMX the CPU emulates bf16, which is slower than fp32.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """The layout of weights and activations: measured to pay on GPUs, and for slim on CPUs."""
-    pays = device.type == "cuda" or config.decoder.kind == "slim"
-    if config.memory_format == "channels_last" or (config.memory_format == "auto" and pays):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[None]:
-    """The autocast context of a forward pass."""
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=computes_in_bf16(config, device)
-    )

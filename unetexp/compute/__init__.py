@@ -1,0 +1,1 @@
+"""How a run computes: devices, precision and layout, several processes on one model."""

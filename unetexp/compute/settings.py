@@ -1,0 +1,59 @@
+"""How a run computes on its device: precision and memory layout, every `auto` resolved."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from unetexp.training.config import TrainConfig
+
+Precision = Literal["bf16", "fp16", "fp32"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """The numbers and the layout that a run computes with."""
+
+    precision: Precision
+    memory_format: MemoryFormat
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """`memory_format` as torch has it."""
+        if self.memory_format == "channels_last":
+            return torch.channels_last
+        return torch.contiguous_format
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context of a forward pass."""
+        return torch.autocast(
+            device.type, dtype=_AUTOCAST[self.precision], enabled=self.precision != "fp32"
+        )
+
+
+def resolved(
+    config: TrainConfig, device: torch.device, measured: ComputeSettings | None = None
+) -> ComputeSettings:
+    """The settings of `config`; where they are `auto`, those `measured`, else by a rule."""
+    rule = measured or _by_rule(config, device)
+    return ComputeSettings(
+        rule.precision if config.precision == "auto" else config.precision,
+        rule.memory_format if config.memory_format == "auto" else config.memory_format,
+    )
+
+
+def _by_rule(config: TrainConfig, device: torch.device) -> ComputeSettings:
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ComputeSettings("bf16" if bf16 else "fp32", "channels_last")
+    # Only a CPU with AMX computes faster in bf16; AVX512-BF16 alone does not.
+    bf16 = torch.cpu._is_amx_tile_supported()
+    layout: MemoryFormat = "channels_last" if config.decoder.kind == "slim" else "contiguous"
+    return ComputeSettings("bf16" if bf16 else "fp32", layout)

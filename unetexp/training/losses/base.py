@@ -1,0 +1,97 @@
+"""What all losses share: the call with its checks, and weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Discriminator, Field, PositiveFloat, Tag
+from torch import Tensor
+
+from unetexp.component import Component
+from unetexp.errors import ConfigError
+from unetexp.training.losses.masked_batch import MaskedBatch, or_one
+
+
+def _form_of_weights(given: object) -> str:
+    return "name" if isinstance(given, str) else "list"
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["none", "balanced"], Tag("name")]
+    | Annotated[tuple[PositiveFloat, ...], Tag("list")],
+    Discriminator(_form_of_weights),  # so that an error names the form that was meant
+]
+
+
+class LossComponent(Component):
+    """Called with logits and mask; each kind computes the loss of a batch in `_value`."""
+
+    def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The loss, a float32 scalar.
+
+        logits (N, K, H, W) of any floating type; mask (N, H, W) of an integer type, 255 is void.
+        Raises DataError for shapes that do not match and for a label that is not a class.
+        """
+        return self._value(MaskedBatch.of(logits, mask))
+
+    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The same loss, its `balanced` weights taken from `counts`, the pixels per class (K,).
+
+        Without it they are taken from each batch. Other losses are returned unchanged.
+        """
+        return self
+
+    def _value(self, batch: MaskedBatch) -> Tensor:
+        raise NotImplementedError
+
+
+class WeightedLoss(LossComponent):
+    """A loss with a pixel-wise mean in it that can be weighted by class."""
+
+    class_weights: ClassWeights = Field(
+        "none",
+        description="none, balanced (all pixels / (classes that occur * pixels of the class)), "
+        "or a list with one weight per class",
+    )
+
+    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
+        """As for every loss; ConfigError for a list without one weight per class."""
+        if self.class_weights != "balanced":
+            self._require_weights_for(len(counts))
+            return self
+        weights = _balanced(torch.as_tensor(counts, dtype=torch.float64))
+        return self.model_copy(update={"class_weights": tuple(weights.tolist())})
+
+    def weights(self, batch: MaskedBatch) -> Tensor:
+        """(K,) float32."""
+        if self.class_weights == "none":
+            return torch.ones_like(batch.counts)
+        if self.class_weights == "balanced":
+            return _balanced(batch.counts)
+        self._require_weights_for(len(batch.counts))
+        return batch.counts.new_tensor(self.class_weights)
+
+    def _require_weights_for(self, num_classes: int) -> None:
+        given = self.class_weights
+        if not isinstance(given, str) and len(given) != num_classes:
+            raise ConfigError(
+                f"loss.class_weights: {len(given)} weights are given for {num_classes} classes: "
+                "give one weight per class."
+            )
+
+    def cross_entropy(self, batch: MaskedBatch, label_smoothing: float) -> Tensor:
+        """The weighted mean over valid pixels as torch defines it: sum(w x) / sum(w)."""
+        weights = self.weights(batch)
+        values = batch.negative_log_likelihood(weights, label_smoothing)
+        return values.sum() / or_one((weights * batch.counts).sum())
+
+
+def _balanced(counts: Tensor) -> Tensor:
+    """Weights (K,) as scikit-learn's `balanced`: n / (present * count); 1 for absent classes."""
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * or_one(counts))
+    return torch.where(present, weights, 1.0)
