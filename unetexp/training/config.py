@@ -67,7 +67,7 @@ class TrainConfig(Component):
         "steps in them: a decay of 1 - 1 / (ema_epochs * steps); null: off",
     )
     batch_norm_batches: int = Field(
-        8,
+        4,
         ge=0,
         le=10_000,
         description="training batches that batch norm's statistics are computed from again before "
