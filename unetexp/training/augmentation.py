@@ -53,9 +53,14 @@ class Augment(Component):
         reach = math.cos(angle) + math.sin(angle)
         return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # its start may be a fraction
 
-    def draw(self, seed: int, epoch: int, index: int, height: int, width: int) -> AugmentParams:
-        """The view of sample `index` (an image of height x width) in `epoch`."""
-        rng = np.random.default_rng((seed, epoch, index))
+    def draw(
+        self, seed: int, epoch: int, index: int, height: int, width: int, again: int = 0
+    ) -> AugmentParams:
+        """The view of sample `index` (an image of height x width) in `epoch`.
+
+        `again` counts the times that it was drawn in this epoch before.
+        """
+        rng = np.random.default_rng((seed, epoch, index, again) if again else (seed, epoch, index))
         log_zoom = rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
         angle = math.radians(rng.uniform(-self.rotation_deg, self.rotation_deg))
         side = self.crop_px / math.exp(log_zoom)

@@ -5,11 +5,12 @@ N batch, C channels, S window side, P crop side, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
@@ -19,6 +20,11 @@ from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.config import TrainConfig
+from unetexp.training.cpu_augmentation import views_on_cpu
+from unetexp.training.resident import ResidentSplit, fits
+
+T = TypeVar("T")
+_CPU = torch.device("cpu")
 
 
 class RawBatch(NamedTuple):
@@ -30,64 +36,99 @@ class RawBatch(NamedTuple):
     colour: Tensor  # (N, 3) float32
 
 
+class SampleKey(NamedTuple):
+    """A sample at its place in training: the `again`-th time in the epoch, from 0."""
+
+    epoch: int
+    sample: int
+    again: int
+
+
 class _Windows:
-    """(epoch, index) of samples -> the batch of their windows in that epoch."""
+    """Keys of samples -> the batch of their windows, cut on the host."""
 
     def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
         self.split, self.augment, self.seed, self.pin = split, augment, seed, pin
 
-    def batch(self, keys: list[tuple[int, int]]) -> RawBatch:
-        windows = [self._window(epoch, index) for epoch, index in keys]
-        return RawBatch(*(_stacked(parts, self.pin) for parts in zip(*windows, strict=True)))
+    def batch(self, keys: list[SampleKey]) -> RawBatch:
+        side, split = self.augment.window_px, self.split
+        images = torch.empty(
+            (len(keys), split.channels, side, side), dtype=split.pixel_type, pin_memory=self.pin
+        )
+        masks = torch.empty((len(keys), side, side), dtype=torch.uint8, pin_memory=self.pin)
+        views = self.views(keys)
+        places = views[:, :3].long().tolist()
+        for (index, top, left), image, mask in zip(places, images, masks, strict=True):
+            split.window(index, top, left, side, side, (image, mask))
+        warp_and_colour = (part.contiguous() for part in _warp_and_colour(views))
+        return RawBatch(
+            images, masks, *(p.pin_memory() if self.pin else p for p in warp_and_colour)
+        )
 
-    def describe(self, keys: list[tuple[int, int]]) -> str:
-        names = [self.split.names[index] for _, index in keys]
+    def views(self, keys: list[SampleKey]) -> Tensor:
+        """(N, 12) float64: index, top, left, theta row by row and the colour factors."""
+        rows = []
+        for epoch, index, again in keys:
+            shape = self.split.shapes[index]
+            view = self.augment.draw(self.seed, epoch, index, *shape, again=again)
+            rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
+        views = torch.tensor(rows, dtype=torch.float64)
+        return views.pin_memory() if self.pin else views
+
+    def describe(self, keys: list[SampleKey]) -> str:
+        names = [self.split.names[key.sample] for key in keys]
         return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
-    def _window(self, epoch: int, index: int) -> RawBatch:
-        height, width = self.split.shapes[index]
-        view = self.augment.draw(self.seed, epoch, index, height, width)
-        side = self.augment.window_px
-        image, mask = self.split.window(index, view.top, view.left, side, side)
-        return RawBatch(image, mask, torch.tensor(view.theta), torch.tensor(view.colour))
+
+def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
+    """theta (N, 2, 3) and colour (N, 3) of `views`, both float32."""
+    rounded = views.float()
+    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
 
 
-def _stacked(parts: Sequence[Tensor], pin: bool) -> Tensor:
-    """N parts stacked to (N, ...), in page-locked memory if `pin`. Uses no further threads."""
-    whole = torch.empty((len(parts), *parts[0].shape), dtype=parts[0].dtype, pin_memory=pin)
-    np.stack([part.numpy() for part in parts], out=whole.numpy())
-    return whole
+def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
+    """The batch of `views` (N, 12) with windows of `side` px, cut where the split is."""
+    images, masks = resident.windows(views[:, :3].long(), side)
+    return RawBatch(images, masks, *_warp_and_colour(views))
 
 
 class _Order:
-    """A sampler of this rank's share of each micro-batch of (epoch, index).
+    """A sampler of this rank's share of each micro-batch of an epoch.
 
     `accumulation` micro-batches make up one step's batch.
     """
 
-    def __init__(
-        self, count: int, batch_size: int, accumulation: int, seed: int, ranks: Ranks
-    ) -> None:
-        self.count, self.seed, self.epoch, self.ranks = count, seed, 0, ranks
-        self.steps = max(1, count // batch_size)
-        self.shape = (self.steps * accumulation, batch_size // accumulation)
+    def __init__(self, count: int, config: TrainConfig, ranks: Ranks) -> None:
+        self.count, self.seed, self.epoch, self.ranks = count, config.seed, 0, ranks
+        self.steps = config.steps_per_epoch(count)
+        self.shape = (self.steps * config.accumulation, config.micro_batch_size)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        # Images that do not fill a batch are skipped in this epoch; a set below one batch repeats.
-        for micro_batch in np.resize(order, self.shape):
-            share = micro_batch.reshape(self.ranks.world, -1)[self.ranks.rank]
-            yield [(self.epoch, int(index)) for index in share]
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        # Images that do not fill a batch are skipped in this epoch.
+        places = np.arange(self.shape[0] * self.shape[1])
+        passes = [self._permutation(again) for again in range(len(places) // self.count + 1)]
+        keys = zip(np.concatenate(passes)[: len(places)], places // self.count, strict=True)
+        order = [SampleKey(self.epoch, int(index), int(again)) for index, again in keys]
+        for start in range(0, len(places), self.shape[1]):
+            share = self.shape[1] // self.ranks.world
+            begin = start + share * self.ranks.rank
+            yield order[begin : begin + share]
+
+    def _permutation(self, again: int) -> NDArray[np.int64]:
+        seed = (self.seed, self.epoch, again) if again else (self.seed, self.epoch)
+        return np.random.default_rng(seed).permutation(self.count)
 
 
 class TrainBatches:
     """The training split as micro-batches, `accumulation` for each of an epoch's `steps`.
 
-    `workers` threads prepare them in advance; their number does not affect the content. Raises
-    ConfigError if the ranks cannot share a micro-batch evenly.
+    `workers` threads prepare them in advance; their number does not affect the content. For a GPU
+    the whole split is kept in its memory if that is little of what is free, else each batch is
+    copied there during the step before. Raises ConfigError if the ranks cannot share a micro-batch
+    evenly.
     """
 
     def __init__(
@@ -96,15 +137,16 @@ class TrainBatches:
         config: TrainConfig,
         *,
         workers: int = 0,
-        pin: bool = False,
+        device: torch.device = _CPU,
         ranks: Ranks = ALONE,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
-        self._order = _Order(len(split), config.batch_size, config.accumulation, config.seed, ranks)
+        self._order = _Order(len(split), config, ranks)
         self.steps = self._order.steps
-        self._windows = _Windows(split, config.augment, config.seed, pin)
-        self._workers, self._timeout_s = workers, timeout_s
+        self._windows = _Windows(split, config.augment, config.seed, pin=device.type == "cuda")
+        self._resident = ResidentSplit(split, device) if fits(split, device) else None
+        self._device, self._workers, self._timeout_s = device, workers, timeout_s
 
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
         """The micro-batches of one pass; the same `epoch` gives the same ones.
@@ -112,13 +154,41 @@ class TrainBatches:
         Raises UnetexpError if one is not ready within `timeout_s` seconds, as on a hanging disk.
         """
         self._order.epoch = epoch
+        if self._resident is not None:
+            side = self._windows.augment.window_px
+            for views in self._prepared(self._windows.views):
+                yield cut_on_device(views.to(self._device, non_blocking=True), self._resident, side)
+        elif self._device.type == "cuda":
+            yield from copied_ahead(self._prepared(self._windows.batch), self._device)
+        else:
+            yield from self._prepared(self._windows.batch)
+
+    def _prepared(self, work: Callable[[list[SampleKey]], T]) -> Iterator[T]:
         return prefetched(
-            self._windows.batch,
+            work,
             self._order,
             threads=self._workers,
             timeout_s=self._timeout_s,
             describe=self._windows.describe,
         )
+
+
+def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[RawBatch]:
+    """The same batches on a GPU; each is copied on a stream of its own during the one before."""
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream(device)
+    ahead: RawBatch | None = None
+    for batch in batches:
+        ready = ahead
+        with torch.cuda.stream(copying):
+            ahead = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
+        if ready is not None:
+            yield ready
+        current.wait_stream(copying)
+        for part in ahead:
+            part.record_stream(current)  # its memory is not reused before `current` is done
+    if ahead is not None:
+        yield ahead
 
 
 def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:
@@ -137,6 +207,8 @@ def augmented(
     batch: RawBatch, data: Dataset, crop_px: int, normalization: Normalization, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
+    if device.type == "cpu":
+        return views_on_cpu(*batch, crop_px, data.image_max, normalization)
     images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
     crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
     return to_input(jitter_colour(crops, colour), normalization), labels
