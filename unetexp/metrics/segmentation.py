@@ -128,7 +128,10 @@ class SegmentationMetrics(Metric):
 
     def merge(self, other: SegmentationMetrics) -> None:
         """Add the counts of `other`, as if its batches had been counted here."""
+        own = self._matrices if self.keep_matrices else []
         self.merge_state(other)
+        if self.keep_matrices:  # torchmetrics puts those of `other` first
+            self._matrices = own + self._matrices[: len(other._matrices)]
         self._update_count += other._update_count
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:

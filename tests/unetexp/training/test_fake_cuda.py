@@ -150,7 +150,6 @@ def steps():
             "loss.kind": kind,
             "ema_decay": 0.9 if number % 2 else None,
             "accumulation": 1 + number % 2,
-            "optimizer.kind": "sgd" if number == 2 else "adamw",
         }
         if kind in WEIGHTED:
             changes["loss.class_weights"] = "balanced"
@@ -251,3 +250,22 @@ def test_the_validation_step_does_not_wait(kind):
         model = state_of(config, data).model
         with NoWaiting(), pytest.raises(ReachedError):
             evaluate(config, data, data["val"], model, loss, keep=[0], keep_matrices=True)
+
+
+# The same on a GPU, where there is one -----------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("kind", "weights"), every_loss())
+def test_no_loss_and_no_metric_waits_for_a_real_gpu(kind, weights):
+    logits, mask = logits_and_mask()
+    loss, metrics = loss_of(kind, weights), SegmentationMetrics(CLASSES)
+    scores = ImageScores(metrics, keep=[1], worst=2)
+    torch.autograd.backward(loss(logits, mask))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        torch.autograd.backward(loss(logits, mask))
+        scores.update([0, 1], logits.argmax(dim=1), mask)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert metrics.compute()["miou"] == 1
