@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from unetexp.compute.on_device import constant
 from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
 from unetexp.models.encoders import WEIGHTS_NAMES, Encoder, ResNetEncoder
 from unetexp.models.imagenet import fetch_imagenet, find_imagenet
@@ -134,8 +135,8 @@ def input_normalization(encoder: Encoder, channels: int) -> Normalization:
 
 def to_input(images: Tensor, normalization: Normalization) -> Tensor:
     """Images (N, C, H, W) scaled to 0..1 -> what the encoder's weights expect."""
-    mean = images.new_tensor(normalization.mean).view(1, -1, 1, 1)
-    std = images.new_tensor(normalization.std).view(1, -1, 1, 1)
+    mean = constant(normalization.mean, images).view(1, -1, 1, 1)
+    std = constant(normalization.std, images).view(1, -1, 1, 1)
     return (images - mean) / std
 
 

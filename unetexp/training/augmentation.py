@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unetexp.component import Component
+from unetexp.compute.on_device import constant
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
 
@@ -132,4 +133,4 @@ def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images
-    return (images * images.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return (images * constant(_LUMA, images).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

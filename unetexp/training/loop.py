@@ -6,6 +6,7 @@ size.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,15 +101,13 @@ def train_epoch(
     freeze_encoder(state.model, freeze_level(config, epoch))
     state.model.train()
     learn = TrainStep(config, data, state, loss, normalization, ranks)
-    losses: list[Tensor] = []
+    losses = _StepLosses(epoch)
     lr = 0.0
     micro_batches = batches.epoch(epoch)
     for step in range(batches.steps):
         lr = _set_learning_rates(config, state, state.epoch + step / batches.steps)
-        losses.append(learn(islice(micro_batches, config.accumulation)))
-        if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == batches.steps:
-            _require_all_finite(losses, epoch)
-    return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
+        losses.add(learn(islice(micro_batches, config.accumulation)))
+    return {"train/loss": losses.mean(), "train/lr": lr}
 
 
 def freeze_level(config: TrainConfig, epoch: int) -> FreezeLevel:
@@ -143,12 +142,35 @@ def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float)
     return config.schedule.lr(config.optimizer.lr, progress, config.epochs)
 
 
-def _require_all_finite(losses: list[Tensor], epoch: int) -> None:
-    values = torch.stack(losses)
-    bad = (~torch.isfinite(values)).nonzero()
-    if len(bad):
-        step = int(bad[0])
-        _require_finite("train/loss", float(values[step]), epoch, step + 1)
+class _StepLosses:
+    """The losses of an epoch's steps, read from the device many at a time.
+
+    Reading raises NonFiniteLossError for the first one that is NaN or infinite.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._read: list[float] = []
+        self._unread: list[Tensor] = []
+
+    def add(self, loss: Tensor) -> None:
+        """The loss () of the next step."""
+        self._unread.append(loss)
+        if len(self._unread) == _STEPS_BETWEEN_CHECKS:
+            self._take_in()
+
+    def mean(self) -> float:
+        """The mean over all steps."""
+        self._take_in()
+        return math.fsum(self._read) / len(self._read)
+
+    def _take_in(self) -> None:
+        if not self._unread:
+            return
+        for value in torch.stack(self._unread).tolist():
+            self._read.append(value)
+            _require_finite("train/loss", value, self._epoch, len(self._read))
+        self._unread = []
 
 
 def _require_finite(metric: str, value: float, epoch: int, step: int | None = None) -> None:

@@ -62,7 +62,10 @@ def evaluate(
     """
     device = next(model.parameters()).device
     normalization = input_normalization(config.encoder, data.channels)
-    metrics = SegmentationMetrics(data.num_classes, class_names=list(data.class_names))
+    # the ranks' counts are gathered with their images' below
+    metrics = SegmentationMetrics(
+        data.num_classes, class_names=list(data.class_names), sync_on_compute=False
+    )
     scores = ImageScores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
     loss_sum = torch.zeros((), device=device)
     compute = compute or resolved(config, device)

@@ -212,6 +212,33 @@ def test_a_label_that_is_no_class_is_named(kind, label):
         create_loss(kind)(logits, mask)
 
 
+@pytest.fixture
+def accelerator(monkeypatch):
+    """The CPU, taken for a device that must not be waited for."""
+    for module in ("data.labels", "training.losses.masked_batch", "training.losses.lovasz"):
+        monkeypatch.setattr(f"unetexp.{module}.on_host", lambda values: False)
+
+
+@every_kind
+@pytest.mark.parametrize("label", [4, 254, -1, 1000])
+def test_on_an_accelerator_a_label_that_is_no_class_makes_the_loss_nan(kind, label, accelerator):
+    logits, mask = batch()
+    mask[1, 2, 3] = label
+    assert create_loss(kind)(logits, mask).isnan()
+
+
+@every_variant
+@pytest.mark.parametrize("masks", ["some void", "two of four classes", "all void"])
+def test_an_accelerator_finds_the_same(kind, fields, masks, request):
+    logits, mask = batch(classes=2 if masks == "two of four classes" else None)
+    mask = torch.full_like(mask, VOID) if masks == "all void" else mask
+    loss = create_loss(kind, **fields)
+    expected = value_and_gradient(loss, logits, mask)
+    request.getfixturevalue("accelerator")
+    found = value_and_gradient(loss, logits, mask)
+    torch.testing.assert_close(found, expected)
+
+
 @every_kind
 @pytest.mark.parametrize(
     ("logits", "mask"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag
 from torch import Tensor
 
 from unetexp.component import Component
+from unetexp.compute.on_device import constant
 from unetexp.errors import ConfigError
 from unetexp.training.losses.masked_batch import MaskedBatch, or_one
 
@@ -34,9 +36,13 @@ class LossComponent(Component):
         """The loss, a float32 scalar.
 
         logits (N, K, H, W) of any floating type; mask (N, H, W) of an integer type, 255 is void.
-        Raises DataError for shapes that do not match and for a label that is not a class.
+        Raises DataError for shapes that do not match and, on the CPU, for a label that is not a
+        class. On another device nothing waits for the labels: there, such a label makes the loss
+        NaN.
         """
-        return self._value(MaskedBatch.of(logits, mask))
+        batch = MaskedBatch.of(logits, mask)
+        value = self._value(batch)
+        return value if batch.spoilt is None else value.masked_fill(batch.spoilt, math.nan)
 
     def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
         """The same loss, its `balanced` weights taken from `counts`, the pixels per class (K,).
@@ -63,7 +69,10 @@ class WeightedLoss(LossComponent):
         if self.class_weights != "balanced":
             self._require_weights_for(len(counts))
             return self
-        weights = _balanced(torch.as_tensor(counts, dtype=torch.float64))
+        pixels = np.asarray(counts, np.float64)
+        present = pixels > 0
+        shared = pixels.sum() / (present.sum() * np.where(present, pixels, 1))
+        weights = np.where(present, shared, 1.0)
         return self.model_copy(update={"class_weights": tuple(weights.tolist())})
 
     def weights(self, batch: MaskedBatch) -> Tensor:
@@ -73,7 +82,7 @@ class WeightedLoss(LossComponent):
         if self.class_weights == "balanced":
             return _balanced(batch.counts)
         self._require_weights_for(len(batch.counts))
-        return batch.counts.new_tensor(self.class_weights)
+        return constant(self.class_weights, batch.counts)
 
     def _require_weights_for(self, num_classes: int) -> None:
         given = self.class_weights

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unetexp.compute.on_device import on_host
 from unetexp.training.losses.base import LossComponent
 from unetexp.training.losses.masked_batch import MaskedBatch
 
@@ -21,16 +23,21 @@ class Lovasz(LossComponent):
 
     def _value(self, batch: MaskedBatch) -> Tensor:
         probabilities = batch.probabilities()
-        present = (batch.counts > 0).nonzero().flatten().tolist()
         extensions = [
             _lovasz_extension(probabilities[:, label].flatten(), batch.truth[:, label].flatten())
-            for label in present
+            for label in _worth_sorting(batch.counts)
         ]
-        return torch.stack(extensions).mean() if extensions else probabilities.sum()
+        return torch.stack(extensions).sum() / (batch.counts > 0).sum().clamp(min=1)
+
+
+def _worth_sorting(counts: Tensor) -> Sequence[int]:
+    """The classes that occur, or all where the host would have to wait: absent ones add 0."""
+    present: list[int] = counts.nonzero().flatten().tolist() if on_host(counts) else []
+    return present or range(len(counts))
 
 
 def _lovasz_extension(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """One class's Lovasz extension of the Jaccard loss; both (P,), the class occurs in `truth`.
+    """One class's Lovasz extension of the Jaccard loss; both (P,); 0 if it is not in `truth`.
 
     Void pixels have probability 0 outside the class: an error of 0 adds nothing.
     """

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unetexp.data.labels import VOID, is_integer, valid_pixels
+from unetexp.compute.on_device import on_host
+from unetexp.data.labels import VOID, is_integer, stray_pixels
 from unetexp.errors import DataError
 
 
@@ -24,6 +25,7 @@ class MaskedBatch:
     logits: Tensor  # (N, K, H, W) float32; 0 at void pixels, and without gradient there
     labels: Tensor  # (N, H, W) int64
     valid: Tensor  # (N, H, W) bool
+    spoilt: Tensor | None = None  # () bool: whether a label is no class; None: none is
 
     @classmethod
     def of(cls, logits: Tensor, mask: Tensor) -> Self:
@@ -40,8 +42,12 @@ class MaskedBatch:
                 f"{tuple(logits.shape)}, got {mask.dtype} {tuple(mask.shape)}."
             )
         labels = mask.long()
-        valid = valid_pixels(labels, logits.shape[1])
-        return cls(logits.float().where(valid.unsqueeze(1), 0.0), labels, valid)
+        stray = stray_pixels(labels, logits.shape[1])
+        spoilt = None
+        if not on_host(labels):
+            labels, spoilt = labels.masked_fill(stray, VOID), stray.any()
+        valid = labels != VOID
+        return cls(logits.float().where(valid.unsqueeze(1), 0.0), labels, valid, spoilt)
 
     @cached_property
     def truth(self) -> Tensor:
