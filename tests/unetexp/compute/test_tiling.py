@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetexp.inference.tiling import blended, spans
+from unetexp.compute.tiling import blended, spans
 
 
 @st.composite
