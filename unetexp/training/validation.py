@@ -75,6 +75,7 @@ def evaluate(
     scores = ImageScores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
     judge = _Judge(
         model.eval(),
+        device,
         loss,
         compute or resolved(config, device),
         input_normalization(config.encoder, data.channels),
@@ -85,7 +86,7 @@ def evaluate(
     pin = device.type == "cuda"
     with without_benchmark():
         for batch in whole_images(split, judge.limits, ranks, workers=workers, pin=pin):
-            judged = judge(batch.to(device), [split.shapes[index] for index in batch.indices])
+            judged = judge(batch)
             loss_sum += judged.loss
             scores.update(batch.indices, judged.labels, judged.masks)
             del judged  # before the next forward pass
@@ -111,21 +112,22 @@ class _Judge:
     """A model with its loss, on batches of whole images."""
 
     model: nn.Module
+    device: torch.device
     loss: LossFunction
     compute: ComputeSettings
     normalization: Normalization
     image_max: int
     limits: Limits
 
-    def __call__(self, batch: WholeBatch, shapes: Sequence[tuple[int, int]]) -> _Judged:
-        """A batch on the model's device, and the images' own sizes."""
-        masks = batch.masks.long()
+    def __call__(self, batch: WholeBatch) -> _Judged:
+        images, masks = batch.padded(self.limits, self.device)
+        masks = masks.long()
         labels = torch.empty_like(masks)
         losses = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
         weights = torch.zeros_like(losses)
-        for part in self._parts(batch.images):
+        for part in self._parts(images):
             labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
-            for n, (height, width) in enumerate(shapes):
+            for n, (height, width) in enumerate(mask.shape for mask in batch.masks):
                 mask = masks[n : n + 1, part.rows, part.columns]
                 mask = mask[:, : height - part.rows.start, : width - part.columns.start]
                 logits = part.logits[n : n + 1, :, : mask.shape[1], : mask.shape[2]]

@@ -1,10 +1,10 @@
 """Whole images for validation: grouped by padded size, in batches that fit into memory.
 
-A model pads an image to a multiple of its stride by repeating the border. Here this is done on the
-host, so that images of different sizes that are padded to the same one share a batch; the logits
-are those of each image alone.
+A model pads an image to a multiple of its stride by repeating the border. Here this is done before,
+so that images of different sizes that are padded to the same one share a batch; the logits are
+those of each image alone.
 
-N batch, C channels, K classes, H W padded size.
+N batch, C channels, K classes, H W padded size, h w an image's own.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unetexp.compute.distributed import ALONE, Ranks
-from unetexp.compute.tiling import Span, cheapest_spans, largest_tile, spans
-from unetexp.data import Sample, Samples
+from unetexp.compute.tiling import Span, cheapest_spans, computed_pixels, largest_tile, spans
+from unetexp.data import Samples
 from unetexp.data.labels import VOID
 from unetexp.models.forward_memory import forward_bytes_per_pixel
 from unetexp.models.receptive_field import receptive_radius_px
@@ -30,6 +29,7 @@ _FORWARD_BYTES = 2**30  # of a forward pass
 _COUNT_BYTES = 2**31  # of the loss of one image
 _MOST_IMAGES = 16  # a batch: enough for a GPU, and few enough for several ranks to share
 _OTHER_MODELS_PIXELS = 2**20  # a batch for a model whose memory is not known
+_HELD_BYTES = 32  # a pixel of a batch, throughout: raw images, some in advance, masks, labels
 _FAR_PX = 320  # farther pixels change a logit by less than fp32's rounding (see the tests)
 _LOADERS = 2  # threads: each holds up to two batches more
 
@@ -85,26 +85,49 @@ class Limits:
             batches += [indices[start : start + most] for start in range(0, len(indices), most)]
         return batches
 
-    def peak_bytes(self, shape: tuple[int, int], images: int) -> int:
-        """What validating a batch of `images` of that size takes beside the model, at most."""
+    def computed_pixels(self, shape: tuple[int, int]) -> int:
+        """Pixels that the model computes for an image of that size, with padding and overlaps."""
+        return computed_pixels(*self.grid(*self.padded(shape)))
+
+    def fullest(self, shapes: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+        """The batch that takes the most memory, and the bytes it takes beside the model."""
+        batches = self.batches(shapes)
+        needs = [self._peak_bytes(shapes[batch[0]], len(batch)) for batch in batches]
+        most = max(needs)
+        return batches[needs.index(most)], most
+
+    def _peak_bytes(self, shape: tuple[int, int], images: int) -> int:
         height, width = self.padded(shape)
-        tile = images * largest_tile(*self.grid(height, width))
-        forward = self.forward_bytes * tile
-        counted = min(height * width, self.loss_pixels)
-        return max(forward, self.count_bytes * counted) + 32 * images * height * width
+        held = _HELD_BYTES * images * height * width
+        forward = self.forward_bytes * images * largest_tile(*self.grid(height, width))
+        return held + max(forward, self.count_bytes * min(height * width, self.loss_pixels))
 
 
 class WholeBatch(NamedTuple):
-    """Images of one padded size."""
+    """Images of one padded size, each still at its own."""
 
     indices: list[int]  # in the split
-    images: Tensor  # (N, C, H, W) uint8 or uint16, the border repeated on the right and below
-    masks: Tensor  # (N, H, W) uint8, void where the image is padded
+    images: list[Tensor]  # (C, h, w) uint8 or uint16 each
+    masks: list[Tensor]  # (h, w) uint8 each
 
-    def to(self, device: torch.device) -> WholeBatch:
-        """The batch on `device`; from page-locked memory without waiting."""
-        images, masks = (part.to(device, non_blocking=True) for part in self[1:])
-        return WholeBatch(self.indices, images, masks)
+    def padded(self, limits: Limits, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) and masks (N, H, W) uint8 on `device`.
+
+        The images' borders are repeated on the right and below, and the mask is void there. From
+        page-locked memory nothing waits.
+        """
+        first, count = self.images[0], len(self.images)
+        size = limits.padded((first.shape[1], first.shape[2]))
+        images = torch.empty(count, first.shape[0], *size, dtype=first.dtype, device=device)
+        masks = torch.full((count, *size), VOID, dtype=torch.uint8, device=device)
+        for whole, image in zip(images, self.images, strict=True):
+            height, width = image.shape[1:]
+            whole[:, :height, :width] = image.to(device, non_blocking=True)
+            whole[:, :height, width:] = whole[:, :height, width - 1 : width]
+            whole[:, height:] = whole[:, height - 1 : height]
+        for whole, mask in zip(masks, self.masks, strict=True):
+            whole[: mask.shape[0], : mask.shape[1]] = mask.to(device, non_blocking=True)
+        return images, masks
 
 
 def whole_images(
@@ -115,7 +138,7 @@ def whole_images(
     The ranks take turns, so that each batch is one that a single process would have. `pin` puts
     them into page-locked memory. Raises UnetexpError if a batch cannot be read in time.
     """
-    loader = _Loader(split, limits, pin)
+    loader = _Loader(split, pin)
     return prefetched(
         loader.batch,
         limits.batches(split.shapes)[ranks.rank :: ranks.world],
@@ -126,31 +149,20 @@ def whole_images(
 
 
 class _Loader:
-    """Indices of images of one padded size -> their batch."""
+    """Indices of images -> their batch."""
 
-    def __init__(self, split: Samples, limits: Limits, pin: bool) -> None:
-        self.split, self.limits, self.pin = split, limits, pin
+    def __init__(self, split: Samples, pin: bool) -> None:
+        self.split, self.pin = split, pin
 
     def batch(self, indices: list[int]) -> WholeBatch:
-        first, *others = (self.split[index] for index in indices)
-        size = self.limits.padded((first.mask.shape[0], first.mask.shape[1]))
-        image_shape = (len(indices), first.image.shape[0], *size)
-        images = torch.empty(image_shape, dtype=first.image.dtype, pin_memory=self.pin)
-        masks = torch.empty((len(indices), *size), dtype=torch.uint8, pin_memory=self.pin)
-        for number, sample in enumerate((first, *others)):
-            _pad_into(images[number].numpy(), masks[number].numpy(), sample)
-        return WholeBatch(indices, images, masks)
+        samples = [self.split[index] for index in indices]
+        images = [self._placed(sample.image) for sample in samples]
+        return WholeBatch(indices, images, [self._placed(sample.mask) for sample in samples])
+
+    def _placed(self, part: Tensor) -> Tensor:
+        if not self.pin:
+            return part
+        return torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part)
 
     def describe(self, indices: list[int]) -> str:
         return f"the image {self.split.names[indices[0]]}"
-
-
-def _pad_into(image: np.ndarray, mask: np.ndarray, sample: Sample) -> None:
-    """Fill image (C, H, W) and mask (H, W) from a sample that is at most as large."""
-    height, width = sample.mask.shape
-    image[:, :height, :width] = sample.image.numpy()
-    image[:, :height, width:] = image[:, :height, width - 1 : width]
-    image[:, height:] = image[:, height - 1 : height]
-    mask[:height, :width] = sample.mask.numpy()
-    mask[:height, width:] = VOID
-    mask[height:] = VOID
