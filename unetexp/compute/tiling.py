@@ -113,7 +113,7 @@ def _divisions(size: int, overlap: int, stride: int) -> list[list[Span]]:
     """The axis in one tile, in two, ... up to the smallest that overlap."""
     steps = {
         -(-(size - overlap) // (count * stride)) * stride
-        for count in range(2, (size - overlap) // stride + 1)
+        for count in range(2, -(-(size - overlap) // stride) + 1)
     }
     tiles = [overlap + step for step in sorted(steps, reverse=True)]
     return [spans(size, max(size, 1), 0, 0), *(spans(size, tile, overlap, 0) for tile in tiles)]

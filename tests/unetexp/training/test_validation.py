@@ -271,10 +271,12 @@ def test_the_next_images_are_read_while_the_model_computes(model):
             return super().__getitem__(index)
 
     photographs = Recorded([(32, 32), (32, 64), (32, 96)])
-    passes = iter(range(1, 4))
-    hook = model.register_forward_pre_hook(
-        lambda *_: photographs.read[min(next(passes), 2)].wait(10) or pytest.fail("not read")
-    )
+    following = iter([1, 2, 2])
+
+    def wait_for_the_next(*_):
+        assert photographs.read[next(following)].wait(60)
+
+    hook = model.register_forward_pre_hook(wait_for_the_next)
     evaluated(model, photographs, workers=1)
     hook.remove()
 
