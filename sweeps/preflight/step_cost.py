@@ -9,9 +9,10 @@ step would take more time or memory than there is.
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,7 +20,7 @@ import psutil
 import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
-from unetexp.data import Dataset
+from unetexp.data import Dataset, Sample, Samples
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.system.machine import available_memory_bytes
@@ -29,6 +30,7 @@ from unetexp.training.loop import train_epoch
 from unetexp.training.losses import loss_for
 from unetexp.training.state import TrainState
 from unetexp.training.validation import evaluate
+from unetexp.training.whole_images import Limits
 
 _GROWTH = 4  # pixels of a size against those of the size before
 _RUNS = 2  # measured, after one that warms up
@@ -81,6 +83,7 @@ def measure_step_cost(
     if device.type == "cuda":
         cost, images = _halved_until_it_fits(bench.train, full)
         val_s = bench.validate(None)
+        bench.validate_fullest()
         free, _ = torch.cuda.mem_get_info(device)
         usable = free + torch.cuda.memory_reserved(device) + _CUDA_CONTEXT_BYTES
         peak = torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT_BYTES
@@ -92,8 +95,9 @@ def measure_step_cost(
     # Validation is a third of training's work; half of the patience is left for it.
     pixels = 3 * patience_s / 2 / (1 + _RUNS) * costs[-1].pixels / costs[-1].seconds
     val_s = bench.validate(max(SIDE_PX, math.isqrt(round(pixels))))
+    peak = max(cost.peak_bytes, bench.at_rest_bytes + bench.fullest[1])
     cut_short = costs[-1].pixels < cost.pixels
-    return StepCost(images, cost.seconds, val_s, cost.peak_bytes, None, cut_short)
+    return StepCost(images, cost.seconds, val_s, peak, None, cut_short)
 
 
 def climb(
@@ -177,6 +181,9 @@ class _Bench:
         self.state = TrainState(config, data, device)
         self.loss = loss_for(config.loss, data)
         self.normalization = input_normalization(config.encoder, data.channels)
+        self.limits = Limits.of(self.state.evaluated_model, data.num_classes)
+        self.fullest = self.limits.fullest(data["val"].shapes)
+        self.at_rest_bytes: int = psutil.Process().memory_info().rss
 
     def train(self, size: Size) -> Cost:
         """Time steps on `size`, each with the optimiser's part."""
@@ -197,11 +204,41 @@ class _Bench:
         split = self.data["val"]
         images = min(self.config.micro_batch_size, len(split))
         with miniature(self.data, 1, images, longest_px) as few:
-            pixels = sum(height * width for height, width in few["val"].shapes) / images
+            pixels = self._computed_pixels(few["val"])
             model = self.state.evaluated_model
             seconds = _seconds(lambda: evaluate(self.config, few, few["val"], model, self.loss))
-        usual = sum(height * width for height, width in split.shapes) / len(split)
-        return seconds / images * max(1.0, usual / pixels)
+        return seconds / images * max(1.0, self._computed_pixels(split) / pixels)
+
+    def validate_fullest(self) -> None:
+        """Validate the batch of images that takes the most memory, at its own size."""
+        images = _Chosen(self.data["val"], self.fullest[0])
+        evaluate(self.config, self.data, images, self.state.evaluated_model, self.loss)
+
+    def _computed_pixels(self, split: Samples) -> float:
+        """Pixels that validation computes for an image, in the mean."""
+        return statistics.mean(map(self.limits.computed_pixels, split.shapes))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some of a split's samples."""
+
+    split: Samples
+    indices: Sequence[int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.split.names[index] for index in self.indices)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        return tuple(self.split.shapes[index] for index in self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.split[self.indices[index]]
 
 
 class _Memory:

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
+from unetexp.compute.serving import OVERLAP_PX, TILE_PX
 from unetexp.errors import UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
-from unetexp.inference.predictor import OVERLAP_PX, TILE_PX, Flip, Predictor
+from unetexp.inference.predictor import Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unetexp.compute.serving import (
+    OVERLAP_PX,
+    TILE_PX,
+    laid_out_to_serve,
+    served_grid,
+    served_logits,
+)
+from unetexp.compute.tiling import Block, Span, blended
 from unetexp.errors import ConfigError, UserError
-from unetexp.inference.tiling import Block, Span, blended, spans
 from unetexp.models.encoder_weights import to_input
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.saved_model import ModelSpec
@@ -23,7 +29,6 @@ from unetexp.models.unet import UNet
 
 Flip = Literal["left_right", "up_down"]
 
-TILE_PX, OVERLAP_PX = 1024, 256
 _FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
 _STRIDE = 32  # tiles start on the grid of the deepest stage
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
@@ -53,11 +58,13 @@ class Predictor:
     ) -> None:
         """Moves `model` to `device` (where it is, by default) and into eval mode.
 
+        A model whose weights lie in channels_last is copied.
+
         Raises ConfigError if the overlap is negative or not smaller than the tile.
         """
         self.spec = spec
         self.device = device or next(model.parameters()).device
-        self._model = model.to(self.device).eval()
+        self._model = laid_out_to_serve(model.to(self.device).eval())
         self._tile, self._overlap = _rounded(tile_px, overlap_px)
         self._seam = _seam_px(self._tile, self._overlap, receptive_radius_px(model))
         self._views = [
@@ -104,31 +111,20 @@ class Predictor:
         return len(rows) * len(columns)
 
     def _grid(self, height: int, width: int) -> tuple[list[Span], list[Span]]:
-        rows, columns = (
-            spans(size, self._tile, self._overlap, self._seam) for size in (height, width)
-        )
-        return rows, columns
+        return served_grid(height, width, self._tile, self._overlap, self._seam)
 
     @torch.inference_mode()
     def _score(self, tile: Tensor) -> Tensor:
         """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
         scaled = tile.to(self.device).float() / full_scale(tile, self.spec)
         network_input = to_input(scaled[None], self.spec.normalization)
-        with self._full_precision():
-            if len(self._views) == 1:
-                logits: Tensor = self._model(network_input)[0]
-                return logits.cpu()
-            views = [
-                self._model(network_input.flip(axes)).flip(axes)[0].log_softmax(dim=0)
-                for axes in self._views
-            ]
+        if len(self._views) == 1:
+            return served_logits(self._model, network_input)[0].cpu()
+        views = [
+            served_logits(self._model, network_input.flip(axes)).flip(axes)[0].log_softmax(dim=0)
+            for axes in self._views
+        ]
         return (torch.stack(views).logsumexp(dim=0) - math.log(len(views))).cpu()
-
-    def _full_precision(self) -> AbstractContextManager[object]:
-        """Full fp32: with TF32 the logits would depend on the tiles."""
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
     def _check(self, image: Tensor) -> None:
         channels = self.spec.in_channels

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import product
 
 import torch
 from torch import nn
+
+from unetexp.compute.serving import laid_out_to_serve, served_grid, served_logits
 
 _WARM_UP, _TIMED = 2, 7
 _LONG_ENOUGH_S = 2.0  # images that take seconds are timed fewer times
@@ -19,19 +22,25 @@ def most_seconds(pass_s: float) -> float:
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> float:
-    """Median milliseconds of a forward pass of one image (1, C, H, W), in fp32, as it is served.
+    """Median milliseconds of the forward pass of one image (1, C, H, W), as it is served.
 
-    Measured on the model's device, in eval mode; the model's mode is restored afterwards.
+    That is in fp32 without TF32, with contiguous weights, and in tiles if it is large. Measured on
+    the model's device, in eval mode; the model's mode is restored afterwards.
     """
     device = next(model.parameters()).device
-    image = torch.zeros(1, channels, height, width, device=device)
+    rows, columns = served_grid(height, width)
+    images = {
+        (row.size, column.size): torch.zeros(1, channels, row.size, column.size, device=device)
+        for row, column in product(rows, columns)
+    }
     training = model.training
-    model.eval()
+    served = laid_out_to_serve(model.eval())
     times: list[float] = []
     begun = time.perf_counter()
     for _ in range(_WARM_UP + _TIMED):
         started = time.perf_counter()
-        model(image)
+        for row, column in product(rows, columns):
+            served_logits(served, images[row.size, column.size])
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)

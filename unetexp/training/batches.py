@@ -1,6 +1,6 @@
 """Batches: cut out on the host as raw pixels, turned into model input on the device.
 
-N batch, C channels, S window side, P crop side, H W image size.
+N batch, C channels, S window side, P crop side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
-from unetexp.data import Dataset, Samples, Split
+from unetexp.data import Dataset, Split
 from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
@@ -212,25 +212,3 @@ def augmented(
     images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
     crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
     return to_input(jitter_colour(crops, colour), normalization), labels
-
-
-def whole_images(
-    split: Samples, batch_size: int, ranks: Ranks = ALONE
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """The split's images at their own size, in batches of equal shape.
-
-    Yields indices, raw images (N, C, H, W) and masks (N, H, W); always in the same order. The
-    ranks take turns, so that each batch is one that a single process would have.
-    """
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    for index, shape in enumerate(split.shapes):
-        by_shape.setdefault(shape, []).append(index)
-    batches = [
-        indices[start : start + batch_size]
-        for indices in by_shape.values()
-        for start in range(0, len(indices), batch_size)
-    ]
-    for chosen in batches[ranks.rank :: ranks.world]:
-        samples = [split[index] for index in chosen]
-        images = torch.stack([sample.image for sample in samples])
-        yield chosen, images, torch.stack([sample.mask for sample in samples])

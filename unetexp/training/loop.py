@@ -77,6 +77,7 @@ def fit(
             keep=keep_predictions,
             ranks=ranks,
             compute=state.compute,
+            workers=workers,
         )
         state.epoch += 1
         val = {f"val/{name}": value for name, value in evaluation.metrics.items()}

@@ -1,25 +1,33 @@
 """Validation: the metrics of a model on the whole images of a split.
 
-N batch, I images of a split, K classes, H W image size.
+Neither the metrics nor the loss depend on how the images are grouped: the loss is the mean over
+the images of each image's own loss. An image whose pass would not fit into memory is computed in
+tiles that overlap so far that its logits stay the same up to rounding.
+
+N batch, I images of a split, C channels, K classes, H W image size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from unetexp.compute.cudnn import without_benchmark
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, Samples
+from unetexp.data.labels import VOID
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
-from unetexp.models.encoder_weights import input_normalization, to_input
-from unetexp.training.batches import whole_images
+from unetexp.models.encoder_weights import Normalization, input_normalization, to_input
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction
+from unetexp.training.whole_images import Limits, WholeBatch, whole_images
 
 WORST = 4  # how many images with the lowest mIoU keep their label maps
 
@@ -54,48 +62,137 @@ def evaluate(
     worst: int = WORST,
     keep_matrices: bool = False,
     compute: ComputeSettings | None = None,
+    workers: int = 0,
 ) -> Evaluation:
     """The metrics of `model` on whole images at their own size, the same for every trial.
 
     The label maps of the images `keep` and of the `worst` ones are included. The ranks share
     the images, and each gets the metrics of them all. `compute` replaces the config's settings.
+    Up to two of `workers` threads load images in advance; the metrics do not depend on them.
     """
     device = next(model.parameters()).device
-    normalization = input_normalization(config.encoder, data.channels)
     # the ranks' counts are gathered with their images' below
     metrics = SegmentationMetrics(
         data.num_classes, class_names=list(data.class_names), sync_on_compute=False
     )
     scores = ImageScores(metrics, keep=keep, worst=worst, keep_matrices=keep_matrices)
-    loss_sum = torch.zeros((), device=device)
-    compute = compute or resolved(config, device)
-    model.eval()
-    for indices, raw_images, raw_masks in whole_images(split, config.micro_batch_size, ranks):
-        images = raw_images.to(device, non_blocking=True).float() / data.image_max
-        masks = raw_masks.to(device, non_blocking=True).long()
-        inputs = to_input(images, normalization).contiguous(memory_format=compute.layout)
-        with compute.autocast(device):
-            logits = model(inputs)
-        loss_sum += loss(logits, masks) * len(indices)
-        scores.update(indices, logits.argmax(dim=1), masks)
-    return _merged(ranks.gather((scores, float(loss_sum))), len(split))
+    judge = _Judge(
+        model.eval(),
+        device,
+        loss,
+        compute or resolved(config, device),
+        input_normalization(config.encoder, data.channels),
+        data.image_max,
+        Limits.of(model, data.num_classes),
+    )
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    pin = device.type == "cuda"
+    with without_benchmark():
+        for batch in whole_images(split, judge.limits, ranks, workers=workers, pin=pin):
+            judged = judge(batch)
+            loss_sum += judged.loss
+            scores.update(batch.indices, judged.labels, judged.masks)
+            del judged  # before the next forward pass
+    return _merged(ranks.gather((scores, float(loss_sum))), split.shapes)
 
 
-def _merged(parts: list[tuple[ImageScores, float]], images: int) -> Evaluation:
-    """The evaluation of `images` images from the counts of all ranks."""
+class _Part(NamedTuple):
+    """The logits of a rectangle of all images of a batch."""
+
+    rows: slice
+    columns: slice
+    logits: Tensor  # (N, K, H, W)
+
+
+class _Judged(NamedTuple):
+    labels: Tensor  # (N, H, W) int64, predicted
+    masks: Tensor  # (N, H, W) int64
+    loss: Tensor  # float64, the sum over the images of each one's own
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A model with its loss, on batches of whole images."""
+
+    model: nn.Module
+    device: torch.device
+    loss: LossFunction
+    compute: ComputeSettings
+    normalization: Normalization
+    image_max: int
+    limits: Limits
+
+    def __call__(self, batch: WholeBatch) -> _Judged:
+        images, masks = batch.padded(self.limits, self.device)
+        masks = masks.long()
+        labels = torch.empty_like(masks)
+        losses = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
+        weights = torch.zeros_like(losses)
+        for part in self._parts(images):
+            labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
+            for n, (height, width) in enumerate(mask.shape for mask in batch.masks):
+                mask = masks[n : n + 1, part.rows, part.columns]
+                mask = mask[:, : height - part.rows.start, : width - part.columns.start]
+                logits = part.logits[n : n + 1, :, : mask.shape[1], : mask.shape[2]]
+                valid = (mask != VOID).sum()
+                losses[n] += self.loss(logits, mask).double() * valid
+                weights[n] += valid
+        return _Judged(labels, masks, (losses / weights.clamp(min=1)).sum())
+
+    def _parts(self, images: Tensor) -> Iterator[_Part]:
+        """The logits of raw images (N, C, H, W): in one part, if their loss fits into memory."""
+        height, width = images.shape[-2:]
+        tiles = self._tiles(images)
+        if height * width > self.limits.loss_pixels:
+            yield from tiles
+            return
+        first = next(tiles)
+        whole = first.logits
+        if whole.shape[-2:] != (height, width):
+            whole = whole.new_empty(*whole.shape[:2], height, width)
+            whole[:, :, first.rows, first.columns] = first.logits
+            for tile in tiles:
+                whole[:, :, tile.rows, tile.columns] = tile.logits
+        yield _Part(slice(0, height), slice(0, width), whole)
+
+    def _tiles(self, images: Tensor) -> Iterator[_Part]:
+        for row, column in product(*self.limits.grid(*images.shape[-2:])):
+            logits = self._logits(images[:, :, row.tile, column.tile])
+            yield _Part(row.core, column.core, logits[:, :, row.inner, column.inner])
+
+    def _logits(self, images: Tensor) -> Tensor:
+        inputs = to_input(images.float() / self.image_max, self.normalization)
+        with self.compute.autocast(images.device):
+            logits: Tensor = self.model(inputs.contiguous(memory_format=self.compute.layout))
+        return logits
+
+
+def _merged(
+    parts: list[tuple[ImageScores, float]], shapes: Sequence[tuple[int, int]]
+) -> Evaluation:
+    """The evaluation of images of these sizes from the counts of all ranks."""
     scores, loss_sum = parts[0]
     for other, other_loss_sum in parts[1:]:
         scores.merge(other)
         loss_sum += other_loss_sum
     computed = scores.metrics.compute()
     metrics = {name: value for name, value in computed.items() if name != "absent"}
-    metrics["loss"] = loss_sum / images
+    metrics["loss"] = loss_sum / len(shapes)
     matrices = [scores.matrices[index] for index in sorted(scores.matrices)]
+    image_miou = [scores.image_miou[index] for index in range(len(shapes))]
     return Evaluation(
         metrics,
         scores.metrics.confusion_matrix,
-        predictions=dict(sorted(scores.predictions.items())),
-        image_miou=torch.tensor([scores.image_miou[i] for i in range(images)], dtype=torch.float64),
-        worst=scores.worst,
+        predictions=_cropped(dict(sorted(scores.predictions.items())), shapes),
+        image_miou=torch.tensor(image_miou, dtype=torch.float64),
+        worst=_cropped(scores.worst, shapes),
         matrices=torch.stack(matrices) if matrices else None,
     )
+
+
+def _cropped(labels: dict[int, Tensor], shapes: Sequence[tuple[int, int]]) -> dict[int, Tensor]:
+    """Label maps of padded images, by index, at the images' own sizes."""
+    return {
+        index: padded[: shapes[index][0], : shapes[index][1]].contiguous()
+        for index, padded in labels.items()
+    }

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unetexp.inference.predictor import Predictor
 from unetexp.metrics import latency
 from unetexp.metrics.latency import latency_ms
+from unetexp.models.decoders import Decoder
+from unetexp.models.encoders import Encoder
+from unetexp.models.saved_model import ModelSpec
 
 
 class Slow(torch.nn.Module):
@@ -36,3 +40,62 @@ def test_a_slow_model_is_not_asked_more_often_than_need_be(monkeypatch):
     model = Slow([0.8] * 9, monkeypatch)
     assert latency_ms(model, 1, 8, 8) == pytest.approx(800)
     assert len(model.calls) == 3
+
+
+def conditions_of(model, run):
+    """Under which conditions and with which tiles `run` calls the model."""
+    found = []
+
+    def note(module, given):
+        found.append(
+            (
+                tuple(given[0].shape[1:]),
+                given[0].dtype,
+                given[0].is_contiguous(),
+                all(weight.is_contiguous() for weight in module.parameters()),
+                torch.is_autocast_enabled("cpu"),
+                torch.backends.cudnn.allow_tf32,
+                torch.backends.cudnn.benchmark,
+                module.training,
+            )
+        )
+
+    handle = model.register_forward_pre_hook(note)
+    run()
+    handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("size", [(40, 48), (32, 1100)])
+def test_it_is_measured_as_the_model_is_served(size, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    model = spec().build().to(memory_format=torch.channels_last).train()
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        measured = conditions_of(model, lambda: latency_ms(model, 3, *size))
+        served = conditions_of(model, lambda: Predictor(model, spec()).labels(image))
+    assert set(measured) == set(served)
+    assert len(measured) % len(served) == 0
+    assert measured[0][1:] == (torch.float32, True, True, False, False, False, False)
+    assert torch.backends.cudnn.benchmark
+
+
+def test_a_model_in_another_layout_is_left_as_it_is():
+    model = spec().build().to(memory_format=torch.channels_last).train()
+    weights = [weight.data_ptr() for weight in model.parameters()]
+    latency_ms(model, 3, 32, 32)
+    assert weights == [weight.data_ptr() for weight in model.parameters()]
+    assert model.encoder.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.training
+
+
+def spec():
+    return ModelSpec(
+        class_names=("a", "b"),
+        in_channels=3,
+        image_max=255,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        encoder=Encoder(name="resnet18", weights="none"),
+        decoder=Decoder(),
+    )

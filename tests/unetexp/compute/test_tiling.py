@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetexp.inference.tiling import blended, spans
+from unetexp.compute.tiling import (
+    blended,
+    cheapest_spans,
+    computed_pixels,
+    largest_tile,
+    spans,
+)
 
 
 @st.composite
@@ -74,3 +82,28 @@ def test_no_more_than_a_tile_and_a_seam_is_held():
 @pytest.mark.parametrize(("size", "count"), [(64, 1), (65, 2), (96, 2), (97, 3), (1, 1)])
 def test_as_many_tiles_as_are_needed(size, count):
     assert len(spans(size, tile=64, overlap=32, seam=8)) == count
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 400), st.integers(1, 400), st.sampled_from([64, 128]), st.integers(1, 300 * 300)
+)
+def test_the_cheapest_tiles_are_exact_and_within_the_pixels(height, width, overlap, most):
+    rows, columns = cheapest_spans(height, width, overlap, most, 32)
+    for size, along in ((height, rows), (width, columns)):
+        assert (along[0].core.start, along[-1].core.stop) == (0, size)
+        for one, other in itertools.pairwise(along):
+            assert one.core.stop == other.core.start
+            assert other.tile.start % 32 == 0
+            assert other.core.start - other.tile.start == overlap // 2
+            assert one.tile.stop - one.core.stop == overlap // 2
+    smallest = min(height, overlap + 32) * min(width, overlap + 32)
+    assert largest_tile(rows, columns) <= max(most, smallest)
+    if height * width <= most:
+        assert computed_pixels(rows, columns) == height * width
+
+
+def test_the_cheapest_tiles_of_a_photograph():
+    rows, columns = cheapest_spans(3008, 4000, 640, 2**21, 32)
+    assert largest_tile(rows, columns) <= 2**21
+    assert computed_pixels(rows, columns) < 2.5 * 3008 * 4000

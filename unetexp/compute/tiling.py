@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,6 +31,17 @@ class Span:
     def finished(self) -> slice:
         """The pixels that no later tile changes."""
         return slice(self.core.start, self.core.stop - self.leaves)
+
+    @property
+    def size(self) -> int:
+        """Pixels of the tile."""
+        size: int = self.tile.stop - self.tile.start
+        return size
+
+    @property
+    def inner(self) -> slice:
+        """The core's place in the tile."""
+        return slice(self.core.start - self.tile.start, self.core.stop - self.tile.start)
 
     def fade(self) -> Tensor:
         """The core's weights; with those of the neighbours they add up to 1."""
@@ -72,6 +84,41 @@ def spans(size: int, tile: int, overlap: int, seam: int) -> list[Span]:
     ]
 
 
+@lru_cache(maxsize=256)
+def cheapest_spans(
+    height: int, width: int, overlap: int, most_pixels: int, stride: int
+) -> tuple[Sequence[Span], Sequence[Span]]:
+    """Rows and columns of tiles of at most `most_pixels` that compute the fewest pixels.
+
+    Tiles that must overlap cannot be smaller than `overlap` and a stride: where that is more than
+    `most_pixels`, they are of that size. Overlaps are multiples of `stride`, without a seam.
+    """
+    by_rows, by_columns = (_divisions(size, overlap, stride) for size in (height, width))
+    layouts = [(rows, columns) for rows in by_rows for columns in by_columns]
+    fitting = [layout for layout in layouts if largest_tile(*layout) <= most_pixels]
+    return min(fitting, key=lambda layout: computed_pixels(*layout), default=layouts[-1])
+
+
+def largest_tile(rows: Sequence[Span], columns: Sequence[Span]) -> int:
+    """Pixels of the largest tile."""
+    return max(row.size for row in rows) * max(column.size for column in columns)
+
+
+def computed_pixels(rows: Sequence[Span], columns: Sequence[Span]) -> int:
+    """Pixels of all tiles, those that overlap counted again."""
+    return sum(row.size for row in rows) * sum(column.size for column in columns)
+
+
+def _divisions(size: int, overlap: int, stride: int) -> list[list[Span]]:
+    """The axis in one tile, in two, ... up to the smallest that overlap."""
+    steps = {
+        -(-(size - overlap) // (count * stride)) * stride
+        for count in range(2, -(-(size - overlap) // stride) + 1)
+    }
+    tiles = [overlap + step for step in sorted(steps, reverse=True)]
+    return [spans(size, max(size, 1), 0, 0), *(spans(size, tile, overlap, 0) for tile in tiles)]
+
+
 def blended(
     rows: Sequence[Span], columns: Sequence[Span], score: Callable[[slice, slice], Tensor]
 ) -> Iterator[Block]:
@@ -98,7 +145,5 @@ def blended(
 
 
 def _faded_core(row: Span, column: Span, scores: Tensor) -> Tensor:
-    top, left = row.core.start - row.tile.start, column.core.start - column.tile.start
-    height, width = row.core.stop - row.core.start, column.core.stop - column.core.start
-    core = scores[:, top : top + height, left : left + width]
+    core = scores[:, row.inner, column.inner]
     return core * row.fade()[:, None] * column.fade()

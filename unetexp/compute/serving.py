@@ -1,0 +1,43 @@
+"""How a finished model computes where it is served: in full fp32, large images in tiles.
+
+`inference/predictor.py` serves with it, and `metrics/latency.py` measures it.
+
+C channels, K classes, H W image size, h w size of a tile.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from unetexp.compute.cudnn import full_precision
+from unetexp.compute.tiling import Span, spans
+
+TILE_PX, OVERLAP_PX = 1024, 256
+_LAYOUT = torch.contiguous_format
+
+
+def served_logits(model: nn.Module, network_input: Tensor) -> Tensor:
+    """The logits (N, K, h, w) float32 of normalised images (N, C, h, w) float32.
+
+    With TF32 they would depend on the tiles.
+    """
+    with full_precision(), torch.autocast(network_input.device.type, enabled=False):
+        logits: Tensor = model(network_input.contiguous(memory_format=_LAYOUT))
+    return logits
+
+
+def laid_out_to_serve(model: nn.Module) -> nn.Module:
+    """`model` itself if its weights lie as they are served, else a copy whose weights do."""
+    if all(weight.is_contiguous(memory_format=_LAYOUT) for weight in model.parameters()):
+        return model
+    return copy.deepcopy(model).to(memory_format=_LAYOUT)
+
+
+def served_grid(
+    height: int, width: int, tile: int = TILE_PX, overlap: int = OVERLAP_PX, seam: int = 0
+) -> tuple[list[Span], list[Span]]:
+    """The tiles of an image of that size, by rows and by columns; one if it is not larger."""
+    return spans(height, tile, overlap, seam), spans(width, tile, overlap, seam)
