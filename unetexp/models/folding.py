@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+_UNCOUNTED = -1  # tensors made in inference mode have no version
+
 
 class FoldedParts:
     """Folded copies of frozen parts, by name; each is made again when its part has changed."""
@@ -29,14 +31,14 @@ class FoldedParts:
         """`modules`, which follow each other and are in eval mode, folded; weights have `dtype`.
 
         While they are compiled or have forward hooks they come back as they are: the compiler
-        fuses batch norm itself, and a hook shall be called.
+        fuses batch norm itself, and a hook shall be called. So do those made in inference mode.
         """
         if torch.compiler.is_compiling():
             return modules
         folded = self._copies.get(name)
         if folded is None or not folded.is_current(dtype):
             folded = self._copies[name] = _FoldedPart(modules, dtype)
-        return modules if folded.is_hooked else folded.modules
+        return folded.modules if folded.is_usable else modules
 
     def clear(self) -> None:
         """Forget all copies, as after changes that torch does not count (to `tensor.data`)."""
@@ -58,13 +60,14 @@ class _FoldedPart:
         self._hooks = [hooks for m in parts for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._tensors = [tensors for m in parts for tensors in (m._parameters, m._buffers)]
         self._made_of = self._now()
-        self._versions = [tensor._version for tensor in self._made_of]
+        self._versions = _versions(self._made_of)
         with torch.inference_mode(False), torch.no_grad():
             self.modules = [_folded(module, dtype) for module in modules]
 
     @property
-    def is_hooked(self) -> bool:
-        return any(self._hooks)
+    def is_usable(self) -> bool:
+        """False for modules with hooks, and for tensors whose changes torch does not count."""
+        return not any(self._hooks) and _UNCOUNTED not in self._versions
 
     def is_current(self, dtype: torch.dtype) -> bool:
         now = self._now()
@@ -72,11 +75,15 @@ class _FoldedPart:
             dtype is self._dtype
             and len(now) == len(self._made_of)
             and all(new is old for new, old in zip(now, self._made_of, strict=True))
-            and self._versions == [tensor._version for tensor in now]
+            and _versions(now) == self._versions
         )
 
     def _now(self) -> list[Tensor]:
         return [t for tensors in self._tensors for t in tensors.values() if t is not None]
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    return [_UNCOUNTED if t.is_inference() else t._version for t in tensors]
 
 
 def _folded(module: nn.Module, dtype: torch.dtype) -> nn.Module:

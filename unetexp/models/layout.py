@@ -13,16 +13,19 @@ _TENSOR_CORE_CHANNELS = 8  # of 16-bit numbers; TF32 takes multiples of 4
 
 
 class AlignedConv2d(nn.Conv2d):
-    """A convolution that also takes images with channels of zeros added behind its own.
+    """A convolution that also takes as many channels as tensor cores like, zeros behind its own.
 
     Its weight is padded with zeros at each use, so parameters and result stay the same.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, in_channels or more, H, W) -> as nn.Conv2d."""
-        extra = input.shape[1] - self.weight.shape[1]
-        weight = F.pad(self.weight, (0, 0, 0, 0, 0, extra)) if extra else self.weight
-        return self._conv_forward(input, weight, self.bias)
+        """(N, in_channels or the next multiple of 8, H, W) -> as nn.Conv2d."""
+        extra = -self.in_channels % _TENSOR_CORE_CHANNELS
+        if not extra or input.shape[1] != self.in_channels + extra:
+            return super().forward(input)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, extra))
+        result: Tensor = self._conv_forward(input, weight, self.bias)
+        return result
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -42,9 +45,13 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def is_multiplied(image: Tensor) -> bool:
-    """Whether a convolution that is a matrix product is computed as one: fp32 on a CPU."""
-    eager = not (torch.compiler.is_compiling() or is_exported())
-    return eager and image.device.type == "cpu" and computed_dtype(image) is torch.float32
+    """Whether a convolution that is a matrix product is computed as one.
+
+    It is on a CPU, where it was measured: not in 16 bits, compiled or exported.
+    """
+    if torch.compiler.is_compiling() or is_exported() or image.device.type != "cpu":
+        return False
+    return computed_dtype(image) in (torch.float32, torch.float64)
 
 
 def is_channels_last(image: Tensor) -> bool:
@@ -58,7 +65,8 @@ def is_channels_last(image: Tensor) -> bool:
 
 def is_exported() -> bool:
     """Whether a graph for any size is being made: nothing may then depend on the image's size."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_exporting()
 
 
 def channel_multiple(device: torch.device) -> int:
