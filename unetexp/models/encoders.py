@@ -109,11 +109,8 @@ class ResNetEncoder(nn.Module):
         needs_graph = image.requires_grad or is_exported()
         frozen = 0 if needs_graph else list(_PARTS).index(self.frozen)
         features = [image]
-        with torch.no_grad():
-            dtype = computed_dtype(self.conv1.weight)
-            for level in levels[:frozen]:
-                modules = self._folded.of(level, self._parts(level), dtype)
-                features.append(self._stage(level, modules, features[-1]))
+        for level in levels[:frozen]:
+            features.append(self._frozen_stage(level, features[-1]))
         for level in levels[frozen:]:
             features.append(self._stage(level, self._parts(level), features[-1]))
         return features
@@ -156,6 +153,12 @@ class ResNetEncoder(nn.Module):
 
     def _parts(self, level: FreezeLevel) -> list[nn.Module]:
         return [getattr(self, name) for name in _PARTS[level]]
+
+    @torch.no_grad()
+    def _frozen_stage(self, level: FreezeLevel, feature: Tensor) -> Tensor:
+        dtype = computed_dtype(self.conv1.weight)
+        modules = self._folded.of(level, self._parts(level), dtype)
+        return self._stage(level, modules, feature)
 
     def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
         if level == "stage1":

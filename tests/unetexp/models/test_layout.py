@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -46,18 +49,37 @@ def small(decoder: DecoderKind = "slim", channels=3):
     )
 
 
-def calls_on_fake_cuda(model_options, size, level="none", layout=LAST, training=True):
+@contextmanager
+def bf16_on_cuda():
+    """As torch.autocast, which switches itself off where there is no GPU."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    yield
+    torch.set_autocast_enabled("cuda", False)
+    torch.clear_autocast_cache()
+
+
+def in_channels_last(model):
+    """As `to(memory_format=...)`, which cannot change fake parameters."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.ndim == 4:
+                laid_out = parameter.detach().contiguous(memory_format=LAST)
+                setattr(module, name, nn.Parameter(laid_out))
+    return model
+
+
+def calls_on_fake_cuda(model_options, size, level="none"):
     with FakeTensorMode(), torch.device("cuda"):
-        model = small(**model_options).to(memory_format=layout).train(training)
+        model = in_channels_last(small(**model_options)).train()
         freeze_encoder(model, level)
         image = torch.empty(2, model.encoder.channels[0], *size)
-        with Calls() as calls, torch.autocast("cuda", torch.bfloat16):
+        with Calls() as calls, bf16_on_cuda():
             logits = model(image)
         assert logits.shape == (2, 3, *size)
-        if training:
-            logits.float().sum().backward()
-            assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
-            assert all(p.grad is None or p.grad.shape == p.shape for p in model.parameters())
+        logits.float().sum().backward()
+        assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+        assert all(p.grad is None or p.grad.shape == p.shape for p in model.parameters())
     return calls
 
 
