@@ -87,7 +87,10 @@ class Group:
         if self._network is None or learning != self._learning:
             synchronise_batch_norm(model)
             # DDP synchronises the parameters that require gradients when it is created, no others.
-            self._network, self._learning = DistributedDataParallel(model), learning
+            # Batch norm's statistics are equal on all ranks, and a broadcast would count as a
+            # change of frozen ones, which would be folded again at each step.
+            self._network = DistributedDataParallel(model, broadcast_buffers=False)
+            self._learning = learning
         return self._network
 
     def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:

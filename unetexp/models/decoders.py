@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from unetexp.component import Component
+from unetexp.models.layout import AlignedConv2d, is_channels_last, is_multiplied
 
 DecoderKind = Literal["classic", "slim"]
 Upsampling = Literal["conv_transpose", "bilinear", "nearest", "pixel_shuffle"]
 
+_FEW_PIXELS = 64  # an image's; measured on one thread
 _SLIM_WIDTHS = (256, 128, 64, 32, 16)
 
 
@@ -40,9 +43,48 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv = AlignedConv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
+
+
+class UpConvolution(nn.ConvTranspose2d):
+    """Transposed 2x2 convolution with stride 2; on a CPU the matrix product that it is.
+
+    The product is up to four times faster where torch would reorder a large weight for a small
+    feature, and slower on large contiguous features.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=2, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        if not is_multiplied(input):
+            return super().forward(input, output_size)
+        if is_channels_last(input):
+            return self._of_channels_last(input)
+        if input.shape[-2] * input.shape[-1] <= _FEW_PIXELS:
+            return self._of_contiguous(input)
+        return super().forward(input, output_size)
+
+    def _of_channels_last(self, feature: Tensor) -> Tensor:
+        batch, _, height, width = feature.shape
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 x 2 x out_channels, C)
+        assert self.bias is not None
+        pixels = F.linear(feature.permute(0, 2, 3, 1), weight, self.bias.repeat(4))
+        grid = pixels.view(batch, height, width, 2, 2, self.out_channels).transpose(2, 3)
+        image = grid.reshape(batch, 2 * height, 2 * width, self.out_channels)
+        return image.permute(0, 3, 1, 2)
+
+    def _of_contiguous(self, feature: Tensor) -> Tensor:
+        batch, _, height, width = feature.shape
+        weight = self.weight.flatten(1).t()  # (out_channels x 2 x 2, C)
+        assert self.bias is not None
+        pixels = F.linear(feature.permute(0, 2, 3, 1), weight, self.bias.repeat_interleave(4))
+        grid = pixels.view(batch, height, width, self.out_channels, 2, 2)
+        image = grid.permute(0, 3, 1, 4, 2, 5)
+        return image.reshape(batch, self.out_channels, 2 * height, 2 * width)
 
 
 class UpBlock(nn.Module):
@@ -57,7 +99,10 @@ class UpBlock(nn.Module):
         self.conv_block_2 = ConvBlock(out_channels, out_channels)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, skip_channels, 2H, 2W) -> (N, out_channels, 2H, 2W)."""
+        """(N, C, H, W) and (N, skip_channels, 2H, 2W) -> (N, out_channels, 2H, 2W).
+
+        The skip may have channels of zeros behind its own.
+        """
         joined = torch.cat([self.upsample(deep), skip], dim=1)
         result: Tensor = self.conv_block_2(self.conv_block_1(joined))
         return result
@@ -72,7 +117,7 @@ def make_upsampling(kind: Upsampling, in_channels: int, out_channels: int) -> nn
     differs in its initialisation.
     """
     if kind == "conv_transpose":
-        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        return UpConvolution(in_channels, out_channels)
     if kind == "pixel_shuffle":
         convolution = nn.Conv2d(in_channels, 4 * out_channels, kernel_size=1)
         _icnr(convolution)

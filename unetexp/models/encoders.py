@@ -5,15 +5,19 @@ Letters: N batch, C channels, H W height and width of the input (multiples of 32
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Literal, Self, get_args
 
+import torch
 import torchvision
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from unetexp.component import Component
 from unetexp.errors import ConfigError, not_a_choice
+from unetexp.models.folding import FoldedParts
+from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, computed_dtype, is_exported
 
 EncoderName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 FreezeLevel = Literal["none", "stem", "stage1", "stage2", "stage3", "all"]
@@ -79,9 +83,11 @@ class ResNetEncoder(nn.Module):
         """Random weights (He initialisation); `in_channels` is C of the images."""
         super().__init__()
         resnet = torchvision.models.get_model(name, weights=None)
+        _multiply_pointwise(resnet)
         self.name: EncoderName = name
         self.frozen: FreezeLevel = "none"
-        self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self._folded = FoldedParts()
+        self.conv1 = AlignedConv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.bn1: nn.Module = resnet.bn1
         self.relu: nn.Module = resnet.relu
@@ -94,12 +100,20 @@ class ResNetEncoder(nn.Module):
         self.channels = (in_channels, 64, deepest // 8, deepest // 4, deepest // 2, deepest)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> six features: (N, channels[i], H / strides[i], W / strides[i])."""
-        stem = self.relu(self.bn1(self.conv1(image)))
-        stage1 = self.layer1(self.maxpool(stem))
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        return [image, stem, stage1, stage2, stage3, self.layer4(stage3)]
+        """(N, C, H, W) -> six features: (N, channels[i], H / strides[i], W / strides[i]).
+
+        The first feature is the image. It may have channels of zeros behind the C that count.
+        Frozen stages have no graph, unless the image itself needs gradients.
+        """
+        _, *levels = _PARTS
+        needs_graph = image.requires_grad or is_exported()
+        frozen = 0 if needs_graph else list(_PARTS).index(self.frozen)
+        features = [image]
+        for level in levels[:frozen]:
+            features.append(self._frozen_stage(level, features[-1]))
+        for level in levels[frozen:]:
+            features.append(self._stage(level, self._parts(level), features[-1]))
+        return features
 
     def freeze(self, level: FreezeLevel) -> None:
         """Freeze the parts up to and including `level` and thaw the rest; "none" thaws all.
@@ -110,6 +124,7 @@ class ResNetEncoder(nn.Module):
         if level not in get_args(FreezeLevel):
             raise ConfigError(not_a_choice("encoder.freeze", level, get_args(FreezeLevel)))
         self.frozen = level
+        self._folded.clear()
         frozen = self._frozen_parts()
         for name, part in self.named_children():
             learns = name not in frozen
@@ -121,11 +136,40 @@ class ResNetEncoder(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As for any module, but frozen parts stay in eval mode."""
         super().train(mode)
+        self._folded.clear()
         for name in self._frozen_parts():
             self.get_submodule(name).eval()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._folded.clear()  # `to(...)` changes tensors in a way that they do not count
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _frozen_parts(self) -> list[str]:
         levels = list(_PARTS)
         frozen = levels[: levels.index(self.frozen) + 1]
         return [name for level in frozen for name in _PARTS[level]]
+
+    def _parts(self, level: FreezeLevel) -> list[nn.Module]:
+        return [getattr(self, name) for name in _PARTS[level]]
+
+    @torch.no_grad()
+    def _frozen_stage(self, level: FreezeLevel, feature: Tensor) -> Tensor:
+        dtype = computed_dtype(self.conv1.weight)
+        modules = self._folded.of(level, self._parts(level), dtype)
+        return self._stage(level, modules, feature)
+
+    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
+        if level == "stage1":
+            feature = self.maxpool(feature)
+        for module in modules:
+            feature = module(feature)
+        return self.relu(feature) if level == "stem" else feature
+
+
+def _multiply_pointwise(resnet: nn.Module) -> None:
+    """Give the 1x1 convolutions our class: torchvision builds its own, with the same fields."""
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.__class__ = PointwiseConv2d

@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
 from unetexp.models.encoders import Encoder, FreezeLevel, ResNetEncoder
+from unetexp.models.layout import (
+    align_channels,
+    channel_multiple,
+    computed_dtype,
+    is_exported,
+    lay_out,
+    repeat_border,
+)
 
 
 class UNet(nn.Module):
@@ -47,13 +55,29 @@ class UNet(nn.Module):
         self._check(image)
         stride = self.encoder.strides[-1]
         below, right = -image.shape[-2] % stride, -image.shape[-1] % stride
-        padded = F.pad(image, (0, right, 0, below), mode="replicate")
-        *skips, deepest = self.encoder(padded)
+        if is_exported():
+            padded = F.pad(image, (0, right, 0, below), mode="replicate")
+            # negative padding crops; a slice here would fix torch.export to one size
+            return F.pad(self._logits(padded), (0, -right, 0, -below))
+        image = self._laid_out(image)
+        if not below and not right:
+            return self._logits(image)
+        logits = self._logits(repeat_border(image, right, below))
+        return F.pad(logits, (0, -right, 0, -below))
+
+    def _logits(self, image: Tensor) -> Tensor:
+        *skips, deepest = self.encoder(image)
         feature = self.bridge(deepest)
         for up_block, skip in zip(self.up_blocks, reversed(skips), strict=True):
             feature = up_block(feature, skip)
-        # negative padding crops; a slice here would fix torch.export to one size
-        return F.pad(self.head(feature), (0, -right, 0, -below))
+        logits: Tensor = self.head(feature)
+        return logits
+
+    def _laid_out(self, image: Tensor) -> Tensor:
+        """The image as the convolutions compute with it: number type, channels, memory layout."""
+        image = image.to(computed_dtype(image))
+        image = align_channels(image, channel_multiple(image.device))
+        return lay_out(image, self.up_blocks[0].get_parameter("conv_block_1.conv.weight"))
 
     def _check(self, image: Tensor) -> None:
         channels = self.encoder.channels[0]
