@@ -151,7 +151,9 @@ def albumentations_sample(px: int, window: int) -> Callable[[Split, int], Sample
     cv2.setNumThreads(1)
     transform = albumentations.Compose(
         [
-            albumentations.Rotate(ROTATION_DEG, border_mode=cv2.BORDER_CONSTANT, fill_mask=255, p=1),
+            albumentations.Rotate(
+                ROTATION_DEG, border_mode=cv2.BORDER_CONSTANT, fill_mask=255, p=1
+            ),
             albumentations.CenterCrop(px, px),
             albumentations.HorizontalFlip(),
             albumentations.Normalize(MEAN, STD),

@@ -88,7 +88,9 @@ class Setup:
 
 
 def our_step(setup: Setup, data: Dataset, how: Combination, **choices: str) -> GivenStep:
-    return GivenStep(our_config(how, px=setup.px, batch=setup.batch, **choices), data, setup.tensors)
+    return GivenStep(
+        our_config(how, px=setup.px, batch=setup.batch, **choices), data, setup.tensors
+    )
 
 
 def our_whole(setup: Setup, data: Dataset, how: Combination, **choices: str) -> WholeStep:

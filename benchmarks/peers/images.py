@@ -43,5 +43,7 @@ def write_images(root: Path, splits: dict[str, int], size: tuple[int, int], clas
             mask = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
             image = 40 + mask[..., None] * (180 / classes) + rng.normal(0, 8, (*size, 3))
             name = f"{number:03d}.png"
-            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / split / "images" / name)
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(
+                root / split / "images" / name
+            )
             Image.fromarray(mask).save(root / split / "masks" / name)

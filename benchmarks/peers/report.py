@@ -31,10 +31,17 @@ class Group:
     notes: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        lines = [f"### {self.title}", "", "| seconds per step | median | quartiles |", "|---|---|---|"]
+        lines = [
+            f"### {self.title}",
+            "",
+            "| seconds per step | median | quartiles |",
+            "|---|---|---|",
+        ]
         for name, values in self.times.items():
             spread = Spread.of(values)
-            lines.append(f"| {name} | {spread.median:.4g} | {spread.low:.4g} to {spread.high:.4g} |")
+            lines.append(
+                f"| {name} | {spread.median:.4g} | {spread.low:.4g} to {spread.high:.4g} |"
+            )
         lines += ["", "| ratio | median | quartiles | target | |", "|---|---|---|---|---|"]
         lines += [_row(ratio) for ratio in self.ratios]
         return "\n".join([*lines, *_paragraphs(self.notes)])
