@@ -1,4 +1,4 @@
-"""Preparing a training sample on one core: our pipeline, torchvision v2 and albumentations in turns.
+"""Preparing a training sample on one core: ours, torchvision v2's and albumentations' in turns.
 
     python -m benchmarks.data            512 px, about a minute
     python -m benchmarks.data --quick    the same with fewer rounds
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def our_arms(data: Dataset, px: int, batches: int) -> dict[str, Arm]:
 
 def our_batches(data: Dataset, config: TrainConfig, count: int) -> Any:
     """The first `count` raw batches of an epoch."""
-    return (batch for _, batch in zip(range(count), TrainBatches(data["train"], config).epoch(1)))
+    return islice(TrainBatches(data["train"], config).epoch(1), count)
 
 
 def _per_sample(work: Callable[[], None], samples: int) -> Arm:

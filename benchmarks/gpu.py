@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,24 +97,30 @@ def _listed(found: dict[Combination, float]) -> str:
     return ", ".join(f"{how} {1e3 * seconds:.1f} ms" for how, seconds in found.items())
 
 
-def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
-    """The share of the time from the first start to the last end that an interval covers."""
-    covered, first, reach = 0.0, None, 0.0
+def busy_share(intervals: Iterable[tuple[float, float]], length: float) -> float:
+    """The share that intervals cover of `length`, from the first start on."""
+    covered, reach, end_of_all = 0.0, None, 0.0
     for start, end in sorted(intervals):
-        if first is None:
-            first = reach = start
+        if reach is None:
+            reach, end_of_all = start, start + length
+        end = min(end, end_of_all)
         covered += max(0.0, end - max(start, reach))
         reach = max(reach, end)
-    return covered / (reach - first) if first is not None and reach > first else 0.0
+    return covered / length
 
 
-def gpu_busy_percent(arm: Callable[[], float]) -> float:
-    """The share of a round in which a kernel or a copy ran on the GPU, by torch's profiler."""
-    arm()
+def gpu_busy_percent(whole: WholeStep) -> float:
+    """The share of an epoch's training in which a kernel or a copy ran, by torch's profiler."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        arm()
-    on_gpu = [e for e in profiled.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    return 100 * busy_share((e.time_range.start, e.time_range.end) for e in on_gpu)
+        whole()
+    on_gpu = [
+        event.time_range
+        for event in profiled.events()
+        # Ranges that torch names, such as an optimiser's step, are no work of the GPU.
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+    ]
+    trained_us = 1e6 * whole.trained_s[-1]  # validation follows it
+    return 100 * busy_share(((at.start, at.end) for at in on_gpu), trained_us)
 
 
 def whole_training(setup: Setup, how: Combination) -> tuple[str, dict[str, Any]]:

@@ -162,33 +162,21 @@ def table(found: Measured) -> str:
     """The figures as Markdown."""
     disk = found.disk
     trials = disk.whole + disk.pruned
-    median = lambda values: Spread.of(values).median if values else None  # noqa: E731
-    return figures_table(
-        [
-            (
-                "start: construction until the first batch",
-                median(found.construct_s),
-                "s",
-                START_TARGET_S,
-            ),
-            (
-                "start in a warm worker, with hand-over and files",
-                median(found.start_s),
-                "s",
-                START_TARGET_S,
-            ),
-            ("beside each later epoch", median(found.epoch_s), "s", None),
-            (f"trials of {trials} that keep their weights", disk.whole, "", None),
-            ("disk of a trial with weights", disk.whole_bytes / MIB, "MiB", None),
-            (
-                "disk of a trial without",
-                disk.pruned_bytes / MIB if disk.pruned else None,
-                "MiB",
-                None,
-            ),
-            (f"disk of the sweep of {trials}", disk.total_bytes / MIB, "MiB", None),
-        ]
+    construct_s, start_s, epoch_s = (
+        Spread.of(values).median if values else None
+        for values in (found.construct_s, found.start_s, found.epoch_s)
     )
+    without = disk.pruned_bytes / MIB if disk.pruned else None
+    rows = [
+        ("start: until the first batch is in the model", construct_s, "s", START_TARGET_S),
+        ("start in a warm worker, Ray and files included", start_s, "s", START_TARGET_S),
+        ("beside each later epoch", epoch_s, "s", None),
+        (f"trials of {trials} that keep their weights", disk.whole, "", None),
+        ("disk of a trial with weights", disk.whole_bytes / MIB, "MiB", None),
+        ("disk of a trial without", without, "MiB", None),
+        (f"disk of the sweep of {trials}", disk.total_bytes / MIB, "MiB", None),
+    ]
+    return figures_table(rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
