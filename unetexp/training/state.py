@@ -67,7 +67,7 @@ class TrainState:
             config.optimizer.weight_decay,
             config.encoder.lr_scale,
         )
-        self.optimizer = config.optimizer.build(groups, fused=device.type == "cuda")
+        self.optimizer = config.optimizer.build(groups, fused=True)
 
     @property
     def evaluated_model(self) -> UNet:
