@@ -54,9 +54,9 @@ class Recipe(Component):
         Scores mean little while the learning rate still rises or the encoder is still frozen; the
         first epoch after the thaw is the earliest that counts.
         """
-        warm_up = math.ceil(self._latest("schedule.warmup_epochs"))
+        warm_up = math.ceil(self._longest_warm_up())
         thaw = self._latest("encoder.thaw_epoch")
-        ends = [(f"schedule.warmup_epochs ({warm_up})", warm_up)] if warm_up else []
+        ends = [(f"the warm-up of schedule ({warm_up} epochs)", warm_up)] if warm_up else []
         return ends + ([(f"encoder.thaw_epoch ({thaw:g})", int(thaw) + 1)] if thaw else [])
 
     def bracket(self, values: Mapping[str, Any]) -> str:
@@ -71,6 +71,14 @@ class Recipe(Component):
         path = self.asha.bracket_by
         values = self.space[path].samples() if path in self.space else [None]
         return [self.bracket({path: value} if path in self.space else {}) for value in values]
+
+    def _longest_warm_up(self) -> float:
+        """Epochs until the learning rate is at its full height in every trial."""
+        if "schedule.warmup_epochs" in self.space:
+            return self._latest("schedule.warmup_epochs")
+        searched = "schedule.warmup" in self.space
+        share = self._latest("schedule.warmup") * self.base.epochs if searched else 0.0
+        return max(self.base.schedule.warm_up(self.base.epochs), share)
 
     def _latest(self, path: str) -> float:
         """The largest value that `path` takes in the sweep; 0 where it is not set."""

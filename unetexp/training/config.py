@@ -56,7 +56,28 @@ class TrainConfig(Component):
         None,
         gt=0,
         lt=1,
-        description="decay of the averaged (EMA) weights that are validated; null: off",
+        description="decay a step of the averaged (EMA) weights that are validated; null: off, or "
+        "as ema_epochs says",
+    )
+    ema_epochs: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="the same as the epochs that the average reaches back, whatever the number of "
+        "steps in them: a decay of 1 - 1 / (ema_epochs * steps); null: off",
+    )
+    batch_norm_batches: int = Field(
+        4,
+        ge=0,
+        le=10_000,
+        description="training batches that batch norm's statistics are computed from again before "
+        "each validation; 0: the running averages of training",
+    )
+    min_steps: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="least optimiser steps of an epoch, which repeats a small training split",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware supports it"
@@ -75,6 +96,11 @@ class TrainConfig(Component):
                 f"accumulation is {self.accumulation}, which does not divide "
                 f"batch_size {self.batch_size}: choose a divisor."
             )
+        if self.ema_decay is not None and self.ema_epochs is not None:
+            raise ConfigError(
+                f"ema_decay is {self.ema_decay:g} and ema_epochs {self.ema_epochs:g}: set one of "
+                "them, they say the same."
+            )
         thaw = self.encoder.thaw_epoch
         if thaw is not None and thaw > self.epochs:
             raise ConfigError(
@@ -82,6 +108,19 @@ class TrainConfig(Component):
                 "choose an earlier epoch, or leave it out to keep the encoder frozen."
             )
         return self
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimiser steps of an epoch on a training split of so many images.
+
+        Images that do not fill a batch are left out of an epoch.
+        """
+        return max(self.min_steps, images // self.batch_size)
+
+    def averaging_decay(self, images: int) -> float | None:
+        """The share of the averaged weights that a step keeps; None: nothing is averaged."""
+        if self.ema_epochs is None:
+            return self.ema_decay
+        return 1 - 1 / max(1.0, self.ema_epochs * self.steps_per_epoch(images))
 
     @property
     def micro_batch_size(self) -> int:

@@ -18,7 +18,9 @@ from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
 from unetexp.models.encoder_weights import Normalization, input_normalization
+from unetexp.models.encoders import FreezeLevel
 from unetexp.models.unet import freeze_encoder
+from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction, loss_for
@@ -62,6 +64,7 @@ def fit(
     while state.epoch < config.epochs:
         started = time.perf_counter()
         train = train_epoch(config, data, state, batches, loss, normalization, ranks)
+        _update_batch_norm(config, data, state, batches, normalization)
         trained = time.perf_counter()
         evaluation = evaluate(
             config,
@@ -92,7 +95,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """One pass over the training split; returns train/loss and train/lr."""
     epoch = state.epoch + 1
-    _freeze(config, state, epoch)
+    freeze_encoder(state.model, freeze_level(config, epoch))
     state.model.train()
     network = ranks.network(state.model)
     losses: list[Tensor] = []
@@ -119,9 +122,29 @@ def train_epoch(
     return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
 
 
-def _freeze(config: TrainConfig, state: TrainState, epoch: int) -> None:
+def freeze_level(config: TrainConfig, epoch: int) -> FreezeLevel:
+    """What is frozen in `epoch`."""
     thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
-    freeze_encoder(state.model, "none" if thawed else config.encoder.freeze)
+    return "none" if thawed else config.encoder.freeze
+
+
+def _update_batch_norm(
+    config: TrainConfig,
+    data: Dataset,
+    state: TrainState,
+    batches: TrainBatches,
+    normalization: Normalization,
+) -> None:
+    """Statistics of the epoch's first micro-batches for the model that is validated."""
+    if not config.batch_norm_batches:
+        return
+    epoch, model = state.epoch + 1, state.evaluated_model
+    freeze_encoder(model, freeze_level(config, epoch))
+    raw_batches = islice(batches.epoch(epoch), config.batch_norm_batches)
+    size_px, layout = config.augment.crop_px, state.compute.layout
+    inputs = (augmented(raw, data, size_px, normalization, state.device)[0] for raw in raw_batches)
+    with state.compute.autocast(state.device):
+        update_batch_norm(model, (images.contiguous(memory_format=layout) for images in inputs))
 
 
 def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float) -> float:
@@ -137,7 +160,7 @@ def _step(config: TrainConfig, state: TrainState) -> None:
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema:
-        state.ema.update_parameters(state.model)
+        state.ema.update(state.model)
 
 
 def _require_all_finite(losses: list[Tensor], epoch: int) -> None:

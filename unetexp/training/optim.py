@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, parameter groups and averaged weights."""
+"""Optimisers, learning-rate schedules and parameter groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unetexp.component import Component
 from unetexp.errors import ConfigError
@@ -26,6 +25,13 @@ class AdamW(Component):
     weight_decay: float = Field(1e-4, ge=0, le=1, description="decay per step, times lr")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's running mean")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of its square's running mean")
+    head_lr_scale: float = Field(
+        30.0,
+        gt=0,
+        le=1000,
+        description="the head's learning rate as a multiple of the decoder's: AdamW moves each "
+        "weight by about lr a step, and a 1x1 convolution has few of them to raise the logits with",
+    )
 
     def build(self, groups: list[ParameterGroup], fused: bool = False) -> torch.optim.Optimizer:
         """torch's AdamW on groups from `parameter_groups`; `fused`: one kernel, faster on CPUs too."""
@@ -46,6 +52,9 @@ class SGD(Component):
     weight_decay: float = Field(1e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     momentum: float = Field(0.9, ge=0, lt=1, description="decay of the velocity; 0: none")
     nesterov: bool = Field(False, description="use Nesterov momentum")
+    head_lr_scale: float = Field(
+        1.0, gt=0, le=1000, description="the head's learning rate as a multiple of the decoder's"
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -69,23 +78,30 @@ Optimizer = Annotated[AdamW | SGD, Field(discriminator="kind")]
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float, encoder_lr_scale: float = 1.0
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    encoder_lr_scale: float = 1.0,
+    head_lr_scale: float = 1.0,
 ) -> list[ParameterGroup]:
-    """All parameters in up to four groups: encoder or not, with weight decay or without.
+    """All parameters in up to six groups: encoder, decoder or head, with weight decay or without.
 
-    Parameters of `model.encoder` learn at lr * encoder_lr_scale. Biases and the scales of norms
-    (one dimension or none) do not decay. Frozen parameters are included, so that they can thaw
-    later; without a gradient they are not updated and have no state. Each group has its rate at
-    schedule factor 1 as `base_lr`.
+    Parameters of `model.encoder` learn at lr * encoder_lr_scale, those of `model.head` at
+    lr * head_lr_scale. Biases and the scales of norms (one dimension or none) do not decay, nor
+    does the head beyond the others: its decay is divided by the scale. Frozen parameters are
+    included, so that they can thaw later; without a gradient they are not updated and have no
+    state. Each group has its rate at schedule factor 1 as `base_lr`.
     """
-    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    scales = {"decoder": 1.0, "encoder": encoder_lr_scale, "head": head_lr_scale}
+    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        key = (name.startswith("encoder."), parameter.ndim > 1)
+        part = name.partition(".")[0]
+        key = (part if part in scales else "decoder", parameter.ndim > 1)
         members.setdefault(key, []).append(parameter)
     groups = []
-    for (in_encoder, decays), parameters in sorted(members.items()):
-        rate = lr * encoder_lr_scale if in_encoder else lr
-        decay = weight_decay if decays else 0.0
+    for (part, decays), parameters in sorted(members.items()):
+        rate = lr * scales[part]
+        decay = weight_decay / max(1.0, scales[part]) if decays else 0.0
         groups.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
     return groups
 
@@ -93,17 +109,25 @@ def parameter_groups(
 class _WarmedUp(Component):
     """A schedule after a linear warm-up. Stateless: a resumed run needs only its progress."""
 
-    warmup_epochs: float = Field(
-        0.0, ge=0, le=100_000, description="epochs of linear rise from 1 % of the rate; 0: none"
+    warmup: float = Field(
+        0.0, ge=0, le=1, description="share of the epochs in which the rate rises from 1 % to full"
     )
+    warmup_epochs: float | None = Field(
+        None, ge=0, le=100_000, description="the same as a number of epochs, in place of `warmup`"
+    )
+
+    def warm_up(self, epochs: int) -> float:
+        """The epochs of the warm-up in a run of `epochs`, fractions included."""
+        return self.warmup * epochs if self.warmup_epochs is None else self.warmup_epochs
 
     def lr(self, base_lr: float, epoch_progress: float, epochs: int) -> float:
         """The rate after `epoch_progress` finished epochs, fractions included, of `epochs`."""
-        if epoch_progress < self.warmup_epochs:
-            rise = epoch_progress / self.warmup_epochs
+        warm_up = self.warm_up(epochs)
+        if epoch_progress < warm_up:
+            rise = epoch_progress / warm_up
             return base_lr * (_WARMUP_START + (1 - _WARMUP_START) * rise)
-        left = epochs - self.warmup_epochs
-        done = min((epoch_progress - self.warmup_epochs) / left, 1.0) if left > 0 else 1.0
+        left = epochs - warm_up
+        done = min((epoch_progress - warm_up) / left, 1.0) if left > 0 else 1.0
         return base_lr * self._factor(done)
 
     def _factor(self, done: float) -> float:
@@ -112,18 +136,29 @@ class _WarmedUp(Component):
 
 
 class Cosine(_WarmedUp):
-    """Half a cosine from the full rate to the lowest (SGDR, arXiv:1608.03983, no restarts)."""
+    """The full rate, then half a cosine to the lowest (SGDR, arXiv:1608.03983, no restarts).
+
+    Short runs learn faster when the rate stays up until near their end, as in "Scaling Laws and
+    Compute-Optimal Training Beyond Fixed Training Durations" (arXiv:2405.18392).
+    """
 
     kind: Literal["cosine"] = "cosine"
-    warmup_epochs: float = Field(
-        1.0, ge=0, le=100_000, description="epochs of linear rise from 1 % of the rate; 0: none"
+    warmup: float = Field(
+        0.05, ge=0, le=1, description="share of the epochs in which the rate rises from 1 % to full"
+    )
+    hold: float = Field(
+        0.75,
+        ge=0,
+        lt=1,
+        description="share of the epochs after the warm-up at the full rate; 0: it falls at once",
     )
     min_factor: float = Field(
         0.0, ge=0, le=1, description="the last rate as a fraction of the full rate"
     )
 
     def _factor(self, done: float) -> float:
-        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * done)) / 2
+        fallen = max(0.0, done - self.hold) / (1 - self.hold)
+        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * fallen)) / 2
 
 
 class CosineAnnealing(Component):
@@ -132,6 +167,10 @@ class CosineAnnealing(Component):
     kind: Literal["cosine_annealing"] = "cosine_annealing"
     t_max: int = Field(100, ge=1, le=100_000, description="epochs from the highest rate to eta_min")
     eta_min: float = Field(0.0, ge=0, le=10, description="the lowest learning rate")
+
+    def warm_up(self, epochs: int) -> float:
+        """There is none."""
+        return 0.0
 
     def lr(self, base_lr: float, epoch_progress: float, epochs: int) -> float:
         """The rate after `epoch_progress` finished epochs; `epochs` is not used."""
@@ -162,13 +201,3 @@ Schedule = Annotated[
     Cosine | CosineAnnealing | Poly | Constant,
     Field(discriminator="kind"),
 ]
-
-
-def make_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """Averaged weights of `model`: call `update_parameters(model)` after each optimiser step.
-
-    Each update keeps the share `decay` of the average; the first one copies the model, so the
-    random start does not count. Buffers (batch-norm statistics) are averaged too.
-    """
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

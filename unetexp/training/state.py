@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from unetexp.atomic_folder import recover, replacing
 from unetexp.compute.distributed import Ranks
@@ -25,8 +24,9 @@ from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.models.encoder_weights import load_encoder_weights
 from unetexp.models.unet import UNet, build_unet
+from unetexp.training.averaging import AveragedWeights
 from unetexp.training.config import TrainConfig
-from unetexp.training.optim import make_ema, parameter_groups
+from unetexp.training.optim import parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -58,24 +58,21 @@ class TrainState:
         model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
         load_encoder_weights(model, config.encoder)
         self.model: UNet = model.to(device).to(memory_format=self.compute.layout)
-        self.ema: AveragedModel | None = (
-            make_ema(self.model, config.ema_decay) if config.ema_decay else None
-        )
+        decay = config.averaging_decay(len(data["train"]))
+        self.ema = None if decay is None else AveragedWeights(self.model, decay)
         groups = parameter_groups(
             self.model,
             config.optimizer.lr,
             config.optimizer.weight_decay,
             config.encoder.lr_scale,
+            config.optimizer.head_lr_scale,
         )
         self.optimizer = config.optimizer.build(groups, fused=True)
 
     @property
     def evaluated_model(self) -> UNet:
         """The model that is validated and saved: with averaged weights if there are any."""
-        if self.ema is None:
-            return self.model
-        assert isinstance(self.ema.module, UNet)
-        return self.ema.module
+        return self.model if self.ema is None else self.ema.module
 
     def record(self, metrics: dict[str, float], score: float) -> bool:
         """Record the finished epoch's metrics; True when its score is the best so far."""

@@ -370,7 +370,8 @@ class TestLateBloomers:
     @pytest.mark.parametrize(
         ("changes", "cause"),
         [
-            ({"schedule.warmup_epochs": 3}, "warmup_epochs"),
+            ({"schedule.warmup_epochs": 3}, "the warm-up"),
+            ({"schedule.warmup": 0.4}, "the warm-up"),
             ({"encoder.freeze": "all", "encoder.thaw_epoch": 2}, "thaw_epoch"),
             ({"encoder.freeze": "all", "encoder.thaw_epoch": 5}, "thaw_epoch"),
         ],

@@ -11,10 +11,11 @@ import torch
 
 import unetexp
 from tests.support.data_folders import write_folder_dataset
+from tests.support.small_config import config_with
 from unetexp.component import decode, kinds_of
 from unetexp.data import Folder, open_dataset
 from unetexp.models.decoders import Upsampling
-from unetexp.training.config import TrainConfig, decode_config
+from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import BEST, Experiment, best_figures
 from unetexp.training.loop import fit
 from unetexp.training.losses import Loss, loss_for
@@ -23,17 +24,6 @@ from unetexp.training.state import TrainState
 from unetexp.training.validation import evaluate
 
 CPU = torch.device("cpu")
-SMALL = {
-    "encoder": {"name": "resnet18", "weights": "none"},
-    "augment": {"crop_px": 32},
-    "epochs": 4,
-    "batch_size": 2,
-    "data": {"kind": "mni152"},  # not opened: the tests bring their own
-}
-
-
-def config_with(**changes) -> TrainConfig:
-    return decode_config(SMALL, changes)
 
 
 @pytest.fixture(scope="module")

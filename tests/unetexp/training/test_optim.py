@@ -1,4 +1,4 @@
-"""Optimisers, schedules, parameter groups, averaged weights: parity with torch's own."""
+"""Optimisers, schedules, parameter groups: parity with torch's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from unetexp.training.optim import (
     Optimizer,
     Poly,
     Schedule,
-    make_ema,
     parameter_groups,
 )
 
@@ -204,7 +203,7 @@ def test_a_rate_lies_between_nothing_and_the_base(kind, epochs, share, base_lr):
 
 
 @pytest.mark.parametrize(
-    "schedule", [Cosine(warmup_epochs=0), CosineAnnealing(), Poly(), Constant()]
+    "schedule", [Cosine(warmup_epochs=0, hold=0), CosineAnnealing(), Poly(), Constant()]
 )
 def test_without_warm_up_a_schedule_starts_at_the_base_rate(schedule):
     assert schedule.lr(0.3, 0.0, 10) == 0.3
@@ -247,7 +246,7 @@ def test_cosine_with_warm_up_is_torchs_linear_then_cosine():
     )
     both = lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup * steps])
     expected = rates(both, optimizer, epochs * steps)
-    schedule = Cosine(warmup_epochs=warmup, min_factor=least)
+    schedule = Cosine(warmup_epochs=warmup, hold=0, min_factor=least)
     found = [schedule.lr(base_lr, tick / steps, epochs) for tick in range(epochs * steps)]
     assert found == pytest.approx(expected, abs=1e-9)
     assert schedule.lr(base_lr, epochs, epochs) == pytest.approx(least * base_lr)
@@ -265,22 +264,26 @@ def test_constant_stays():
     assert {Constant().lr(0.2, tick / 3, 10) for tick in range(31)} == {0.2}
 
 
-# Averaged weights -------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["cosine", "poly", "constant"])
+def test_a_warm_up_is_a_share_of_the_run_or_a_number_of_epochs(kind):
+    share = decode(Schedule, {"kind": kind, "warmup": 0.25})
+    epochs = decode(Schedule, {"kind": kind, "warmup_epochs": 2})
+    assert [share.lr(1.0, tick / 4, 8) for tick in range(33)] == [
+        epochs.lr(1.0, tick / 4, 8) for tick in range(33)
+    ]
+    assert share.warm_up(40) == 10 and epochs.warm_up(40) == 2
 
 
-def test_averaged_weights_follow_the_formula():
-    model, decay = seeded_model(), 0.9
-    ema = make_ema(model, decay)
-    optimizer = SGD(lr=0.1).build(parameter_groups(model, 0.1, 0.0))
-    expected: dict[str, torch.Tensor] = {}
-    for seed in range(5):
-        step(model, optimizer, seed)
-        ema.update_parameters(model)
-        now = {
-            k: v.detach().clone() for k, v in model.state_dict().items() if v.is_floating_point()
-        }
-        expected = {k: decay * expected[k] + (1 - decay) * now[k] for k in now} if expected else now
-    found = ema.module.state_dict()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, msg=name)
-    assert not torch.equal(found["encoder.1.running_mean"], model.encoder[1].running_mean)
+def test_a_held_rate_falls_in_the_rest_of_the_run():
+    held, plain = Cosine(warmup=0, hold=0.75), Cosine(warmup=0, hold=0)
+    assert {held.lr(1.0, tick / 4, 8) for tick in range(25)} == {1.0}
+    assert [held.lr(1.0, 6 + tick / 4, 8) for tick in range(9)] == pytest.approx(
+        [plain.lr(1.0, tick, 8) for tick in range(9)]
+    )
+
+
+def test_the_head_learns_at_its_own_rate_and_decays_like_the_rest():
+    groups = parameter_groups(seeded_model(), 0.1, 0.2, 0.5, 10.0)
+    found = sorted((g["base_lr"], round(g["weight_decay"], 9)) for g in groups)
+    encoder, decoder, head = [(0.05, 0.0), (0.05, 0.2)], [(0.1, 0.0), (0.1, 0.2)], (1.0, 0.0)
+    assert found == [*encoder, *decoder, head, (1.0, 0.02)]
