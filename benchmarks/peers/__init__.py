@@ -1,0 +1,1 @@
+"""Peers that the train step is compared with, and how they are timed side by side."""

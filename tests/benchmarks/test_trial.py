@@ -1,0 +1,58 @@
+"""What a trial costs beside its training, from a ledger and from a folder."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+
+from benchmarks import trial
+
+
+def epoch(at, train_s, val_s):
+    return {"event": "epoch", "at": at, "metrics": {"time/train_s": train_s, "time/val_s": val_s}}
+
+
+def test_training_and_validation_are_subtracted():
+    events = [
+        {"event": "start", "at": 0.0},
+        epoch(10.0, 1.0, 1.0),  # the first trial's start includes its worker's
+        epoch(13.0, 2.0, 0.5),
+        {"event": "end", "at": 13.5},
+        {"event": "start", "at": 13.6},
+        epoch(16.0, 1.5, 0.25),
+        epoch(18.0, 1.0, 0.25),
+        {"event": "end", "at": 18.0},
+    ]
+    starts, epochs = trial.seconds_beside(events)
+    assert starts == pytest.approx([0.75])
+    assert epochs == pytest.approx([0.5, 0.75])
+
+
+def test_trials_with_and_without_weights_are_told_apart(tmp_path):
+    for name, weights in (("0000", True), ("0001", False), ("0002", False)):
+        best = tmp_path / "trials" / name / "best"
+        best.mkdir(parents=True)
+        (best / "config.json").write_bytes(b"x" * 10)
+        if weights:
+            (best / trial.WEIGHTS).write_bytes(b"x" * 1000)
+    (tmp_path / "ledger.jsonl").write_bytes(b"x" * 5)
+    assert trial.disk_of(tmp_path) == trial.Disk(1, 2, 1010, 10, 1035)
+
+
+def test_the_construction_in_a_warm_process_is_timed():
+    seconds = trial.construct_seconds(torch.device("cpu"), "resnet18", "slim", repeats=1)
+    assert len(seconds) == 1
+    assert 0 < seconds[0] < 60
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_measured(tmp_path):
+    options = argparse.Namespace(encoder="resnet18", decoder="slim", trials=3, epochs=2)
+    found = trial.measured(options)
+    assert len(found.construct_s) == 3
+    assert len(found.start_s) == 2  # the trials after the first
+    assert all(seconds > 0 for seconds in found.start_s)
+    assert found.disk.whole + found.disk.pruned == 3
+    assert "start in a warm worker" in trial.table(found)
