@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +44,7 @@ from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport
 
 CHECKPOINT_EVERY_S = 20.0
+_CUDA_GRAPHS = "torch._inductor.cudagraph_trees"  # imported when the first graph is recorded
 
 
 class RanksLostError(RuntimeError):
@@ -78,6 +81,7 @@ def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None
     reported once the trial's memory is free, because the next trial may start at that moment.
     """
     logging.captureWarnings(True)
+    _settle()
     gpu = require_sound_gpu()
     if gpu is not None:
         send(TrialPlaced(str(gpu)))
@@ -198,12 +202,26 @@ def epoch_report(
     return EpochFinished(report.epoch, {**report.metrics, **model, **system})
 
 
+@cache
+def _settle() -> None:
+    """Hide what this process has imported from the garbage collector, once.
+
+    After each trial it then looks at the trial's own objects only: measured, 0.2 s less a trial.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _release_memory(stopped_at: TracebackType | None) -> None:
     """Free the model before the next trial builds its own in this process.
 
     Ray stops a trial by an exception, and the exception's frames hold all of its objects.
     """
     traceback.clear_frames(stopped_at)
+    # Compiled code serves the next model of equal shape; a CUDA graph holds its memory and fits
+    # only the weights that it was recorded with.
+    if _CUDA_GRAPHS in sys.modules:
+        torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -147,6 +148,14 @@ def test_a_completed_trial_leaves_nothing_in_memory(images, tmp_path):
     assert models() == before
 
 
+def test_what_was_imported_is_not_searched_for_garbage_after_every_trial(images, tmp_path):
+    run(images, tmp_path, "0000", {"epochs": 1})
+    frozen = gc.get_freeze_count()
+    assert frozen > 100_000  # torch and Ray alone
+    run(images, tmp_path, "0001", {"epochs": 1})
+    assert gc.get_freeze_count() <= frozen  # nothing of a trial is kept
+
+
 def test_the_trace_of_an_error_names_the_line_that_failed(images, tmp_path, monkeypatch):
     heard = []
     monkeypatch.setattr(tune, "report", lambda metrics: heard.append(metrics[REPORT]))
@@ -157,6 +166,17 @@ def test_the_trace_of_an_error_names_the_line_that_failed(images, tmp_path, monk
     run_trial(trial(images), context(tmp_path), fails_here)
     assert isinstance(heard[-1], TrialFailed)
     assert "in fails_here" in heard[-1].error
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_only_cuda_graphs_are_thrown_away_after_a_trial(images, tmp_path, monkeypatch, graphs):
+    thrown_away = []
+    monkeypatch.setattr(tune, "report", lambda _: None)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: thrown_away.append(True))
+    if graphs:
+        monkeypatch.setitem(sys.modules, "torch._inductor.cudagraph_trees", ModuleType("graphs"))
+    run_trial(trial(images), context(tmp_path), lambda *_: None)
+    assert thrown_away == [True] * graphs
 
 
 class TestShare:
