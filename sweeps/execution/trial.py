@@ -34,7 +34,7 @@ from sweeps.search.trial_report import (
 )
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, is_full_disk
-from unetexp.compute.compute_thread import compute
+from unetexp.compute.compute_thread import in_compute_thread
 from unetexp.compute.process_state import process_state_kept
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
@@ -86,7 +86,7 @@ def run_trial(config: dict[str, Any], context: TrialContext, train: Train | None
     if gpu is not None:
         send(TrialPlaced(str(gpu)))
     try:
-        failure = compute(lambda: _train_to_the_end(config, context, train or _train))
+        failure = in_compute_thread(lambda: _train_to_the_end(config, context, train or _train))
     except Exception as error:
         if is_device_fault(error):
             raise gpu_fault(error, traceback.format_exc()) from None

@@ -32,6 +32,7 @@ from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.encoders import FreezeLevel
@@ -173,27 +174,41 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
 
 
 def throughput_in_worker(
-    config: TrainConfig, data: Dataset, step_cost: StepCost, threads: int, device: str = "cuda"
+    config: TrainConfig,
+    data: Dataset,
+    step_cost: StepCost,
+    threads: int,
+    compute: ComputeSettings | None = None,
 ) -> dict[int, float]:
-    """Images a second that as many trials as memory holds train together on one GPU."""
+    """Images a second that as many trials as memory holds train together on one GPU.
+
+    `compute` is what was measured for the settings that are `auto`.
+    """
     found = _in_worker(
         _throughput,
         config,
         data,
-        device,
         step_cost.micro_batch,
         trials_per_gpu(step_cost),
         threads,
+        compute,
     )
     assert isinstance(found, dict)
     return found
 
 
 def _throughput(
-    config: TrainConfig, data: Dataset, device: str, images: int, most: int, threads: int
+    config: TrainConfig,
+    data: Dataset,
+    images: int,
+    most: int,
+    threads: int,
+    compute: ComputeSettings | None,
 ) -> dict[int, float]:
     data = data_on_this_node(data, config)
-    return measure_throughput(config, data, device, images=images, most=most, threads=threads)
+    return measure_throughput(
+        config, data, "cuda", images=images, most=most, threads=threads, compute=compute
+    )
 
 
 def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:

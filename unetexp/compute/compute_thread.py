@@ -53,6 +53,6 @@ class ComputeThread:
 _ONLY = ComputeThread()
 
 
-def compute(work: Callable[[], T]) -> T:
+def in_compute_thread(work: Callable[[], T]) -> T:
     """`ComputeThread.run` in this process's one thread for it."""
     return _ONLY.run(work)

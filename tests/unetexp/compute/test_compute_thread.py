@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from unetexp.compute.compute_thread import ComputeThread, compute
+from unetexp.compute.compute_thread import ComputeThread, in_compute_thread
 
 
 class Model:
@@ -23,10 +23,10 @@ class Model:
 
 def test_one_thread_serves_every_thread_that_asks():
     with ThreadPoolExecutor(4) as pool:
-        seen = set(pool.map(lambda _: compute(threading.get_ident), range(20)))
+        seen = set(pool.map(lambda _: in_compute_thread(threading.get_ident), range(20)))
     assert len(seen) == 1
     assert threading.get_ident() not in seen
-    assert seen == {compute(threading.get_ident)}
+    assert seen == {in_compute_thread(threading.get_ident)}
 
 
 def test_pieces_of_work_do_not_overlap():
@@ -39,7 +39,7 @@ def test_pieces_of_work_do_not_overlap():
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(50):
-            pool.submit(compute, work)
+            pool.submit(in_compute_thread, work)
     assert most == [1] * 50
 
 
