@@ -26,11 +26,11 @@ _USUAL_PIPES = "/tmp/nvidia-mps"
 _LONGEST = 60  # bytes of the folder, which holds sockets
 _ANSWER_S = 5.0  # of a daemon, to start or to answer
 _PROBE_S = 30.0  # of a process, to start CUDA
-_END_S = 15.0  # of a daemon, to end
+_END_S = 5.0  # of a daemon, to end: batch systems allow 10 s after a signal
 _GUARD = """
 "$0" -f </dev/null >/dev/null 2>&1 &
 cat >/dev/null
-echo "quit -t 5" | "$0" >/dev/null 2>&1
+echo "quit -t 2" | "$0" >/dev/null 2>&1
 kill -9 $! 2>/dev/null
 """
 _START_CUDA = """

@@ -324,7 +324,7 @@ class TestWhole:
         assert packed.recipe.budget.gpus_per_trial == pytest.approx(1 / 3)
         assert packed.options.changes["budget.gpus_per_trial"] == pytest.approx(1 / 3)
         assert place(packed.recipe.budget, None, 2).max_concurrent == 6
-        assert "3 share a GPU" in said[0]
+        assert "could not be measured, so 3 share a GPU" in said[0]
 
     @pytest.mark.parametrize(
         ("throughput", "share", "told"),
