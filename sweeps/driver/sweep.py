@@ -162,6 +162,7 @@ class Sweep:
             placement.loader_workers,
             placement.ranks,
             placement.rank_resources(),
+            gpu_share=placement.gpu_share,
         )
         reason = StopReason.ERROR
         try:

@@ -11,7 +11,7 @@ import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ from sweeps.driver.plan import SweepPlan, placement_at
 from sweeps.execution.placement import available_cores
 from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import data_on_this_node
+from sweeps.preflight.contention import measure_throughput, most_productive
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
 from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads, worker_start
@@ -31,6 +32,7 @@ from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.encoders import FreezeLevel
@@ -51,6 +53,8 @@ class DeviceChecks:
     left_out: list[str]  # choices that there was no time for
     step_cost: StepCost
     overheads: Overheads = NO_OVERHEADS
+    # images a second that so many trials train together on a GPU; empty where it was not measured
+    throughput: Mapping[int, float] = field(default_factory=dict)
 
 
 def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
@@ -79,7 +83,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
             f"--set accumulation={slowest.batch_size // micro}"
         )
     if plan.options.pack:
-        plan = _packed(plan, checks.step_cost, log)
+        plan = _packed(plan, checks, log)
     overheads = replace(checks.overheads, worker_s=worker_s)
     measured = (checks.step_cost, overheads)
     cost = estimate_sweep(plan.recipe, plan.placement, data, *measured)
@@ -153,15 +157,65 @@ def _checked(
     arguments = (configs, slowest, images, data, placement.device, placement.threads)
     if placement.device == "cpu":
         return check_on_device(*arguments, at_once=min(placement.max_concurrent, available_cores()))
-    with ray_up(placement, plan.options.address):
-        return check_in_worker(*arguments, 1)
+    shared = replace(placement, gpus_per_trial=0.5) if plan.options.pack else placement
+    with ray_up(shared, plan.options.address):
+        checks = check_in_worker(*arguments, 1)
+        if plan.options.pack and trials_per_gpu(checks.step_cost) > 1:
+            found = throughput_in_worker(slowest, data, checks.step_cost, placement.threads)
+            checks = replace(checks, throughput=found)
+        return checks
 
 
 def check_in_worker(*arguments: Any) -> DeviceChecks:
     """`check_on_device` in a Ray task with a whole GPU, however many trials will share it."""
-    task = ray.remote(check_on_device).options(num_cpus=1, num_gpus=1, max_retries=0)
+    checks = _in_worker(check_on_device, *arguments)
+    assert isinstance(checks, DeviceChecks)
+    return checks
+
+
+def throughput_in_worker(
+    config: TrainConfig,
+    data: Dataset,
+    step_cost: StepCost,
+    threads: int,
+    compute: ComputeSettings | None = None,
+) -> dict[int, float]:
+    """Images a second that as many trials as memory holds train together on one GPU.
+
+    `compute` is what was measured for the settings that are `auto`.
+    """
+    found = _in_worker(
+        _throughput,
+        config,
+        data,
+        step_cost.micro_batch,
+        trials_per_gpu(step_cost),
+        threads,
+        compute,
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def _throughput(
+    config: TrainConfig,
+    data: Dataset,
+    images: int,
+    most: int,
+    threads: int,
+    compute: ComputeSettings | None,
+) -> dict[int, float]:
+    data = data_on_this_node(data, config)
+    return measure_throughput(
+        config, data, "cuda", images=images, most=most, threads=threads, compute=compute
+    )
+
+
+def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
+    """`work` in a Ray task with a whole GPU."""
+    task = ray.remote(work).options(num_cpus=1, num_gpus=1, max_retries=0)
     try:
-        checks = ray.get(task.remote(*arguments), timeout=_TASK_S)
+        return ray.get(task.remote(*arguments), timeout=_TASK_S)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
@@ -170,21 +224,26 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
-    assert isinstance(checks, DeviceChecks)
-    return checks
 
 
-def _packed(plan: SweepPlan, step_cost: StepCost, log: Log) -> SweepPlan:
-    """The plan with as many trials on a GPU as its memory holds."""
+def _packed(plan: SweepPlan, checks: DeviceChecks, log: Log) -> SweepPlan:
+    """The plan with as many trials on a GPU as train most together, of those its memory holds."""
+    step_cost = checks.step_cost
     if step_cost.device_bytes is None:
         log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
         return plan
     count = trials_per_gpu(step_cost)
-    log(
-        f"--gpus-per-trial auto: a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
-        f"{step_cost.device_bytes / 2**30:.1f} GiB, so {count} "
-        f"share{'s' if count == 1 else ''} a GPU"
+    memory = (
+        f"a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
+        f"{step_cost.device_bytes / 2**30:.1f} GiB"
     )
+    if checks.throughput:
+        rates = ", ".join(f"{rate:.3g} ({n})" for n, rate in checks.throughput.items())
+        memory += f", up to {count} fit; images a second of so many together: {rates}"
+        count = most_productive(checks.throughput)
+    elif count > 1:
+        memory += ", and how much trials train together could not be measured"
+    log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
     share = 1 / count
     budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
     changes = {**plan.options.changes, "budget.gpus_per_trial": share}
