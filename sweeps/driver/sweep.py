@@ -30,7 +30,7 @@ from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import is_full_disk
 from sweeps.text import count, script
 from sweeps.tracking.descriptions import sweep_note
-from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
+from sweeps.tracking.publisher import Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
@@ -162,6 +162,7 @@ class Sweep:
             placement.loader_workers,
             placement.ranks,
             placement.rank_resources(),
+            durable_epochs=self.controller.decisive_epochs,
         )
         reason = StopReason.ERROR
         try:
@@ -220,7 +221,7 @@ class Sweep:
         self._closed = True
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
-        best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]
+        best = [trial.id for trial in self.progress.ranking[: self.plan.recipe.budget.kept_models]]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
 

@@ -6,7 +6,8 @@ import gc
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -31,7 +32,7 @@ from sweeps.search.trial_report import (
     TrialReport,
 )
 from sweeps.state.stop_reason import StopReason
-from sweeps.state.storage import Storage, is_full_disk
+from sweeps.state.storage import Storage, TrialFolder, is_full_disk
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
@@ -58,6 +59,7 @@ class TrialContext:
     ranks: int = 1  # GPUs that train one trial together
     rank_resources: Mapping[str, float] = field(default_factory=dict)  # what Ray gives each
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    durable_epochs: frozenset[int] | None = None  # after which a trial may end; None: after any
 
 
 # (trial, config, accumulation, context): trains and reports
@@ -163,9 +165,22 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
         experiment = Experiment(config, data, folder.path, device, accumulation)
         for sentence in experiment.skipped_checkpoints:
             send(TrialMessage(sentence))
-        for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
-            folder.publish()
-            send(epoch_report(report, experiment, context))
+        # Closed here, where the files are still wanted, however the trial ends.
+        with closing(epochs_of(experiment, folder, context)) as reports:
+            for report in reports:
+                send(epoch_report(report, experiment, context))
+
+
+def epochs_of(
+    experiment: Experiment, folder: TrialFolder, context: TrialContext
+) -> Generator[EpochReport]:
+    """The experiment's run, its files published as they are written."""
+    return experiment.run(
+        context.loader_workers,
+        context.checkpoint_every_s,
+        durable_epochs=context.durable_epochs,
+        on_written=folder.publish,
+    )
 
 
 def epoch_report(
