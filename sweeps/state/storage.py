@@ -63,19 +63,24 @@ class TrialFolder:
             return
         system, place = fs.FileSystem.from_uri(self.remote)
         here, there = _listing(self.path), self._there
-        gone = [path for path in there if _is_folder(here, path) != _is_folder(there, path)]
-        replaced = [path for path in gone if path in here]  # a folder by a file, or a file by one
-        _remove(system, place, there, replaced)
+        gone = _gone(here, there)
+        for path in gone:
+            if path in here:  # a folder was replaced by a file, or a file by a folder
+                _remove(system, f"{place}/{path}", there[path])
         system.create_dir(place, recursive=True)
         for path, state in sorted(here.items()):
-            if state is None and path not in there:
+            if path in there and state == there[path]:
+                continue
+            if state is None:
                 system.create_dir(f"{place}/{path}", recursive=True)
-            elif state is not None and state != there.get(path):
+            else:
                 fs.copy_files(
                     str(self.path / path), f"{place}/{path}", _DISK, destination_filesystem=system
                 )
         # Last, so that a crash before leaves the old checkpoints with the new one.
-        _remove(system, place, there, [path for path in gone if path not in here])
+        for path in gone:
+            if path not in here:
+                _remove(system, f"{place}/{path}", there[path])
         self._there = here
 
 
@@ -97,18 +102,22 @@ def _listing(root: Path) -> Listing:
     return found
 
 
-def _is_folder(listing: Listing, path: str) -> bool | None:
-    """Whether the path is a folder; None if there is no such path."""
-    return listing[path] is None if path in listing else None
+def _gone(here: Listing, there: Listing) -> list[str]:
+    """The paths to remove from `there`, but for what is in a removed folder."""
+    gone = {
+        path
+        for path, state in there.items()
+        if path not in here or (here[path] is None) != (state is None)
+    }
+    return [p for p in gone if not any(str(parent) in gone for parent in PurePosixPath(p).parents)]
 
 
-def _remove(system: fs.FileSystem, place: str, there: Listing, gone: list[str]) -> None:
-    """Remove the paths `gone`, each with everything below it."""
-    for path in gone:
-        if not any(str(parent) in gone for parent in PurePosixPath(path).parents):
-            delete = system.delete_dir if there[path] is None else system.delete_file
-            with suppress(FileNotFoundError):
-                delete(f"{place}/{path}")
+def _remove(system: fs.FileSystem, path: str, state: tuple[int, ...] | None) -> None:
+    with suppress(FileNotFoundError):
+        if state is None:
+            system.delete_dir(path)
+        else:
+            system.delete_file(path)
 
 
 @dataclass(frozen=True)
