@@ -162,7 +162,7 @@ class Sweep:
             placement.loader_workers,
             placement.ranks,
             placement.rank_resources(),
-            durable_epochs=self.controller.decisive_epochs,
+            durable_epochs=self.controller.rungs.decisive_epochs,
         )
         reason = StopReason.ERROR
         try:
