@@ -89,7 +89,7 @@ def model_folder(place: Path) -> Path:
     if any((folder / CONFIG).is_file() for folder in (around, around / "best")):
         raise CheckpointError(
             f"{place}: {WEIGHTS} is missing. Only the best trials of a sweep keep their weights "
-            "(budget.keep_models); `unetexp reproduce RUN_ID` trains another one again."
+            f"(budget.keep_models); `unetexp reproduce RUN_ID` trains another one again. {_FORMS}"
         )
     raise CheckpointError(f"{place}: {WEIGHTS} and {CONFIG} are missing. {_FORMS}")
 
