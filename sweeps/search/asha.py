@@ -21,6 +21,8 @@ class AshaRungs:
     def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
         self.reduction_factor = reduction_factor
         self.milestones = milestones(grace_epochs, max_epochs, reduction_factor)
+        # The epochs after which a trial with finite scores may end for good
+        self.decisive_epochs = frozenset([*self.milestones, max_epochs])
         self.scores: dict[tuple[str, int], dict[str, float]] = {}
 
     def admits(self, trial: str, epoch: int, score: float, bracket: str = "") -> bool:
