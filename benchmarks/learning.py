@@ -46,6 +46,7 @@ BEFORE = {
     "schedule.hold": 0.0,
     "schedule.warmup_epochs": 1.0,
     "batch_norm_batches": 0,
+    "ema_epochs": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -58,7 +59,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "schedule.warmup_epochs: 1": {"schedule.warmup_epochs": 1.0},
     "batch_norm_batches: 0": {"batch_norm_batches": 0},
     "batch_norm_batches: 16": {"batch_norm_batches": 16},
-    "ema_epochs: 0.5": {"ema_epochs": 0.5},
+    "ema_epochs: null": {"ema_epochs": None},
+    "ema_epochs: 2": {"ema_epochs": 2.0},
     "clip_norm: null": {"clip_norm": None},
     "optimizer.weight_decay: 1e-2": {"optimizer.weight_decay": 1e-2},
     "no augmentation": {
@@ -96,6 +98,7 @@ def runs(asked: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, Any]]]
         return
     for number, values in enumerate(random_values(asked.trials)):
         yield "now", number, values
+        yield "not averaged", number, {**values, "ema_epochs": None}
         yield "before", number, {**values, **BEFORE}
 
 
@@ -165,7 +168,7 @@ def defaults_table(arms: dict[str, list[list[float]]], epochs: int) -> None:
 
 
 def curves_table(arms: dict[str, list[list[float]]], epochs: int) -> None:
-    """How well the value at the rung tells the end, and how far curves fall from it on."""
+    """How well the value at the rung tells the end (Spearman), and how far curves fall after it."""
     rung = -(-epochs // 3)
     print(
         "| arm | trials | best | rank correlation, rung and end: value at the rung | best so far |"

@@ -119,7 +119,7 @@ def _sizes(config: TrainConfig, data: Dataset) -> Sizes:
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     weights = parameter_count(model) * _FLOAT
     moments = 2 if config.optimizer.kind == "adamw" else int(config.optimizer.momentum > 0)
-    averaged = 1 if config.ema_decay or config.ema_epochs else 0
+    averaged = 0 if config.averaging_decay(1) is None else 1
     return Sizes(weights + buffers, weights * (1 + moments + averaged) + buffers * (1 + averaged))
 
 

@@ -52,19 +52,15 @@ class TrainConfig(Component):
         1, ge=1, le=4096, description="number of micro-batches that a batch is split into"
     )
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
-    ema_decay: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="decay a step of the averaged (EMA) weights that are validated; null: off, or "
-        "as ema_epochs says",
-    )
     ema_epochs: float | None = Field(
-        None,
+        0.5,
         gt=0,
         le=1000,
-        description="the same as the epochs that the average reaches back, whatever the number of "
-        "steps in them: a decay of 1 - 1 / (ema_epochs * steps); null: off",
+        description="epochs that the averaged (EMA) weights, which are validated, reach back: a "
+        "decay of 1 - 1 / (ema_epochs * steps) a step; null: no averaging",
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="the decay a step itself, in place of `ema_epochs`"
     )
     batch_norm_batches: int = Field(
         4,
@@ -104,11 +100,6 @@ class TrainConfig(Component):
                 f"accumulation is {self.accumulation}, which does not divide "
                 f"batch_size {self.batch_size}: choose a divisor."
             )
-        if self.ema_decay is not None and self.ema_epochs is not None:
-            raise ConfigError(
-                f"ema_decay is {self.ema_decay:g} and ema_epochs {self.ema_epochs:g}: set one of "
-                "them, they say the same."
-            )
         thaw = self.encoder.thaw_epoch
         if thaw is not None and thaw > self.epochs:
             raise ConfigError(
@@ -126,7 +117,7 @@ class TrainConfig(Component):
 
     def averaging_decay(self, images: int) -> float | None:
         """The share of the averaged weights that a step keeps; None: nothing is averaged."""
-        if self.ema_epochs is None:
+        if self.ema_decay is not None or self.ema_epochs is None:
             return self.ema_decay
         return 1 - 1 / max(1.0, self.ema_epochs * self.steps_per_epoch(images))
 
