@@ -162,6 +162,7 @@ class Sweep:
             placement.loader_workers,
             placement.ranks,
             placement.rank_resources(),
+            compute=plan.measured,
         )
         reason = StopReason.ERROR
         try:

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,9 @@ from sweeps.search.trial_report import (
 )
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, is_full_disk
+from unetexp.compute.device import device_kind
+from unetexp.compute.measured import Measured, is_free, settings_for
+from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
@@ -58,6 +61,7 @@ class TrialContext:
     ranks: int = 1  # GPUs that train one trial together
     rank_resources: Mapping[str, float] = field(default_factory=dict)  # what Ray gives each
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    compute: tuple[Measured, ...] = ()  # by the preflight, if there was one
 
 
 # (trial, config, accumulation, context): trains and reports
@@ -160,12 +164,31 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
     data = data_on_this_node(context.data, config)
     with context.storage.trial_folder(trial) as folder:
         device = torch.device(context.device)
-        experiment = Experiment(config, data, folder.path, device, accumulation)
-        for sentence in experiment.skipped_checkpoints:
+        compute = settings_for(context.compute, config, device)
+        experiment = Experiment(config, data, folder.path, device, accumulation, compute=compute)
+        unmeasured = not_measured(context.compute, compute, config, device)
+        for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             send(TrialMessage(sentence))
         for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
             folder.publish()
             send(epoch_report(report, experiment, context))
+
+
+def not_measured(
+    measured: Sequence[Measured],
+    compute: ComputeSettings | None,
+    config: TrainConfig,
+    device: torch.device,
+) -> list[str]:
+    """What to say where the preflight measured, but nothing that serves this trial."""
+    if not measured or compute is not None or not is_free(config):
+        return []
+    rule = resolved(config, device)
+    kinds = ", ".join(sorted({found.device for found in measured}))
+    return [
+        f"computes on {device_kind(device)} by rule, with {rule.precision} and "
+        f"{rule.memory_format}: such steps were not measured (measured: {kinds})"
+    ]
 
 
 def epoch_report(

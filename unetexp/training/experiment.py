@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ import torch
 import yaml
 
 from unetexp.atomic_folder import recover, replacing
+from unetexp.compute.device import device_kind
 from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.compute.measured import chosen_by
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_model
+from unetexp.system.machine import cpu_model
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
@@ -51,18 +54,21 @@ class Experiment:
         device: torch.device,
         accumulation: int | None = None,
         ranks: Ranks = ALONE,
+        compute: ComputeSettings | None = None,
     ) -> None:
         """`accumulation` overrides the config's if memory is too small for its micro-batches.
 
-        With several `ranks` only the first has an Experiment and writes files; the others call
-        `follow`. Raises CheckpointError if `folder` holds another experiment.
+        `compute` is what was measured for the settings that are `auto`. With several `ranks` only
+        the first has an Experiment and writes files; the others call `follow`. Raises
+        CheckpointError if `folder` holds another experiment.
         """
         self.config, self.data, self.folder, self._ranks = config, data, folder, ranks
         self._accumulation = accumulation or config.accumulation
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
         self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
-        self.state = TrainState(config, data, device)
+        self._chosen_by = chosen_by(config, compute)
+        self.state = TrainState(config, data, device, compute)
         recover(folder / BEST)
         self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # one message each
         for message in self.skipped_checkpoints:
@@ -125,7 +131,10 @@ class Experiment:
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
                 "confusion": report.evaluation.confusion.tolist(),
-                "machine": machine(self.state.compute, self.state.device, self._ranks.world),
+                "machine": {
+                    **machine(self.state.compute, self.state.device, self._ranks.world),
+                    "chosen_by": self._chosen_by,
+                },
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
             overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
@@ -157,9 +166,10 @@ def follow(
     *,
     accumulation: int | None = None,
     workers: int = 0,
+    compute: ComputeSettings | None = None,
 ) -> Iterator[EpochReport]:
     """The experiment on every rank but the first: trains and writes no files."""
-    state = TrainState(config, data, device)
+    state = TrainState(config, data, device, compute)
     state.follow_first(ranks)
     config = config.model_copy(update={"accumulation": accumulation or config.accumulation})
     fixed = fixed_images(len(data["val"]))
@@ -196,26 +206,12 @@ MACHINE = "machine."  # prefix of the names of these tags of a trial's run
 
 def machine(compute: ComputeSettings, device: torch.device, ranks: int = 1) -> dict[str, str]:
     """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, versions and how it computes."""
-    on_gpu = device.type == "cuda"
     return {
         "cpu": cpu_model(),
         "threads": str(torch.get_num_threads()),
-        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "device": device_kind(device) if device.type == "cuda" else "cpu",
         "ranks": str(ranks),
-        "precision": compute.precision,
-        "memory_format": compute.memory_format,
+        **asdict(compute),
         "torch": torch.__version__,
         "unetexp": __version__,
     }
-
-
-def cpu_model() -> str:
-    """The processor's name with family, model and stepping, or else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {name.strip(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
-    numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
-    name = facts.get("model name", platform.machine())
-    return f"{name} ({'/'.join(numbers)})" if numbers else name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import namedtuple
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,14 +12,15 @@ import yaml
 
 from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, plan_sweep
-from sweeps.execution.placement import Placement, place
+from sweeps.execution.placement import Placement, available_cores, place
 from sweeps.execution.ray_session import ray_up
 from sweeps.preflight import disk_space as room
 from sweeps.preflight import preflight as preflight_module
 from sweeps.preflight import smoke_test as smoke_test_module
+from sweeps.preflight.choices import ways_to_share
 from sweeps.preflight.disk_space import Need, largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import estimate_sweep, expected_epochs, trials_per_gpu
-from sweeps.preflight.overheads import Overheads, trial_overheads, worker_start
+from sweeps.preflight.overheads import Overheads, trial_overheads
 from sweeps.preflight.preflight import check_in_worker, preflight
 from sweeps.preflight.smoke_test import miniature, smoke_configs, smoke_test
 from sweeps.preflight.step_cost import (
@@ -34,6 +34,7 @@ from sweeps.preflight.step_cost import (
 )
 from sweeps.state.storage import Storage
 from tests.support.data_folders import write_folder_dataset
+from unetexp.compute.measured import settings_for
 from unetexp.data import Folder, open_dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.state import Checkpoints, TrainState
@@ -203,10 +204,6 @@ class TestForecast:
         assert 0 < epoch_s < 60
         assert 0.09 < trial_s < 60  # nine passes for the latency
 
-    def test_a_process_like_a_worker_is_timed(self):
-        with worker_start(self.TWO) as came_up:
-            assert 0.5 < came_up() < 120
-
     def test_smaller_micro_batches_are_more_of_them(self, recipe, data):
         halved = StepCost(2, 2.0, 1.0, GIB, None)
         assert estimate_sweep(recipe(), self.TWO, data, halved).epoch_s == 4 * 2.0 + 3.0
@@ -303,8 +300,17 @@ class TestWhole:
         said = []
         before = set(tmp_path.iterdir())
         checked = preflight(plan, data, said.append)
-        assert checked == replace(plan, estimated_s=checked.estimated_s)
         assert checked.estimated_s > 0
+        (measured,) = checked.measured
+        at_once = measured.at_once
+        assert {step.at_once for step in measured.steps} == set(
+            ways_to_share(available_cores(), 0, 1, 9)
+        )
+        assert checked.placement.max_concurrent == at_once
+        # so that a resume runs as many
+        assert checked.options.changes["budget.max_concurrent"] == at_once
+        best = measured.of_choice[0].settings
+        assert settings_for(checked.measured, plan.recipe.base, CPU) == best
         text = "\n".join(said)
         for words in (
             "measured",
@@ -312,6 +318,8 @@ class TestWhole:
             "CPU core hours",
             "at most",
             "on the CPU here",
+            "s a step",
+            f"{best.precision} {best.memory_format}: ",
         ):
             assert words in text
         assert set(tmp_path.iterdir()) == before
