@@ -216,6 +216,8 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             task.channel.ask(TrialMessage(sentence))
         for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
+            for note in report.notes:
+                task.channel.ask(TrialMessage(note))
             folder.publish()
             if not ranks.from_first(task.channel.ask(epoch_report(report, experiment, context))):
                 return

@@ -170,6 +170,8 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             send(TrialMessage(sentence))
         for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
+            for note in report.notes:
+                send(TrialMessage(note))
             folder.publish()
             send(epoch_report(report, experiment, context))
 

@@ -1,4 +1,4 @@
-"""How a run computes on its device: precision and memory layout, every `auto` resolved."""
+"""How a run computes on its device: precision, layout and compiling, every `auto` resolved."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 Precision = Literal["bf16", "fp16", "fp32"]
 MemoryFormat = Literal["channels_last", "contiguous"]
+Compile = Literal["none", "default", "reduce-overhead"]  # as the modes of torch.compile
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """The numbers and the layout that a run computes with."""
+    """The numbers and the layout that a run computes with, and how its steps are compiled."""
 
     precision: Precision
     memory_format: MemoryFormat
+    compile: Compile = "none"
 
     @property
     def layout(self) -> torch.memory_format:
@@ -37,6 +39,10 @@ class ComputeSettings:
             device.type, dtype=_AUTOCAST[self.precision], enabled=self.precision != "fp32"
         )
 
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """Scales the loss so that fp16 gradients do not vanish; otherwise changes nothing."""
+        return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+
 
 def resolved(
     config: TrainConfig, device: torch.device, measured: ComputeSettings | None = None
@@ -46,13 +52,14 @@ def resolved(
     return ComputeSettings(
         rule.precision if config.precision == "auto" else config.precision,
         rule.memory_format if config.memory_format == "auto" else config.memory_format,
+        rule.compile if config.compile == "auto" else config.compile,
     )
 
 
 def _by_rule(config: TrainConfig, device: torch.device) -> ComputeSettings:
     if device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ComputeSettings("bf16" if bf16 else "fp32", "channels_last")
+        return ComputeSettings("bf16" if bf16 else "fp16", "channels_last")
     # Only a CPU with AMX computes faster in bf16; AVX512-BF16 alone does not.
     bf16 = torch.cpu._is_amx_tile_supported()
     layout: MemoryFormat = "channels_last" if config.decoder.kind == "slim" else "contiguous"

@@ -92,14 +92,14 @@ class Split:
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
         self.void_pixels = table.void_pixels
         self._folder, self._name, self._table = folder, name, table
-        self._channels, self._bits = channels, bits
+        self.channels, self._bits = channels, bits
         self._image_starts = _starts(self._table.image_sizes())
         self._mask_starts = _starts(self._table.mask_sizes())
         self._image_bytes: Labels | None = None
         self._mask_bytes: Labels | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Split, (self._folder, self._name, self._table, self._channels, self._bits)
+        return Split, (self._folder, self._name, self._table, self.channels, self._bits)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -110,34 +110,47 @@ class Split:
         return Sample(self.names[index], image, mask)
 
     def window(
-        self, index: int, top: int, left: int, height: int, width: int
+        self,
+        index: int,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        into: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Image (C, h, w) and mask (h, w) of a window, which may reach outside the image.
 
-        `top` and `left` may be negative. Outside, the image is 0 and the mask void.
+        `top` and `left` may be negative. Outside, the image is 0 and the mask void. Both are
+        written `into` the tensors given, or into new ones.
         """
-        index = self._checked(index)
-        stored_image, stored_mask = self._stored(index)
+        image, mask = into or (
+            torch.empty((self.channels, height, width), dtype=self.pixel_type),
+            torch.empty((height, width), dtype=torch.uint8),
+        )
+        stored_image, stored_mask = self.stored(index)
         rows, target_rows = _overlap(top, height, stored_mask.shape[0])
         columns, target_columns = _overlap(left, width, stored_mask.shape[1])
-        image = np.zeros(
-            (self._channels, height, width), np.uint8 if self._bits == 8 else np.uint16
-        )
-        mask = np.full((height, width), VOID, np.uint8)
-        scale = DEPTH_STEP if self._bits > self._table.bits[index] else 1
-        image[:, target_rows, target_columns] = stored_image[:, rows, columns]
-        if scale != 1:
-            image *= np.uint16(scale)
-        mask[target_rows, target_columns] = stored_mask[rows, columns]
-        return torch.from_numpy(image), torch.from_numpy(mask)
+        inside = (target_rows, target_columns)
+        _copy_into(image.numpy(), inside, stored_image[:, rows, columns], 0)
+        if self._bits > self._table.bits[self._checked(index)]:
+            pixels = image.numpy()[:, target_rows, target_columns]
+            np.multiply(pixels, np.uint16(DEPTH_STEP), out=pixels)
+        _copy_into(mask.numpy(), inside, stored_mask[rows, columns], VOID)
+        return image, mask
+
+    @property
+    def pixel_type(self) -> torch.dtype:
+        """uint8 or uint16, of every sample's image."""
+        return torch.uint8 if self._bits == 8 else torch.uint16
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self._name} has {len(self)} samples, index {index} is out of range")
         return index % len(self)
 
-    def _stored(self, index: int) -> tuple[RawImage, Labels]:
-        """The image (C, H, W) and mask (H, W) as views of the mapped files."""
+    def stored(self, index: int) -> tuple[RawImage, Labels]:
+        """The image (C, H, W) as it is kept and the mask (H, W), as views of the mapped files."""
+        index = self._checked(index)
         if self._image_bytes is None or self._mask_bytes is None:
             self._image_bytes = _mapped(self._folder / f"{self._name}.images")
             self._mask_bytes = _mapped(self._folder / f"{self._name}.masks")
@@ -207,6 +220,18 @@ def _overlap(start: int, length: int, extent: int) -> tuple[slice, slice]:
     first = min(max(start, 0), extent)
     last = max(min(start + length, extent), first)
     return slice(first, last), slice(first - start, last - start)
+
+
+def _copy_into(
+    target: npt.NDArray[Any], inside: tuple[slice, slice], part: npt.NDArray[Any], outside: int
+) -> None:
+    """Write `part` into the place `inside` of the last two axes, and `outside` around it."""
+    rows, columns = inside
+    target[..., : rows.start, :] = outside
+    target[..., rows.stop :, :] = outside
+    target[..., rows, : columns.start] = outside
+    target[..., rows, columns.stop :] = outside
+    target[..., rows, columns] = part
 
 
 def _mapped(path: Path) -> Labels:

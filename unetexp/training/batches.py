@@ -5,8 +5,8 @@ N batch, C channels, S window side, P crop side, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.config import TrainConfig
+from unetexp.training.resident import ResidentSplit, fits
+
+T = TypeVar("T")
+_CPU = torch.device("cpu")
 
 
 class RawBatch(NamedTuple):
@@ -31,32 +35,50 @@ class RawBatch(NamedTuple):
 
 
 class _Windows:
-    """(epoch, index) of samples -> the batch of their windows in that epoch."""
+    """(epoch, index) of samples -> the batch of their windows in that epoch, cut on the host."""
 
     def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
         self.split, self.augment, self.seed, self.pin = split, augment, seed, pin
 
     def batch(self, keys: list[tuple[int, int]]) -> RawBatch:
-        windows = [self._window(epoch, index) for epoch, index in keys]
-        return RawBatch(*(_stacked(parts, self.pin) for parts in zip(*windows, strict=True)))
+        side, split = self.augment.window_px, self.split
+        images = torch.empty(
+            (len(keys), split.channels, side, side), dtype=split.pixel_type, pin_memory=self.pin
+        )
+        masks = torch.empty((len(keys), side, side), dtype=torch.uint8, pin_memory=self.pin)
+        views = self.views(keys)
+        places = views[:, :3].long().tolist()
+        for (index, top, left), image, mask in zip(places, images, masks, strict=True):
+            split.window(index, top, left, side, side, (image, mask))
+        warp_and_colour = (part.contiguous() for part in _warp_and_colour(views))
+        return RawBatch(
+            images, masks, *(p.pin_memory() if self.pin else p for p in warp_and_colour)
+        )
+
+    def views(self, keys: list[tuple[int, int]]) -> Tensor:
+        """(N, 12) float64: index, top, left, theta row by row and the colour factors."""
+        rows = []
+        for epoch, index in keys:
+            view = self.augment.draw(self.seed, epoch, index, *self.split.shapes[index])
+            rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
+        views = torch.tensor(rows, dtype=torch.float64)
+        return views.pin_memory() if self.pin else views
 
     def describe(self, keys: list[tuple[int, int]]) -> str:
         names = [self.split.names[index] for _, index in keys]
         return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
-    def _window(self, epoch: int, index: int) -> RawBatch:
-        height, width = self.split.shapes[index]
-        view = self.augment.draw(self.seed, epoch, index, height, width)
-        side = self.augment.window_px
-        image, mask = self.split.window(index, view.top, view.left, side, side)
-        return RawBatch(image, mask, torch.tensor(view.theta), torch.tensor(view.colour))
+
+def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
+    """theta (N, 2, 3) and colour (N, 3) of `views`, both float32."""
+    rounded = views.float()
+    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
 
 
-def _stacked(parts: Sequence[Tensor], pin: bool) -> Tensor:
-    """N parts stacked to (N, ...), in page-locked memory if `pin`. Uses no further threads."""
-    whole = torch.empty((len(parts), *parts[0].shape), dtype=parts[0].dtype, pin_memory=pin)
-    np.stack([part.numpy() for part in parts], out=whole.numpy())
-    return whole
+def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
+    """The batch of `views` (N, 12) with windows of `side` px, cut where the split is."""
+    images, masks = resident.windows(views[:, :3].long(), side)
+    return RawBatch(images, masks, *_warp_and_colour(views))
 
 
 class _Order:
@@ -86,8 +108,10 @@ class _Order:
 class TrainBatches:
     """The training split as micro-batches, `accumulation` for each of an epoch's `steps`.
 
-    `workers` threads prepare them in advance; their number does not affect the content. Raises
-    ConfigError if the ranks cannot share a micro-batch evenly.
+    `workers` threads prepare them in advance; their number does not affect the content. For a GPU
+    the whole split is kept in its memory if that is little of what is free, else each batch is
+    copied there during the step before. Raises ConfigError if the ranks cannot share a micro-batch
+    evenly.
     """
 
     def __init__(
@@ -96,15 +120,16 @@ class TrainBatches:
         config: TrainConfig,
         *,
         workers: int = 0,
-        pin: bool = False,
+        device: torch.device = _CPU,
         ranks: Ranks = ALONE,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
         self._order = _Order(len(split), config.batch_size, config.accumulation, config.seed, ranks)
         self.steps = self._order.steps
-        self._windows = _Windows(split, config.augment, config.seed, pin)
-        self._workers, self._timeout_s = workers, timeout_s
+        self._windows = _Windows(split, config.augment, config.seed, pin=device.type == "cuda")
+        self._resident = ResidentSplit(split, device) if fits(split, device) else None
+        self._device, self._workers, self._timeout_s = device, workers, timeout_s
 
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
         """The micro-batches of one pass; the same `epoch` gives the same ones.
@@ -112,13 +137,41 @@ class TrainBatches:
         Raises UnetexpError if one is not ready within `timeout_s` seconds, as on a hanging disk.
         """
         self._order.epoch = epoch
+        if self._resident is not None:
+            side = self._windows.augment.window_px
+            for views in self._prepared(self._windows.views):
+                yield cut_on_device(views.to(self._device, non_blocking=True), self._resident, side)
+        elif self._device.type == "cuda":
+            yield from copied_ahead(self._prepared(self._windows.batch), self._device)
+        else:
+            yield from self._prepared(self._windows.batch)
+
+    def _prepared(self, work: Callable[[list[tuple[int, int]]], T]) -> Iterator[T]:
         return prefetched(
-            self._windows.batch,
+            work,
             self._order,
             threads=self._workers,
             timeout_s=self._timeout_s,
             describe=self._windows.describe,
         )
+
+
+def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[RawBatch]:
+    """The same batches on a GPU; each is copied on a stream of its own during the one before."""
+    copying = torch.cuda.Stream(device)
+    current = torch.cuda.current_stream(device)
+    ahead: RawBatch | None = None
+    for batch in batches:
+        ready = ahead
+        with torch.cuda.stream(copying):
+            ahead = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
+        if ready is not None:
+            yield ready
+        current.wait_stream(copying)
+        for part in ahead:
+            part.record_stream(current)  # its memory is not reused before `current` is done
+    if ahead is not None:
+        yield ahead
 
 
 def require_even_shares(batch_size: int, accumulation: int, world: int) -> None:

@@ -58,11 +58,19 @@ class TrainConfig(Component):
         lt=1,
         description="decay of the averaged (EMA) weights that are validated; null: off",
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware supports it"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="auto: what was measured to be fastest; without a measurement bf16 where the "
+        "hardware computes in it, fp16 on other GPUs, fp32 on other CPUs. fp16 scales the loss, "
+        "and a step whose gradients overflow is left out",
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
         "auto", description="auto: channels_last where it was measured to be faster"
+    )
+    compile: Literal["auto", "none", "default", "reduce-overhead"] = Field(
+        "auto",
+        description="mode of torch.compile for the training step's network; reduce-overhead uses "
+        "CUDA graphs. auto: what was measured to save more than compiling costs, else none",
     )
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="seed of weights, image order and augmentation"

@@ -19,10 +19,11 @@ from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
 from unetexp.models.encoder_weights import Normalization, input_normalization
 from unetexp.models.unet import freeze_encoder
-from unetexp.training.batches import TrainBatches, augmented
+from unetexp.training.batches import TrainBatches
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction, loss_for
 from unetexp.training.state import TrainState
+from unetexp.training.step import TrainStep
 from unetexp.training.validation import Evaluation, evaluate
 
 _STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: check many at once
@@ -36,6 +37,7 @@ class EpochReport:
     metrics: dict[str, float]  # flat names: train/loss, val/miou, ...
     improved: bool
     evaluation: Evaluation
+    notes: tuple[str, ...] = ()  # what the user should know, such as a setting that did not work
 
 
 def fit(
@@ -56,8 +58,7 @@ def fit(
     """
     loss = loss_for(config.loss, data)
     normalization = input_normalization(config.encoder, data.channels)
-    pin = state.device.type == "cuda"
-    batches = TrainBatches(data["train"], config, workers=workers, pin=pin, ranks=ranks)
+    batches = TrainBatches(data["train"], config, workers=workers, device=state.device, ranks=ranks)
     torch.backends.cudnn.benchmark = True  # the crop's size is fixed
     while state.epoch < config.epochs:
         started = time.perf_counter()
@@ -78,7 +79,7 @@ def fit(
         clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
         metrics = {**train, **val, **clock}
         improved = state.record(metrics, val["val/miou"])
-        yield EpochReport(state.epoch, metrics, improved, evaluation)
+        yield EpochReport(state.epoch, metrics, improved, evaluation, state.take_notes())
 
 
 def train_epoch(
@@ -94,26 +95,13 @@ def train_epoch(
     epoch = state.epoch + 1
     _freeze(config, state, epoch)
     state.model.train()
-    network = ranks.network(state.model)
+    learn = TrainStep(config, data, state, loss, normalization, ranks)
     losses: list[Tensor] = []
     lr = 0.0
     micro_batches = batches.epoch(epoch)
     for step in range(batches.steps):
         lr = _set_learning_rates(config, state, state.epoch + step / batches.steps)
-        total = torch.zeros((), device=state.device)
-        for number, raw in enumerate(islice(micro_batches, config.accumulation), start=1):
-            images, labels = augmented(
-                raw, data, config.augment.crop_px, normalization, state.device
-            )
-            images = images.contiguous(memory_format=state.compute.layout)
-            with ranks.accumulating(network, last=number == config.accumulation):
-                with state.compute.autocast(state.device):
-                    logits = network(images)
-                value = loss(*ranks.whole_batch(logits, labels)) / config.accumulation
-                torch.autograd.backward(value)
-            total += value.detach()
-        _step(config, state)
-        losses.append(total)
+        losses.append(learn(islice(micro_batches, config.accumulation)))
         if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == batches.steps:
             _require_all_finite(losses, epoch)
     return {"train/loss": float(torch.stack(losses).mean()), "train/lr": lr}
@@ -129,15 +117,6 @@ def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float)
     for group in state.optimizer.param_groups:
         group["lr"] = config.schedule.lr(group["base_lr"], progress, config.epochs)
     return config.schedule.lr(config.optimizer.lr, progress, config.epochs)
-
-
-def _step(config: TrainConfig, state: TrainState) -> None:
-    if config.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    if state.ema:
-        state.ema.update_parameters(state.model)
 
 
 def _require_all_finite(losses: list[Tensor], epoch: int) -> None:

@@ -1,7 +1,8 @@
 """The state of a training run that must survive a restart, and its checkpoints on disk.
 
 Orders and augmentations follow from (seed, epoch, index) and the learning rate from the epoch,
-so the state is small: weights, averaged weights, optimiser, torch's generators, best score.
+so the state is small: weights, averaged weights, optimiser, the loss's scale, torch's
+generators, best score.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from unetexp.atomic_folder import recover, replacing
+from unetexp.compute.compiled import TrainForward, compile_cache
 from unetexp.compute.distributed import Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset
+from unetexp.data.cache import cache_folder
 from unetexp.errors import CheckpointError
 from unetexp.models.encoder_weights import load_encoder_weights
 from unetexp.models.unet import UNet, build_unet
@@ -68,6 +72,8 @@ class TrainState:
             config.encoder.lr_scale,
         )
         self.optimizer = config.optimizer.build(groups, fused=device.type == "cuda")
+        self.scaler = self.compute.scaler(device)
+        self.forward = TrainForward(self.compute.compile, compile_cache(cache_folder()))
 
     @property
     def evaluated_model(self) -> UNet:
@@ -85,6 +91,15 @@ class TrainState:
         self.best_score, self.best_epoch = score, self.epoch
         return True
 
+    def take_notes(self) -> tuple[str, ...]:
+        """What the user should know about the last epoch; each note is given once."""
+        if self.forward.failure is None:
+            return ()
+        note, self.forward.failure = self.forward.failure, None
+        self.compute = replace(self.compute, compile="none")
+        log.warning(note)
+        return (note,)
+
     def state_dict(self) -> dict[str, Any]:
         cuda = self.device.type == "cuda"
         return {
@@ -95,6 +110,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if cuda else None,
         }
@@ -106,6 +122,8 @@ class TrainState:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):  # empty where nothing is scaled, missing in older checkpoints
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)

@@ -1,0 +1,86 @@
+"""One optimiser step: micro-batches in, the loss of the batch out.
+
+Nothing in it waits for the device. N images, C channels, K classes, H W crop size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.data import Dataset
+from unetexp.models.encoder_weights import Normalization
+from unetexp.training.batches import RawBatch, augmented
+from unetexp.training.config import TrainConfig
+from unetexp.training.losses import LossFunction
+from unetexp.training.state import TrainState
+
+
+class TrainStep:
+    """The steps of one epoch; made anew after parts of the model were frozen or thawed."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        state: TrainState,
+        loss: LossFunction,
+        normalization: Normalization,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._config, self._data, self._state = config, data, state
+        self._loss, self._normalization, self._ranks = loss, normalization, ranks
+        self._network = ranks.network(state.model)
+        # A CUDA graph's next call overwrites the gradients that it returned: sum them elsewhere.
+        self._keeps_gradients = state.forward.uses_cuda_graphs and config.accumulation > 1
+        if self._keeps_gradients:
+            for parameter in state.model.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+
+    def __call__(self, micro_batches: Iterable[RawBatch]) -> Tensor:
+        """Learn from the `accumulation` micro-batches of one batch; returns its loss, a scalar."""
+        state, config = self._state, self._config
+        total = torch.zeros((), device=state.device)
+        for number, raw in enumerate(micro_batches, start=1):
+            images, labels = augmented(
+                raw, self._data, config.augment.crop_px, self._normalization, state.device
+            )
+            images = images.contiguous(memory_format=state.compute.layout)
+            total += self._accumulate(images, labels, last=number == config.accumulation)
+        self._update()
+        return total
+
+    def _accumulate(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
+        """Add a micro-batch's gradients, compiled or, if that fails, not; returns its loss."""
+        try:
+            return self._forward_backward(images, labels, last)
+        except Exception as error:
+            if not self._state.forward.give_up(error):
+                raise
+        return self._forward_backward(images, labels, last)
+
+    def _forward_backward(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
+        """images (N, C, H, W), labels (N, H, W) -> the micro-batch's share of the loss."""
+        state, ranks = self._state, self._ranks
+        with ranks.accumulating(self._network, last=last):
+            with state.compute.autocast(state.device):
+                logits = state.forward(self._network, images)
+            value = self._loss(*ranks.whole_batch(logits, labels)) / self._config.accumulation
+            torch.autograd.backward(state.scaler.scale(value))
+        return value.detach()
+
+    def _update(self) -> None:
+        """Apply the gradients; the scaler leaves that out if scaled ones have overflowed."""
+        state = self._state
+        if self._config.clip_norm is not None:
+            state.scaler.unscale_(state.optimizer)
+            torch.nn.utils.clip_grad_norm_(state.model.parameters(), self._config.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
+        if state.ema:
+            state.ema.update_parameters(state.model)
