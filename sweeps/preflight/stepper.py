@@ -12,8 +12,10 @@ import torch
 
 from sweeps.preflight.smoke_test import miniature
 from sweeps.preflight.step_cost import Size
+from unetexp.compute.compiled import TrainForward, compile_cache
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
+from unetexp.data.cache import cache_folder
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.training.batches import TrainBatches
 from unetexp.training.config import TrainConfig
@@ -82,8 +84,8 @@ class Stepper:
             changes = {"augment": augment, "batch_size": size.images, "accumulation": 1}
             config = self._config.model_copy(update=changes)
             few = self._files.enter_context(miniature(self._data, self._steps * size.images, 1))
-            pin = self._state.device.type == "cuda"
-            batches = TrainBatches(few["train"], config, workers=self._workers, pin=pin)
+            device = self._state.device
+            batches = TrainBatches(few["train"], config, workers=self._workers, device=device)
             self._batches[size] = config, few, batches
         return self._batches[size]
 
@@ -91,7 +93,8 @@ class Stepper:
         state = self._state
         if settings == state.compute:
             return
-        state.compute = settings
+        state.compute, state.scaler = settings, settings.scaler(state.device)
+        state.forward = TrainForward(settings.compile, compile_cache(cache_folder()))
         state.model.to(memory_format=settings.layout)
         if state.ema:
             state.ema.to(memory_format=settings.layout)
