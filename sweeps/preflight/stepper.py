@@ -47,6 +47,7 @@ class Stepper:
         self._steps = _ON_A_GPU if device.type == "cuda" else 1
         self._batches: dict[Size, tuple[TrainConfig, Dataset, TrainBatches]] = {}
         self._tuned: set[tuple[ComputeSettings, Size]] = set()
+        self._forwards = {self._state.compute: self._state.forward}
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -61,7 +62,10 @@ class Stepper:
         self._files.close()
 
     def seconds(self, settings: ComputeSettings, size: Size) -> float:
-        """Seconds of a training step on `size`, the optimiser's part with it."""
+        """Seconds of a training step on `size`, the optimiser's part with it.
+
+        Raises RuntimeError where the network cannot be compiled as `settings` ask.
+        """
         self._compute_with(settings)
         if self._state.device.type == "cuda" and (settings, size) not in self._tuned:
             torch.backends.cudnn.benchmark = True  # as in training: a first step tries algorithms
@@ -72,6 +76,8 @@ class Stepper:
             started = time.perf_counter()
             self._train(size)
             taken.append(time.perf_counter() - started)
+        if failure := self._state.forward.failure:  # those were steps without compiling
+            raise RuntimeError(failure)
         return statistics.median(taken) / self._steps
 
     def _train(self, size: Size) -> None:
@@ -94,7 +100,10 @@ class Stepper:
         if settings == state.compute:
             return
         state.compute, state.scaler = settings, settings.scaler(state.device)
-        state.forward = TrainForward(settings.compile, compile_cache(cache_folder()))
+        if settings not in self._forwards:
+            cache = compile_cache(cache_folder())
+            self._forwards[settings] = TrainForward(settings.compile, cache)
+        state.forward = self._forwards[settings]  # what it has compiled is used again
         state.model.to(memory_format=settings.layout)
         if state.ema:
             state.ema.to(memory_format=settings.layout)

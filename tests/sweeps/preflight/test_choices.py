@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from sweeps.execution.trial import not_measured
 from sweeps.preflight.choices import Model, affordable, describe, measure, ways_to_share
 from sweeps.preflight.step_cost import Size
 from unetexp.compute.device import device_kind
@@ -169,6 +171,20 @@ class TestOnADevice:
         assert settings_for([self.of("another CPU")], config_of(), CPU) is None
         assert settings_for([self.of(decoder="classic")], config_of(), CPU) is None
         assert settings_for([self.of()], config_of(precision="fp32"), CPU) is None
+
+    def test_a_trial_on_a_kind_that_was_not_measured_says_so(self):
+        elsewhere = (self.of("another CPU"),)
+        (said,) = not_measured(elsewhere, None, config_of(), CPU)
+        assert device_kind(CPU) in said
+        assert "by rule" in said
+        assert "measured: another CPU" in said
+        assert not_measured((), None, config_of(), CPU) == []  # no preflight: said once, not here
+        assert not_measured((self.of(),), BF16, config_of(), CPU) == []
+
+    def test_what_was_measured_survives_the_manifest(self):
+        kept = TypeAdapter(tuple[Measured, ...])
+        found = (Machine((1.0, 1.1, 1.2, 9.0)).measure(), self.of())
+        assert kept.validate_json(kept.dump_json(found)) == found
 
     def test_the_record_tells_how_the_settings_were_chosen(self):
         assert chosen_by(config_of(), BF16) == "measurement"
