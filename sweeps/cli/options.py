@@ -17,7 +17,8 @@ GpusPerTrial = Annotated[
     typer.Option(
         metavar="F",
         help="Share of a GPU per trial (0.5: two trials on one GPU); 2 or more: that many GPUs "
-        "train each trial together; auto: as many trials on each GPU as its memory holds, up to 4.",
+        "train each trial together; auto: as many trials on each GPU as train the most images a "
+        "second together, up to 4 that its memory holds.",
         show_default=_RECIPES,
     ),
 ]

@@ -43,7 +43,7 @@ class SweepOptions:
     address: str | None = None
     warm_start: str | None = None
     preflight: bool = True
-    pack: bool = False  # run as many trials on a GPU as fit in its memory
+    pack: bool = False  # run as many trials on a GPU as train most together
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,7 @@ class Sweep:
             placement.ranks,
             placement.rank_resources(),
             compute=plan.measured,
+            gpu_share=placement.gpu_share,
         )
         reason = StopReason.ERROR
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _LEAVE_S = 20.0  # a process that cannot use its GPU is ended after this time, even if CUDA hangs
 _LET_GO_S = 60.0  # other GPUs are withheld from trials at most this long at a time
+_TOGETHER_S = 10.0  # deaths on a shared GPU within this time have one cause
 _FAILED = " failed: "
 _MEMORY = ("OutOfMemoryError", "running low on memory")  # Ray ended it for the host's memory
 
@@ -194,8 +195,11 @@ class GpuWatch:
         holder: GpuHolder,
         gpus_per_trial: float = 1.0,
         count: Callable[[], float] = lambda: ray.cluster_resources().get("GPU", 0.0),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`count` returns the number of GPUs, including those that are set aside."""
+        self._shared, self._clock = gpus_per_trial < 1, clock
+        self._last_death: dict[Gpu, float] = {}
         self._controller, self._holder = controller, holder
         self._needed, self._count = max(1.0, gpus_per_trial), count
         self._gpus: dict[str, Gpu] = {}
@@ -226,9 +230,17 @@ class GpuWatch:
             self._controller.say(f"trial {trial} on {gpu.short}: {error}")
         if is_assert(text):  # a label or an index out of range, on whichever GPU
             return
+        if self._goes_with_another(gpu):
+            return
         left = self._count() - len(self.deaths.set_aside) - 1
         if self.deaths.died(gpu, trial, error, fault=fault, last=left < self._needed):
             self._set_aside(gpu, error, enough_left=left >= self._needed)
+
+    def _goes_with_another(self, gpu: Gpu) -> bool:
+        """Whether the death is a neighbour's doing: a fault under MPS ends all on that GPU."""
+        before, now = self._last_death.get(gpu), self._clock()
+        self._last_death[gpu] = now
+        return self._shared and before is not None and now - before < _TOGETHER_S
 
     def poll(self) -> None:
         """To be called often: continues to reserve the GPUs that are set aside."""

@@ -35,6 +35,11 @@ class Placement:
         return "cuda" if self.gpus and not self.simulated else "cpu"
 
     @property
+    def gpu_share(self) -> float:
+        """The part of a GPU that a process of a trial has: 1 for a whole one, or on the CPU."""
+        return min(1.0, self.gpus_per_trial) if self.device == "cuda" else 1.0
+
+    @property
     def ranks(self) -> int:
         """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))

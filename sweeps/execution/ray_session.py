@@ -27,6 +27,7 @@ from sweeps.execution.ray_security import (
 )
 from sweeps.tracking.store import PROJECT_ROOT
 from unetexp.errors import UserError
+from unetexp.system.mps import CONTROL, gpus_shared
 from unetexp.system.short_folder import fits, short_parents
 from unetexp.system.stop_signals import handlers_kept
 
@@ -43,6 +44,10 @@ _ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "auto",  # the worker queue limits the starts
 }
 _LONGEST = 39  # bytes of the folder; Ray's sockets need 64 more, of 103 on macOS and 107 on Linux
+_MPS_ON_NODES = (
+    "trials on one GPU take turns on nodes without MPS: to let them compute at the same time, run "
+    f"{CONTROL} -d on each node before `ray start`"
+)
 _OWN_FOLDER = "ray-"  # and eight letters
 
 
@@ -52,8 +57,9 @@ def ray_up(
 ) -> Iterator[None]:
     """Ray, quiet: the cluster at `address`, or a new instance here that is shut down at the end.
 
-    `say` gets warnings about tokens and open ports; the usual ports are only logged. The signal
-    handlers are kept. Raises UserError as `joined` and `require_short_folder`.
+    `say` gets warnings about tokens and open ports, and how trials share a GPU; the usual ports are
+    only logged. The signal handlers are kept. Raises UserError as `joined` and
+    `require_short_folder`.
     """
     os.environ.update(_ENVIRONMENT)
     for name in ("ray", "ray.data", "ray.train"):
@@ -62,7 +68,11 @@ def ray_up(
     for warning in [*use_tokens(), *make_private(token_file())]:
         say(warning)
     if address is None:
-        with short_folder() as folder, _own_ray(placement, folder):
+        with (
+            short_folder() as folder,
+            _gpus_shared(placement, say) as shared,
+            _own_ray(placement, folder, shared),
+        ):
             yield
     else:
         environment = worker_environment(placement)
@@ -70,6 +80,8 @@ def ray_up(
         with joined(address, environment):
             for warning in port_warning(open_ports()):
                 say(warning)
+            if placement.gpu_share < 1:
+                say(_MPS_ON_NODES)
             yield
 
 
@@ -95,7 +107,17 @@ def _own_process_groups() -> Iterator[None]:
 
 
 @contextmanager
-def _own_ray(placement: Placement, folder: Path | None) -> Iterator[None]:
+def _gpus_shared(placement: Placement, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
+    """What workers need in their environment to compute on one GPU at the same time."""
+    if placement.gpu_share == 1:
+        yield {}
+        return
+    with gpus_shared(say) as environment:
+        yield environment
+
+
+@contextmanager
+def _own_ray(placement: Placement, folder: Path | None, shared: dict[str, str]) -> Iterator[None]:
     make_token()
     try:
         with handlers_kept(), _own_process_groups():
@@ -106,7 +128,7 @@ def _own_ray(placement: Placement, folder: Path | None) -> Iterator[None]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": worker_environment(placement)},
+                runtime_env={"env_vars": worker_environment(placement) | shared},
                 _temp_dir=None if folder is None else str(folder),
             )
         for warning in port_warning(open_ports()):
@@ -168,8 +190,8 @@ def worker_environment(placement: Placement) -> dict[str, str]:
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": str(placement.threads),
-        # Each trial runs in a new thread of a reused process, and each thread would get its own
-        # heap: a worker was measured to grow by 0.4 GiB per trial.
+        # Each trial of a reused process has new threads (Ray's, and those that load crops), and
+        # each thread would get its own heap: a worker was measured to grow by 0.4 GiB per trial.
         "MALLOC_ARENA_MAX": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # A stopped trial frees its memory, or ends its ranks, before its process is used again.

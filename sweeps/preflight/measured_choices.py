@@ -23,6 +23,8 @@ from sweeps.preflight.choices import (
     measure,
     ways_to_share,
 )
+from sweeps.preflight.contention import most_productive
+from sweeps.preflight.estimate import trials_per_gpu
 from sweeps.preflight.overheads import Overheads
 from sweeps.preflight.probes import ProbeFailedError, ProbeLostError, Probes
 from sweeps.preflight.step_cost import Size, StepCost
@@ -173,6 +175,38 @@ def with_choices(plan: SweepPlan, measured: tuple[Measured, ...]) -> SweepPlan:
     at_once = measured[0].at_once
     budget = plan.recipe.budget.model_copy(update={"max_concurrent": at_once})
     changes = {**plan.options.changes, "budget.max_concurrent": at_once}
+    options = replace(plan.options, changes=changes)
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"budget": budget}),
+        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
+        options=options,
+    )
+
+
+def packed(
+    plan: SweepPlan,
+    step_cost: StepCost,
+    throughput: Mapping[int, float],
+    log: Callable[[str], None],
+) -> SweepPlan:
+    """The plan with as many trials on a GPU as train most together, of those its memory holds."""
+    if step_cost.device_bytes is None:
+        log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
+        return plan
+    count = trials_per_gpu(step_cost)
+    memory = (
+        f"a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
+        f"{step_cost.device_bytes / 2**30:.1f} GiB"
+    )
+    if throughput:
+        rates = ", ".join(f"{rate:.3g} ({n})" for n, rate in throughput.items())
+        memory += f", up to {count} fit; images a second of so many together: {rates}"
+        count = most_productive(throughput)
+    log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
+    share = 1 / count
+    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
+    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
     options = replace(plan.options, changes=changes)
     return replace(
         plan,

@@ -11,7 +11,7 @@ import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,11 +20,12 @@ import torch
 
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
-from sweeps.driver.plan import SweepPlan, placement_at
+from sweeps.driver.plan import SweepPlan
 from sweeps.execution.placement import available_cores
 from sweeps.execution.ray_session import ray_up, worker_environment
 from sweeps.execution.trial import data_on_this_node
 from sweeps.preflight.choices import describe
+from sweeps.preflight.contention import measure_throughput
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
 from sweeps.preflight.measured_choices import (
@@ -32,6 +33,7 @@ from sweeps.preflight.measured_choices import (
     as_trials_compute,
     measure_on_cpu,
     measure_on_gpu,
+    packed,
     probes_needed,
     subjects,
     with_choices,
@@ -43,16 +45,15 @@ from sweeps.preflight.step_cost import Size, StepCost, measure_step_cost
 from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
 from unetexp.compute.measured import Measured
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.encoders import FreezeLevel
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import TrainConfig
 
-_SMOKE_TEST_S = 60.0
-_STEP_COST_S = 20.0
+_SMOKE_TEST_S, _STEP_COST_S = 60.0, 20.0
 _TASK_S = 115.0  # for both in a worker, its start included
-
 Log = Callable[[str], None]
 
 
@@ -64,6 +65,8 @@ class DeviceChecks:
     step_cost: StepCost
     overheads: Overheads = NO_OVERHEADS
     measured: tuple[Measured, ...] = ()  # on a GPU
+    # images a second that so many trials train together on a GPU; empty where it was not measured
+    throughput: Mapping[int, float] = field(default_factory=dict)
 
 
 def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
@@ -104,7 +107,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
             log(f"on {found.device}: {line}")
     plan = with_choices(plan, measured)
     if plan.options.pack:
-        plan = _packed(plan, checks.step_cost, log)
+        plan = packed(plan, checks.step_cost, checks.throughput, log)
     step_cost = as_trials_compute(checks.step_cost, measured, slowest.augment.crop_px)
     cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads)
     for line in describe_estimate(cost, plan.recipe, plan.placement, step_cost, overheads):
@@ -186,15 +189,71 @@ def _checked(
     arguments = (configs, slowest, images, data, placement.device, placement.threads)
     if placement.device == "cpu":
         return check_on_device(*arguments, at_once=min(placement.max_concurrent, available_cores()))
-    with ray_up(placement, plan.options.address):
-        return check_in_worker(*arguments, 1, wanted, placement.loader_workers)
+    shared = replace(placement, gpus_per_trial=0.5) if plan.options.pack else placement
+    with ray_up(shared, plan.options.address):
+        checks = check_in_worker(*arguments, 1, wanted, placement.loader_workers)
+        if plan.options.pack and trials_per_gpu(checks.step_cost) > 1:
+            found = throughput_in_worker(
+                slowest,
+                data,
+                checks.step_cost,
+                placement.threads,
+                checks.measured[0].of_choice[0].settings if checks.measured else None,
+            )
+            checks = replace(checks, throughput=found)
+        return checks
 
 
 def check_in_worker(*arguments: Any) -> DeviceChecks:
     """`check_on_device` in a Ray task with a whole GPU, however many trials will share it."""
-    task = ray.remote(check_on_device).options(num_cpus=1, num_gpus=1, max_retries=0)
+    checks = _in_worker(check_on_device, *arguments)
+    assert isinstance(checks, DeviceChecks)
+    return checks
+
+
+def throughput_in_worker(
+    config: TrainConfig,
+    data: Dataset,
+    step_cost: StepCost,
+    threads: int,
+    compute: ComputeSettings | None = None,
+) -> dict[int, float]:
+    """Images a second that as many trials as memory holds train together on one GPU.
+
+    `compute` is what was measured for the settings that are `auto`.
+    """
+    found = _in_worker(
+        _throughput,
+        config,
+        data,
+        step_cost.micro_batch,
+        trials_per_gpu(step_cost),
+        threads,
+        compute,
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def _throughput(
+    config: TrainConfig,
+    data: Dataset,
+    images: int,
+    most: int,
+    threads: int,
+    compute: ComputeSettings | None,
+) -> dict[int, float]:
+    data = data_on_this_node(data, config)
+    return measure_throughput(
+        config, data, "cuda", images=images, most=most, threads=threads, compute=compute
+    )
+
+
+def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
+    """`work` in a Ray task with a whole GPU."""
+    task = ray.remote(work).options(num_cpus=1, num_gpus=1, max_retries=0)
     try:
-        checks = ray.get(task.remote(*arguments), timeout=_TASK_S)
+        return ray.get(task.remote(*arguments), timeout=_TASK_S)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
@@ -203,31 +262,6 @@ def check_in_worker(*arguments: Any) -> DeviceChecks:
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
-    assert isinstance(checks, DeviceChecks)
-    return checks
-
-
-def _packed(plan: SweepPlan, step_cost: StepCost, log: Log) -> SweepPlan:
-    """The plan with as many trials on a GPU as its memory holds."""
-    if step_cost.device_bytes is None:
-        log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
-        return plan
-    count = trials_per_gpu(step_cost)
-    log(
-        f"--gpus-per-trial auto: a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
-        f"{step_cost.device_bytes / 2**30:.1f} GiB, so {count} "
-        f"share{'s' if count == 1 else ''} a GPU"
-    )
-    share = 1 / count
-    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
-    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
-    options = replace(plan.options, changes=changes)
-    return replace(
-        plan,
-        recipe=plan.recipe.model_copy(update={"budget": budget}),
-        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
-        options=options,
-    )
 
 
 def _slowest(recipe: Recipe) -> TrainConfig:

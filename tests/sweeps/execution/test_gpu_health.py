@@ -191,6 +191,17 @@ class TestWatch:
             self.crash(watch, trial, text=text, cause=cause)
         assert not watch._holder.taken
 
+    def test_deaths_at_one_time_on_a_shared_gpu_are_one(self, controller):
+        now = [0.0]
+        shared = GpuWatch(controller, Holder(), 0.5, count=lambda: 2, clock=lambda: now[0])
+        self.crash(shared, "0000")
+        now[0] = 2.0
+        self.crash(shared, "0001")  # under MPS the neighbour dies of the same fault
+        assert not shared._holder.taken
+        now[0] = 60.0
+        self.crash(shared, "0001")
+        assert shared._holder.taken == [ONE]
+
     def test_a_process_that_was_given_it_all_the_same_counts_for_nothing(self, watch):
         for _ in range(3):
             text = f"GpuSetAsideError: {ONE} is set aside"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sweeps.execution import ray_session
-from sweeps.execution.ray_session import require_short_folder, short_folder
+from sweeps.execution.placement import Placement
+from sweeps.execution.ray_session import ray_up, require_short_folder, short_folder
 from tests.sweeps.driver.test_sweep import Place, run
 from unetexp.errors import UserError
 
@@ -84,3 +86,39 @@ def test_loader_workers_hand_over_batches_in_spite_of_a_long_path(long_folder, m
     monkeypatch.setattr("tempfile.tempdir", str(long_folder))
     batches = TrainBatches(open_dataset(Folder(root=str(root)))["train"], config, workers=1)
     assert len(list(batches.epoch(0))) == 2
+
+
+class TestSharedGpus:
+    """With MPS replaced: when it is asked for, and that workers get its environment."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        calls = []
+
+        @contextmanager
+        def shared(say):
+            calls.append("begun")
+            yield {"CUDA_MPS_PIPE_DIRECTORY": "/tmp/pipes"}
+            calls.append("ended")
+
+        @contextmanager
+        def no_ray(placement, folder, environment):
+            calls.append(environment)
+            yield
+
+        monkeypatch.setattr(ray_session, "gpus_shared", shared)
+        monkeypatch.setattr(ray_session, "_own_ray", no_ray)
+        return calls
+
+    def test_trials_that_share_a_gpu_do_so_by_mps(self, asked):
+        with ray_up(Placement(1, 4, 0.5, 2, 2, simulated=False)):
+            assert asked == ["begun", {"CUDA_MPS_PIPE_DIRECTORY": "/tmp/pipes"}]
+        assert asked[-1] == "ended"
+
+    @pytest.mark.parametrize(
+        ("gpus", "share", "simulated"),
+        [(1, 1, False), (4, 2, False), (1, 0.5, True), (0, 0, False)],
+    )
+    def test_others_do_not_need_it(self, asked, gpus, share, simulated):
+        with ray_up(Placement(gpus, 4, share, 2, 2, simulated=simulated)):
+            assert asked == [{}]

@@ -390,6 +390,26 @@ class TestWhole:
         assert place(packed.recipe.budget, None, 2).max_concurrent == 6
         assert "3 share a GPU" in said[0]
 
+    @pytest.mark.parametrize(
+        ("throughput", "share", "told"),
+        [
+            ({1: 100.0, 2: 150.0, 3: 155.0}, 0.5, "100 (1), 150 (2), 155 (3), so 2 share a GPU"),
+            ({1: 100.0, 2: 104.0, 3: 99.0}, 1.0, "100 (1), 104 (2), 99 (3), so 1 shares a GPU"),
+        ],
+    )
+    def test_packing_follows_what_trials_train_together(
+        self, plan, data, monkeypatch, throughput, share, told
+    ):
+        step_cost = StepCost(4, 1.0, 1.0, 20 * GIB, 80 * GIB)
+        found = preflight_module.DeviceChecks([], step_cost, throughput=throughput)
+        monkeypatch.setattr(preflight_module, "_checked", lambda *_: found)
+        said = []
+        packed = preflight(plan, data, said.append)
+        assert packed.recipe.budget.gpus_per_trial == share
+        assert said[0].endswith(
+            f"20.0 of 80.0 GiB, up to 3 fit; images a second of so many together: {told}"
+        )
+
     def test_a_micro_batch_that_does_not_fit_is_told_with_one_that_does(
         self, plan, data, monkeypatch
     ):

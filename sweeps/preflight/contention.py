@@ -1,0 +1,179 @@
+"""How much trials that share a device train together: real steps of 1, 2, ... processes, timed.
+
+Memory alone does not tell: a model that fills the GPU's units trains no faster beside another one,
+a small one leaves them idle most of the time.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sweeps.preflight.smoke_test import miniature
+from unetexp.compute.settings import ComputeSettings
+from unetexp.data import Dataset
+from unetexp.training.batches import TrainBatches
+from unetexp.training.config import TrainConfig
+from unetexp.training.loop import EpochReport, fit
+from unetexp.training.state import TrainState
+
+_GAIN = 1.1  # more trials at once must train so many times as much: they teach the search less
+_MEASURED_S = 3.0  # for each number of processes
+_PATIENCE_S = 90.0  # for all of it; what was measured by then counts
+_FOREVER = 10**9  # epochs: the caller stops
+_STEPS = 4  # of an epoch, which ends with validating one image
+_CHILD = "import sys; from sweeps.preflight.contention import serve; serve(sys.argv[1])"
+_TRAINED = "trained "  # begins an answer
+
+
+def most_productive(throughput: Mapping[int, float]) -> int:
+    """How many processes should share a device, of which so many train images at that rate.
+
+    One more is taken only where it gains a tenth over the number taken so far.
+    """
+    best = min(throughput)
+    for count in sorted(throughput):
+        if throughput[count] > _GAIN * throughput[best]:
+            best = count
+    return best
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What each process trains."""
+
+    config: TrainConfig
+    data: Dataset
+    device: str
+    compute: ComputeSettings | None
+    workers: int
+    memory: float  # of the GPU's, at most
+
+
+def measure_throughput(
+    config: TrainConfig,
+    data: Dataset,
+    device: str,
+    *,
+    images: int,
+    most: int,
+    threads: int,
+    compute: ComputeSettings | None = None,
+    measured_s: float = _MEASURED_S,
+) -> dict[int, float]:
+    """Images a second that 1, 2, ... `most` processes train together on one device.
+
+    Each trains `config` with micro-batches of so many `images`; they share `threads`. A number is
+    left out where a process ended, as when memory ran out, or where there was no time for it.
+    """
+    # A rate at which nothing moves costs as much and never leads to a loss that is not finite.
+    optimizer = config.optimizer.model_copy(update={"lr": 1e-9})
+    changes = {"optimizer": optimizer, "epochs": _FOREVER, "batch_size": images, "accumulation": 1}
+    config = config.model_copy(update=changes)
+    workers = max(1, threads // most) if device == "cuda" else 0
+    with (
+        miniature(data, _STEPS * images, 1, 2 * config.augment.crop_px) as few,
+        TemporaryDirectory(prefix="unetexp-preflight-") as folder,
+    ):
+        file = Path(folder) / "task"
+        file.write_bytes(pickle.dumps(_Task(config, few, device, compute, workers, 1 / most)))
+        with _processes(file, most) as processes:
+            found: dict[int, float] = {}
+            for count in range(1, most + 1):
+                order = f"{measured_s} {max(1, threads // count)}\n"
+                rate = _rate(processes[:count], order)
+                if rate is None:
+                    break
+                found[count] = rate
+            return found
+
+
+@contextmanager
+def _processes(file: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """So many processes with the task of `file`, warm; they are killed when time is up."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(file)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+
+    def kill() -> None:
+        for process in processes:
+            process.kill()
+
+    timer = threading.Timer(_PATIENCE_S, kill)
+    timer.start()
+    try:
+        for process in processes:
+            _answer(process)
+        yield processes
+    finally:
+        timer.cancel()
+        kill()
+        for process in processes:
+            process.communicate()
+
+
+def _rate(processes: list[subprocess.Popen[str]], order: str) -> float | None:
+    """Images a second of all that get the `order` together; None if one has ended."""
+    try:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(order)
+            process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    rates = [_answer(process) for process in processes]
+    return None if None in rates else sum(rate for rate in rates if rate is not None)
+
+
+def _answer(process: subprocess.Popen[str]) -> float | None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(_TRAINED):
+            return float(line.removeprefix(_TRAINED))
+    return None
+
+
+def serve(path: str) -> None:
+    """One of the processes: trains for as long as a line of its standard input says."""
+    task: _Task = pickle.loads(Path(path).read_bytes())  # written by the process that started this
+    device = torch.device(task.device)
+    if device.type == "cuda" and task.memory < 1:
+        torch.cuda.set_per_process_memory_fraction(task.memory)
+    state = TrainState(task.config, task.data, device, task.compute)
+    steps = TrainBatches(task.data["train"], task.config).steps
+    reports = fit(task.config, task.data, state, workers=task.workers)
+    next(reports)  # warms up
+    print(_TRAINED, 0.0, flush=True)
+    for line in sys.stdin:
+        seconds, threads = line.split()
+        torch.set_num_threads(int(threads))
+        epochs = _epochs_a_second(reports, float(seconds))
+        print(_TRAINED, epochs * steps * task.config.batch_size, flush=True)
+
+
+def _epochs_a_second(reports: Iterator[EpochReport], seconds: float) -> float:
+    started, epochs = time.perf_counter(), 0
+    while epochs == 0 or time.perf_counter() - started < seconds:
+        next(reports)  # ends with reading a figure off the device
+        epochs += 1
+    return epochs / (time.perf_counter() - started)
