@@ -55,6 +55,7 @@ space:
   loss.kind: {kind: choice, values: [cross_entropy, focal]}
   loss.gamma: {kind: uniform, low: 1, high: 3, when: {loss.kind: focal}}
   optimizer.lr: {kind: loguniform, low: 1.0e-3, high: 1.0e-2}
+budget: {keep_models: all}  # the weights of all trials are compared
 """
 DISK_MIB = 2048
 NAME, TWIN = "disturbed", "twin"

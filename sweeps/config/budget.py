@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -47,6 +47,11 @@ class Budget(Component):
     max_concurrent: int | None = Field(
         None, ge=1, description="most trials at the same time; null: as many as fit on the devices"
     )
+    keep_models: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        3,
+        description="how many trials, the best ones, keep their weights, in the storage and in "
+        "MLflow; those of another trial are removed once it has ended; all: every trial does",
+    )
 
     @field_validator("time")
     @classmethod
@@ -69,6 +74,11 @@ class Budget(Component):
     def ranks(self) -> int:
         """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))
+
+    @property
+    def kept_models(self) -> int:
+        """`keep_models` as a number of trials."""
+        return self.trials if self.keep_models == "all" else min(self.trials, self.keep_models)
 
 
 class Asha(Component):

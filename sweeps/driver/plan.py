@@ -134,6 +134,7 @@ def describe(plan: SweepPlan) -> str:
         f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
         f"  {f'at most {budget.time}' if budget.time else 'no time limit'}",
         f"  {_stopping(recipe)}",
+        f"  {_keeping(budget)}",
         f"  {plan.placement.describe()}",
         "",
         "Promotion gates",
@@ -152,6 +153,12 @@ def _condition(when: Mapping[str, Any]) -> str:
         for path, wanted in when.items()
     ]
     return f" (when {' and '.join(conditions)})" if conditions else ""
+
+
+def _keeping(budget: Budget) -> str:
+    if budget.kept_models == budget.trials:
+        return "the weights of all trials are kept"
+    return f"the weights of the best {budget.keep_models} trials are kept, the others' removed"
 
 
 def _stopping(recipe: Recipe) -> str:

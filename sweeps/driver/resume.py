@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sweeps.config.loading import find_recipe, load_recipe
 from sweeps.config.recipe import Recipe, differences
@@ -98,7 +99,7 @@ def refuse_other_data(manifest: SweepManifest, data: Dataset) -> None:
 def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
     """The recipe as its file is now, with the changes of the sweep's start and of this command."""
     asked = options.recipe or manifest.recipe_asked
-    changes = {**manifest.changes, **options.changes}
+    changes = {**_kept_as_before(manifest), **manifest.changes, **options.changes}
     try:
         find_recipe(asked)
     except ConfigError:
@@ -107,9 +108,16 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         own = {p: v for p, v in options.changes.items() if p.startswith("budget.")}
         if len(own) < len(options.changes):
             raise
+        own = {**_kept_as_before(manifest), **own}
         recorded: Recipe = decode(Recipe, override(Recipe, manifest.recipe, own))
         return recorded  # the file is gone; the manifest holds the whole recipe
     return load_recipe(asked, changes, options.data or manifest.data_asked)
+
+
+def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:
+    """A sweep of a version that removed no weights keeps them all, unless told otherwise."""
+    started_with = manifest.recipe.get("budget", {})
+    return {} if "keep_models" in started_with else {"budget.keep_models": "all"}
 
 
 def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:

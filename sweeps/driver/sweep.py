@@ -30,7 +30,7 @@ from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import is_full_disk
 from sweeps.text import count, script
 from sweeps.tracking.descriptions import sweep_note
-from sweeps.tracking.publisher import KEPT_CHECKPOINTS, Publisher
+from sweeps.tracking.publisher import Publisher
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
 from unetexp.errors import UnetexpError, UserError
@@ -164,6 +164,7 @@ class Sweep:
             placement.rank_resources(),
             compute=plan.measured,
             gpu_share=placement.gpu_share,
+            durable_epochs=self.controller.decisive_epochs,
         )
         reason = StopReason.ERROR
         try:
@@ -222,7 +223,7 @@ class Sweep:
         self._closed = True
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
-        best = [trial.id for trial in self.progress.ranking[:KEPT_CHECKPOINTS]]
+        best = [trial.id for trial in self.progress.ranking[: self.plan.recipe.budget.kept_models]]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from sweeps.execution.trial import (
     TrialContext,
     data_on_this_node,
     epoch_report,
+    epochs_of,
     not_measured,
     run_trial,
     send,
@@ -215,12 +217,13 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
         unmeasured = not_measured(context.compute, compute, config, device)
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             task.channel.ask(TrialMessage(sentence))
-        for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
-            for note in report.notes:
-                task.channel.ask(TrialMessage(note))
-            folder.publish()
-            if not ranks.from_first(task.channel.ask(epoch_report(report, experiment, context))):
-                return
+        with closing(epochs_of(experiment, folder, context)) as reports:
+            for report in reports:
+                for note in report.notes:
+                    task.channel.ask(TrialMessage(note))
+                message = epoch_report(report, experiment, context)
+                if not ranks.from_first(task.channel.ask(message)):
+                    return
     task.channel.tell(None)
 
 

@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
@@ -33,7 +34,7 @@ from sweeps.search.trial_report import (
     TrialReport,
 )
 from sweeps.state.stop_reason import StopReason
-from sweeps.state.storage import Storage, is_full_disk
+from sweeps.state.storage import Storage, TrialFolder, is_full_disk
 from unetexp.compute.compute_thread import in_compute_thread
 from unetexp.compute.device import device_kind
 from unetexp.compute.measured import Measured, is_free, settings_for
@@ -68,6 +69,7 @@ class TrialContext:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     compute: tuple[Measured, ...] = ()  # by the preflight, if there was one
     gpu_share: float = 1.0  # of a GPU's memory, for a trial that shares the GPU
+    durable_epochs: frozenset[int] | None = None  # after which a trial may end; None: after any
 
 
 # (trial, config, accumulation, context): trains and reports
@@ -194,11 +196,24 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
         unmeasured = not_measured(context.compute, compute, config, device)
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             send(TrialMessage(sentence))
-        for report in experiment.run(context.loader_workers, context.checkpoint_every_s):
-            for note in report.notes:
-                send(TrialMessage(note))
-            folder.publish()
-            send(epoch_report(report, experiment, context))
+        # Closed here, where the files are still wanted, however the trial ends.
+        with closing(epochs_of(experiment, folder, context)) as reports:
+            for report in reports:
+                for note in report.notes:
+                    send(TrialMessage(note))
+                send(epoch_report(report, experiment, context))
+
+
+def epochs_of(
+    experiment: Experiment, folder: TrialFolder, context: TrialContext
+) -> Generator[EpochReport]:
+    """The experiment's run, its files published as they are written."""
+    return experiment.run(
+        context.loader_workers,
+        context.checkpoint_every_s,
+        durable_epochs=context.durable_epochs,
+        on_written=folder.publish,
+    )
 
 
 def not_measured(

@@ -71,14 +71,16 @@ def needs(
 ) -> list[Need]:
     """What `trials` trials, of which some have `ended` before, are still to write on this machine.
 
-    `artifacts` None: a server has them.
+    So many of them have their models `kept`. `artifacts` None: a server has them.
     """
     running = at_once * sizes.running_bytes
     if storage.is_remote:
         found = [Need("running trials", Path(tempfile.gettempdir()), running)]
     else:
         folder = Path(storage.root)
-        whole = trials * (sizes.model_bytes + _PICTURES_BYTES) + running
+        # A model that is not kept goes after its trial has ended, when others may have started.
+        models = min(trials, kept + at_once) * sizes.model_bytes
+        whole = models + trials * _PICTURES_BYTES + running
         found = [Need("checkpoints", folder, max(0, whole - folder_bytes(folder)))]
     if artifacts is not None:
         to_come = trials - ended

@@ -42,7 +42,6 @@ from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads
 from sweeps.preflight.probes import Probes
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import Size, StepCost, measure_step_cost
-from sweeps.tracking.publisher import KEPT_CHECKPOINTS
 from sweeps.tracking.store import check_tracking, local_path, open_existing
 from unetexp.compute.measured import Measured
 from unetexp.compute.settings import ComputeSettings
@@ -128,7 +127,7 @@ def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0)
         trials=plan.recipe.budget.trials,
         at_once=plan.placement.max_concurrent,
         epochs=plan.recipe.base.epochs,
-        kept=KEPT_CHECKPOINTS,
+        kept=plan.recipe.budget.kept_models,
         ended=ended,
     )
     require_disk_space(wanted)

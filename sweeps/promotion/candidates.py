@@ -131,21 +131,24 @@ def candidates(
     if not able:
         raise UserError(
             f"no trial of sweep {source.name!r} had the full budget and has its weights in MLflow, "
-            "so none can be promoted. Those of the best three are written when a sweep ends; "
-            f"resume it: {store.command('run', '--resume', source.name)}"
+            "so none can be promoted. Those of the best (budget.keep_models) are written when a "
+            f"sweep ends; resume it: {store.command('run', '--resume', source.name)}"
         )
     if run_id is None:
         return able
     chosen = [trial for trial in able if trial.run_id == run_id]
     if not chosen:
         full = any(trial.run_id == run_id for trial in trials)
-        why = "its weights were not kept" if full else "it did not have the full budget of epochs"
+        why = "it did not have the full budget of epochs."
+        if full:
+            why = "its weights were not kept (budget.keep_models). To train it again: "
+            why += store.reproduce_command(run_id)
         named = "".join(
             f"\n  {trial.run_id}  trial {trial.trial}, {BEST_OBJECTIVE} {trial.val_miou:.4f}"
             for trial in able[:_NAMED_AT_MOST]
         )
         raise UserError(
-            f"--run {run_id}: this trial cannot be promoted, because {why}. Those of sweep "
+            f"--run {run_id}: this trial cannot be promoted, because {why}\nThose of sweep "
             f"{source.name!r} that can be:{named}"
         )
     return chosen + [trial for trial in able if trial.run_id != run_id]

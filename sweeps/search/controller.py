@@ -120,6 +120,12 @@ class SweepController:
     def running(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.ended]
 
+    @property
+    def decisive_epochs(self) -> frozenset[int]:
+        """The epochs after which a trial with finite scores may end for good."""
+        rungs = self.rungs.milestones if self.recipe.asha.enabled else []
+        return frozenset([*rungs, self.epochs])
+
     def propose(self) -> Trial | None:
         """The trial to run next, its `config` decoded; None when all have been proposed."""
         if self.halted:

@@ -126,6 +126,11 @@ class SweepProgress:
         return sorted(scored, key=lambda t: (t.reason is not StopReason.COMPLETED, -t.best))
 
     @property
+    def ended_ranking(self) -> list[TrialProgress]:
+        """The ranking of the trials that ended for good: a trial's place in it never improves."""
+        return [t for t in self.ranking if t.reason is not None and not t.reason.resumable]
+
+    @property
     def leader(self) -> TrialProgress | None:
         """The trial with the best score so far, finished or not."""
         return max(self.ranking, key=lambda trial: trial.best, default=None)

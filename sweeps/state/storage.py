@@ -1,7 +1,7 @@
 """Where a sweep's trials keep their files: a folder that every node sees, or a URI such as S3's.
 
 With a folder trials write straight into it. With a URI they write to a local scratch folder that
-is copied to and from the URI.
+is copied from the URI once, and whose changes are then copied to it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 
@@ -40,14 +40,84 @@ def is_full_disk(error: BaseException) -> bool:
 
 @dataclass
 class TrialFolder:
-    """A trial's folder on this machine; `publish` copies its content to a remote storage."""
+    """A trial's folder on this machine, and its copy in a remote storage if there is one.
+
+    Nobody else writes to the copy meanwhile, so what was sent is there.
+    """
 
     path: Path
     remote: str | None = None
+    _there: Listing = field(default_factory=dict)
+
+    def fetch(self) -> None:
+        """Download the copy."""
+        if self.remote is not None:
+            system, place = fs.FileSystem.from_uri(self.remote)
+            if system.get_file_info(place).type == fs.FileType.Directory:
+                fs.copy_files(place, str(self.path), source_filesystem=system)
+            self._there = _listing(self.path)
 
     def publish(self) -> None:
-        if self.remote is not None:
-            fs.copy_files(str(self.path), self.remote)
+        """Send what was created or changed since the last call, and remove what was removed."""
+        if self.remote is None:
+            return
+        system, place = fs.FileSystem.from_uri(self.remote)
+        here, there = _listing(self.path), self._there
+        gone = _gone(here, there)
+        for path in gone:
+            if path in here:  # a folder was replaced by a file, or a file by a folder
+                _remove(system, f"{place}/{path}", there[path])
+        system.create_dir(place, recursive=True)
+        for path, state in sorted(here.items()):
+            if path in there and state == there[path]:
+                continue
+            if state is None:
+                system.create_dir(f"{place}/{path}", recursive=True)
+            else:
+                fs.copy_files(
+                    str(self.path / path), f"{place}/{path}", _DISK, destination_filesystem=system
+                )
+        # Last, so that a crash before leaves the old checkpoints with the new one.
+        for path in gone:
+            if path not in here:
+                _remove(system, f"{place}/{path}", there[path])
+        self._there = here
+
+
+# Paths below a folder -> what tells that a file has changed; None for a folder
+Listing = dict[str, tuple[int, ...] | None]
+
+
+def _listing(root: Path) -> Listing:
+    """All that is below `root`, but for what is being written (hidden until it is complete)."""
+    found: Listing = {}
+    for where, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(where).relative_to(root)
+        found |= {(below / name).as_posix(): None for name in folders}
+        for name in names:
+            stat = Path(where, name).stat()
+            changes = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            found[(below / name).as_posix()] = changes
+    return found
+
+
+def _gone(here: Listing, there: Listing) -> list[str]:
+    """The paths to remove from `there`, but for what is in a removed folder."""
+    gone = {
+        path
+        for path, state in there.items()
+        if path not in here or (here[path] is None) != (state is None)
+    }
+    return [p for p in gone if not any(str(parent) in gone for parent in PurePosixPath(p).parents)]
+
+
+def _remove(system: fs.FileSystem, path: str, state: tuple[int, ...] | None) -> None:
+    with suppress(FileNotFoundError):
+        if state is None:
+            system.delete_dir(path)
+        else:
+            system.delete_file(path)
 
 
 @dataclass(frozen=True)
@@ -69,7 +139,7 @@ class Storage:
             return
         with tempfile.TemporaryDirectory(dir=self.scratch) as scratch:
             folder = TrialFolder(Path(scratch), f"{self.root}/trials/{trial}")
-            self._fetch(f"trials/{trial}", folder.path)
+            folder.fetch()
             yield folder
             folder.publish()
 
@@ -80,7 +150,7 @@ class Storage:
         copy = Path(self.scratch) / "unetexp-trials" / Path(self.root).name / trial
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(parents=True)
-        self._fetch(f"trials/{trial}", copy)
+        TrialFolder(copy, f"{self.root}/trials/{trial}").fetch()
         return copy
 
     def checkpoint_epoch(self, trial: str) -> int:
@@ -107,6 +177,12 @@ class Storage:
             if info.base_name.startswith("epoch-"):
                 system.delete_dir(info.path)
 
+    def remove_file(self, trial: str, name: str) -> None:
+        """Remove one of the trial's files, if it is there."""
+        system, path = fs.FileSystem.from_uri(self.root) if self.is_remote else (_DISK, self.root)
+        with suppress(FileNotFoundError):
+            system.delete_file(f"{path}/trials/{trial}/{name}")
+
     def set_aside(self, kept: Collection[str], name: str) -> int:
         """Move the files of all trials except `kept` into the folder `name`; returns how many."""
         system, path = fs.FileSystem.from_uri(self.root) if self.is_remote else (_DISK, self.root)
@@ -123,11 +199,6 @@ class Storage:
                 system.create_dir(f"{path}/{name}")
                 system.move(info.path, place)
         return len(lost)
-
-    def _fetch(self, below: str, folder: Path) -> None:
-        system, path = fs.FileSystem.from_uri(self.root)
-        if system.get_file_info(f"{path}/{below}").type == fs.FileType.Directory:
-            fs.copy_files(f"{path}/{below}", str(folder), source_filesystem=system)
 
     def require_writable(self) -> None:
         """Write and remove a file; UserError names the place and what went wrong."""

@@ -26,12 +26,12 @@ from sweeps.tracking.descriptions import sweep_outcome, trial_note
 from sweeps.tracking.mlflow_ui import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
 from sweeps.tracking.tracker import Tracker
 from unetexp.component import flatten
+from unetexp.models.saved_model import WEIGHTS
 from unetexp.tracking.server import without_secrets
 from unetexp.training.experiment import BEST, OVERLAY, best_figures, has_model, overlays
 from unetexp.training.pictures import draw_confusion
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-KEPT_CHECKPOINTS = 3
 
 
 class Publisher:
@@ -51,6 +51,7 @@ class Publisher:
         self._devices = devices_per_trial
         # Lags behind the controller's: a run is written with the progress at its event.
         self._progress = SweepProgress(recipe.budget.trials, recipe.base.epochs, at_once=1)
+        self._pruned: set[str] = set()  # by this driver
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -125,8 +126,7 @@ class Publisher:
                 reason = StopReason(event["reason"])
                 self._tracker.end_sweep(reason, sweep_outcome(reason, self._progress))
             case "best":
-                for trial in event["trials"]:
-                    self._log_checkpoint(trial)
+                self._keep_checkpoints(event["trials"])
 
     def _start_trial(self, event: Event) -> None:
         trial, values = event["trial"], event["values"]
@@ -146,13 +146,46 @@ class Publisher:
         self._tracker.end_trial(trial.id, reason, event["error"] or None)
         if not reason.resumable:  # one that is resumed needs its checkpoints
             self._storage.forget_resume_state(trial.id)
+            self._prune_models()
+
+    def _prune_models(self) -> None:
+        """Remove the weights of the trials that ended and are not among the best of those."""
+        for trial in self._progress.ended_ranking[self._recipe.budget.kept_models :]:
+            if trial.id not in self._pruned:
+                self._storage.remove_file(trial.id, f"{BEST}/{WEIGHTS}")
+                self._pruned.add(trial.id)
+
+    def _keep_checkpoints(self, best: list[str]) -> None:
+        """Write the weights of the trials `best` to MLflow; those of others are removed there."""
+        for trial in best:
+            self._log_checkpoint(trial)
+        try:
+            self._tracker.remove_checkpoints(kept=best)
+        except Exception as error:  # they are in nobody's way, and some stores remove nothing
+            self._warn(f"weights of earlier best trials stay in MLflow: {error}")
+        self._prune_models()  # also those of trials that ended under an earlier driver
 
     def _log_checkpoint(self, trial: str) -> None:
         folder = self._storage.local_copy(trial)
-        if has_model(folder):
+        if (folder / BEST / WEIGHTS).is_file():
             self._tracker.log_checkpoint(trial, folder / BEST)
-        else:
+            self._warn_of_older_weights(trial, folder)
+        elif not has_model(folder):
             self._warn(f"trial {trial}: no weights in {folder}, so none were written to MLflow")
+        else:
+            again = self._tracker.store.reproduce_command(self._tracker.run_id(trial))
+            self._warn(
+                f"trial {trial}: its weights were removed before budget.keep_models was raised; "
+                f"{again} trains it again"
+            )
+
+    def _warn_of_older_weights(self, trial: str, folder: Path) -> None:
+        written, best = best_figures(folder)["epoch"], self._progress.by_id[trial].best_epoch
+        if written < best:
+            self._warn(
+                f"trial {trial} was stopped while the weights of epoch {best} were being written; "
+                f"those in MLflow are of epoch {written}, until the trial is resumed"
+            )
 
     def _log_results(self, trial: str, series: bool) -> None:
         """Write config, images, confusion matrix and per-class table of the trial's best epoch.

@@ -79,6 +79,14 @@ class RunWriter:
         else:
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
+    def remove_folder(self, folder: str) -> None:
+        """Remove an artifact folder; MlflowException if the artifact store cannot."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = f"{self.client.get_run(self.run_id).info.artifact_uri}/{folder}"
+        repository = get_artifact_repository(place, tracking_uri=self.client.tracking_uri)
+        repository.delete_artifacts()  # type: ignore[no-untyped-call]
+
     def log_image(self, picture: Path, key: str, step: int) -> None:
         """Add an image to the series `key`."""
         from PIL import Image

@@ -64,8 +64,11 @@ class TrackingStore:
 
     def command(self, name: str, *arguments: str) -> str:
         """The command `sweeps/NAME.py` with the option for this store."""
-        by_default = self.uri == absolute(None)
-        return script(name, *arguments, *tracking_option(None if by_default else self.uri))
+        return script(name, *arguments, *self._option())
+
+    def reproduce_command(self, run_id: str) -> str:
+        """The command that trains a trial again, with the option for this store."""
+        return installed("unetexp", "reproduce", run_id, *self._option())
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -105,6 +108,9 @@ class TrackingStore:
                 f"{self.command('run', '--list')}"
             )
         return runs[name]
+
+    def _option(self) -> tuple[str, ...]:
+        return tracking_option(None if self.uri == absolute(None) else self.uri)
 
     def trial_runs(self, sweep_run: str, condition: str = "") -> list[Run]:
         """The child runs of the parent run `sweep_run` that meet `condition`."""

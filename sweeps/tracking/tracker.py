@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -221,12 +221,18 @@ class Tracker:
 
         The trial may be one that an earlier driver closed.
         """
-        trial = self._trials.get(trial_id) or self._find_trial(trial_id, "")
-        assert trial is not None
-        run = trial.run
+        run = self._any_trial(trial_id).run
         for name in (WEIGHTS, CONFIG):
             run.log_path(folder / name, CHECKPOINT)
         run.set_tags({CHECKPOINT: CHECKPOINT})
+
+    def remove_checkpoints(self, kept: Collection[str]) -> None:
+        """Remove the weights and configs of all of the sweep's trials except `kept`."""
+        holds = f"tags.`{CHECKPOINT}` = '{CHECKPOINT}'"
+        for run in self.store.trial_runs(self._parent.run_id, holds):
+            if run.data.tags["tune.trial_id"] not in kept:
+                RunWriter(self._client, run.info.run_id).remove_folder(CHECKPOINT)
+                self._client.delete_tag(run.info.run_id, CHECKPOINT)
 
     def end_trial(
         self,
@@ -243,8 +249,8 @@ class Tracker:
         trial.running = False
 
     def run_id(self, trial_id: str) -> str:
-        """The MLflow run of a trial."""
-        return self._trials[trial_id].run.run_id
+        """The MLflow run of a trial, which may be one that an earlier driver closed."""
+        return self._any_trial(trial_id).run.run_id
 
     def trials_url(self, ui: str | None = None, *, charts: bool = False) -> str:
         """The URL of the sweep's trials in the MLflow UI, see `mlflow_ui.trials_url`."""
@@ -264,6 +270,11 @@ class Tracker:
             run_name=name,
         )
         return str(run.info.run_id)
+
+    def _any_trial(self, trial_id: str) -> TrialRun:
+        trial = self._trials.get(trial_id) or self._find_trial(trial_id, "")
+        assert trial is not None
+        return trial
 
     def _find_trial(self, trial_id: str, note: str) -> TrialRun | None:
         runs = self.store.trial_runs(self._parent.run_id, f"tags.`tune.trial_id` = '{trial_id}'")

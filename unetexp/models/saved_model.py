@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from unetexp.component import Component, decode
 from unetexp.errors import CheckpointError, ConfigError
@@ -61,8 +63,14 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
 
 def save_model(folder: Path, model: UNet, config: TrainConfig, data: Dataset, epoch: int) -> None:
     """Write weights and config into `folder`, which exists."""
-    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    save_weights(folder, model.state_dict(), config, data, epoch)
+
+
+def save_weights(
+    folder: Path, weights: Mapping[str, Tensor], config: TrainConfig, data: Dataset, epoch: int
+) -> None:
+    """As `save_model`, of a model's state dict."""
+    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
     description = {
         "unetexp": __version__,
         "model": model_spec(config, data).tree(),

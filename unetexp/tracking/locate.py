@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from unetexp.errors import CheckpointError, UserError, did_you_mean
 from unetexp.models.saved_model import CONFIG, WEIGHTS
-from unetexp.system.shell import script
+from unetexp.system.shell import installed, script
 from unetexp.tracking.moved import EXPERIMENT, require_unmoved
 from unetexp.tracking.moved import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
@@ -86,6 +86,11 @@ def model_folder(place: Path) -> Path:
             return folder
     if place.is_file():
         raise CheckpointError(f"{place}: this is not a model, or {CONFIG} is missing. {_FORMS}")
+    if any((folder / CONFIG).is_file() for folder in (around, around / "best")):
+        raise CheckpointError(
+            f"{place}: {WEIGHTS} is missing. Only the best trials of a sweep keep their weights "
+            "(budget.keep_models); `unetexp reproduce RUN_ID` trains another one again."
+        )
     raise CheckpointError(f"{place}: {WEIGHTS} and {CONFIG} are missing. {_FORMS}")
 
 
@@ -216,8 +221,12 @@ def _what_is_registered(client: MlflowClient, name: str, alias: str | None) -> s
 
 
 def _promote(client: MlflowClient) -> str:
+    return script("promote", *_option(client))
+
+
+def _option(client: MlflowClient) -> tuple[str, ...]:
     uri = client.tracking_uri
-    return script("promote", *tracking_option(None if uri == absolute(None) else uri))
+    return tracking_option(None if uri == absolute(None) else uri)
 
 
 def _no_checkpoint(client: MlflowClient, run: Run) -> str:
@@ -227,7 +236,15 @@ def _no_checkpoint(client: MlflowClient, run: Run) -> str:
     named = "".join(f"\n  {line}" for line in _with_weights(client, run.info.experiment_id, parent))
     if not named:
         return f"{given}, and no other run of its sweep does: they are kept when a sweep ends."
-    return f"{given}: only the best trials of a sweep keep them. Use one of these runs:{named}"
+    return (
+        f"{given}: only the best trials of a sweep keep them (budget.keep_models)."
+        f"{_train_again(client, run) if kind == 'trial' else ''} Use one of these runs:{named}"
+    )
+
+
+def _train_again(client: MlflowClient, run: Run) -> str:
+    again = installed("unetexp", "reproduce", run.info.run_id, *_option(client))
+    return f" To train it again: {again}\n "
 
 
 def _with_weights(client: MlflowClient, experiment_id: str, parent: str) -> Iterator[str]:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from PIL.Image import Image
 
 from unetexp.atomic_folder import recover, replacing
 from unetexp.compute.device import device_kind
@@ -29,12 +31,13 @@ from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_ms
-from unetexp.models.saved_model import CONFIG, parameter_count, save_model
+from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
 from unetexp.system.machine import cpu_model
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
+from unetexp.training.writer import FileWriter, Job, Snapshot
 from unetexp.version import __version__
 
 log = logging.getLogger(__name__)
@@ -75,34 +78,48 @@ class Experiment:
             log.warning(message)
         self.state.follow_first(ranks)
 
-    def run(self, workers: int = 0, checkpoint_every_s: float = 0.0) -> Iterator[EpochReport]:
+    def run(
+        self,
+        workers: int = 0,
+        checkpoint_every_s: float = 0.0,
+        *,
+        durable_epochs: Collection[int] | None = None,
+        on_written: Callable[[], None] | None = None,
+    ) -> Generator[EpochReport]:
         """Train to the end, yielding after each epoch.
 
-        The best model is on disk before its epoch is yielded. The resume state is written
-        afterwards, so that no checkpoint is ahead of what the caller has seen, and only if
-        `checkpoint_every_s` seconds have passed since the last one: short epochs are faster to
-        repeat than to save.
+        A thread writes the files while the next epoch trains; its errors are raised here, at the
+        latest one epoch later. It is done with them when this generator ends or is closed.
+
+        The best model is on disk before its epoch is yielded. With `durable_epochs` that holds for
+        those epochs, the last one and any whose score is not finite; after a crash in another one
+        the best model may be that of an earlier epoch, and the resumed run repeats the rest.
+
+        The resume state is of an epoch that was yielded and of no later one, and never newer than
+        the best model. It is written only if `checkpoint_every_s` seconds have passed since the
+        last one: short epochs are faster to repeat than to save. `on_written` is called, in the
+        thread, whenever files have been written.
         """
         saved = time.monotonic()
-        fixed = fixed_images(len(self.data["val"]))
         reports = fit(
             self.config.model_copy(update={"accumulation": self._accumulation}),
             self.data,
             self.state,
             workers=workers,
-            keep_predictions=fixed,
+            keep_predictions=fixed_images(len(self.data["val"])),
             ranks=self._ranks,
         )
-        for report in reports:
-            if report.improved:
-                self._save_best(report)
-            if report.epoch in pictured_epochs(self.config.epochs):
-                self._save_overlay(report)
-            yield report
-            due = time.monotonic() - saved >= checkpoint_every_s
-            if due and report.epoch < self.config.epochs:
-                self._checkpoints.save(self.state)
-                saved = time.monotonic()
+        with FileWriter() as files:
+            for report in reports:
+                if write := self._results_writer(report):
+                    files.submit(_followed_by(write, on_written))
+                if self._is_durable(report, durable_epochs):
+                    files.flush()
+                yield report
+                due = time.monotonic() - saved >= checkpoint_every_s
+                if due and report.epoch < self.config.epochs:
+                    files.submit(_followed_by(self._checkpoint_writer(), on_written))
+                    saved = time.monotonic()
         self.forget_resume_state()
 
     def forget_resume_state(self) -> None:
@@ -123,29 +140,64 @@ class Experiment:
             "time/latency_ms": latency_ms(model, self.data.channels, height, width),
         }
 
-    def _save_best(self, report: EpochReport) -> None:
+    def _is_durable(self, report: EpochReport, durable_epochs: Collection[int] | None) -> bool:
+        if durable_epochs is None or report.epoch in {*durable_epochs, self.config.epochs}:
+            return True
+        return not math.isfinite(report.metrics["val/miou"])
+
+    def _results_writer(self, report: EpochReport) -> Job | None:
+        """What writes the best model and the pictures of an epoch; None if it has neither."""
+        pictured = report.epoch in pictured_epochs(self.config.epochs)
+        if not (report.improved or pictured):
+            return None
+        state = self.state
+        best = state.evaluated_model.state_dict() if report.improved else None
+        weights = Snapshot.of(best, state.device) if best else None
+        on = {
+            **machine(state.compute, state.device, self._ranks.world),  # of this thread
+            "chosen_by": self._chosen_by,
+        }
+
+        def write() -> None:
+            overlay = overlay_grid(self.data, report.evaluation.predictions)
+            if weights:
+                self._write_best(report, weights, overlay, on)
+            if pictured:
+                place = self.folder / OVERLAYS / f"{report.epoch:05d}.png"
+                place.parent.mkdir(exist_ok=True)
+                overlay.save(place)
+
+        return write
+
+    def _write_best(
+        self, report: EpochReport, weights: Snapshot, overlay: Image, on: dict[str, str]
+    ) -> None:
+        evaluation = report.evaluation
         with replacing(self.folder / BEST) as scratch:
-            save_model(scratch, self.state.evaluated_model, self.config, self.data, report.epoch)
+            save_weights(scratch, weights.content(), self.config, self.data, report.epoch)
             record = {
                 "epoch": report.epoch,
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
-                "confusion": report.evaluation.confusion.tolist(),
-                "machine": {
-                    **machine(self.state.compute, self.state.device, self._ranks.world),
-                    "chosen_by": self._chosen_by,
-                },
+                "confusion": evaluation.confusion.tolist(),
+                "machine": on,
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
-            overlay_grid(self.data, report.evaluation.predictions).save(scratch / OVERLAY)
-            worst_grid(self.data, report.evaluation.worst, report.evaluation.image_miou).save(
-                scratch / WORST
-            )
+            overlay.save(scratch / OVERLAY)
+            worst_grid(self.data, evaluation.worst, evaluation.image_miou).save(scratch / WORST)
 
-    def _save_overlay(self, report: EpochReport) -> None:
-        place = self.folder / OVERLAYS / f"{report.epoch:05d}.png"
-        place.parent.mkdir(exist_ok=True)
-        overlay_grid(self.data, report.evaluation.predictions).save(place)
+    def _checkpoint_writer(self) -> Job:
+        state = Snapshot.of(self.state.state_dict(), self.state.device)
+        return lambda: self._checkpoints.save(state.content())
+
+
+def _followed_by(write: Job, then: Job | None) -> Job:
+    def both() -> None:
+        write()
+        if then:
+            then()
+
+    return both
 
 
 def pictured_epochs(epochs: int) -> list[int]:

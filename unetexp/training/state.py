@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +154,13 @@ class Checkpoints:
         self.root = root
         self.identity = json.loads(json.dumps(identity))
 
-    def save(self, state: TrainState) -> None:
-        """Write the state of the finished epoch and remove all but the last two."""
-        folder = self.root / f"epoch-{state.epoch:05d}"
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a TrainState's `state_dict` of a finished epoch and remove all but the last two."""
+        folder = self.root / f"epoch-{state['epoch']:05d}"
         with replacing(folder) as scratch:
-            torch.save(state.state_dict(), scratch / _STATE)
+            torch.save(state, scratch / _STATE)
             manifest = {
-                "epoch": state.epoch,
+                "epoch": state["epoch"],
                 "identity": self.identity,
                 "sha256": _sha256(scratch / _STATE),
             }
