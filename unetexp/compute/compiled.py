@@ -73,9 +73,10 @@ class TrainForward:
         )
         if self.mode == "none" or not of_compiling or is_out_of_memory(error):
             return False
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = getattr(error, "inner_exception", error)
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         self.failure = (
-            f"compile: {self.mode} failed and training continues without it: {reason} "
+            f"compile: {self.mode} failed and training continues without it: {reason}. "
             "Set compile: none to train without this message."
         )
         self.mode, self._network, self._compiled = "none", None, None

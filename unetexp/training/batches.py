@@ -19,6 +19,7 @@ from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.config import TrainConfig
+from unetexp.training.cpu_augmentation import views_on_cpu
 from unetexp.training.resident import ResidentSplit, fits
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ class TrainBatches:
 
 def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[RawBatch]:
     """The same batches on a GPU; each is copied on a stream of its own during the one before."""
-    copying = torch.cuda.Stream(device)
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     current = torch.cuda.current_stream(device)
     ahead: RawBatch | None = None
     for batch in batches:
@@ -190,6 +191,8 @@ def augmented(
     batch: RawBatch, data: Dataset, crop_px: int, normalization: Normalization, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
+    if device.type == "cpu":
+        return views_on_cpu(*batch, crop_px, data.image_max, normalization)
     images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
     crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
     return to_input(jitter_colour(crops, colour), normalization), labels
