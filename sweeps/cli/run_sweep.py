@@ -17,6 +17,7 @@ from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
 from unetexp.cli.exit_codes import DONE, FAILED
+from unetexp.compute.measured import is_free
 
 
 def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
@@ -41,6 +42,10 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
         with console.status("preflight: every choice once, in miniature"):
             prepared = _checked(prepared, manifest, console)
         plan = prepared.plan
+    if is_free(plan.recipe.base) and not plan.measured:
+        console.print(
+            "note: not measured: precision and memory format follow the rule for the device"
+        )
     sweep = Sweep.resume(prepared, manifest) if manifest else Sweep.start(prepared)
     view = sweep.view()
     with view:

@@ -21,6 +21,7 @@ from sweeps.state.storage import Storage
 from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking.tracker import Tracker
 from unetexp.compute.device import require_usable_gpus
+from unetexp.compute.measured import Measured
 from unetexp.tracking.server import public_uri
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
@@ -56,6 +57,7 @@ class SweepPlan:
     storage: Storage
     options: SweepOptions = SweepOptions()
     estimated_s: float | None = None  # wall time, once a preflight has measured
+    measured: tuple[Measured, ...] = ()  # steps, one for each kind of device and of model
 
     @property
     def seed(self) -> int:

@@ -40,6 +40,7 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
         data=prepared.data.summary(),
         storage=plan.storage.root,
         estimated_s=plan.estimated_s,
+        measured=plan.measured,
         driver_starts=[now_s()],
     )
 
@@ -69,6 +70,8 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         **_git_state(),
         **{f"version.{package}": version(package) for package in _PACKAGES},
     }
+    if plan.measured:
+        tags["sweep.measured"] = "\n".join(found.describe() for found in plan.measured)
     if prepared.warnings:
         tags["notices"] = "\n".join(prepared.warnings)
     return tags

@@ -48,6 +48,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(manifest.storage),
         options=options,
+        measured=manifest.measured,
     )
     return plan, manifest
 

@@ -162,6 +162,7 @@ class Sweep:
             placement.loader_workers,
             placement.ranks,
             placement.rank_resources(),
+            compute=plan.measured,
             gpu_share=placement.gpu_share,
             durable_epochs=self.controller.rungs.decisive_epochs,
         )

@@ -34,11 +34,13 @@ from sweeps.execution.trial import (
     data_on_this_node,
     epoch_report,
     epochs_of,
+    not_measured,
     run_trial,
     send,
 )
 from sweeps.search.trial_report import TrialMessage
 from unetexp.compute.distributed import Group, Ranks
+from unetexp.compute.measured import settings_for
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment, follow
@@ -193,6 +195,7 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
     context, config = task.context, task.config
     device = get_device() if context.device == "cuda" else torch.device("cpu")
     data = data_on_this_node(context.data, config)
+    compute = settings_for(context.compute, config, device)
     if ranks.rank > 0:
         others = follow(
             config,
@@ -201,14 +204,18 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
             ranks,
             accumulation=task.accumulation,
             workers=context.loader_workers,
+            compute=compute,
         )
         for _ in others:
             if not ranks.from_first(True):
                 return
         return
     with context.storage.trial_folder(task.trial) as folder:
-        experiment = Experiment(config, data, folder.path, device, task.accumulation, ranks)
-        for sentence in experiment.skipped_checkpoints:
+        experiment = Experiment(
+            config, data, folder.path, device, task.accumulation, ranks, compute
+        )
+        unmeasured = not_measured(context.compute, compute, config, device)
+        for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             task.channel.ask(TrialMessage(sentence))
         with closing(epochs_of(experiment, folder, context)) as reports:
             for report in reports:

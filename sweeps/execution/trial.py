@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,7 +36,10 @@ from sweeps.search.trial_report import (
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, TrialFolder, is_full_disk
 from unetexp.compute.compute_thread import in_compute_thread
+from unetexp.compute.device import device_kind
+from unetexp.compute.measured import Measured, is_free, settings_for
 from unetexp.compute.process_state import process_state_kept
+from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
@@ -64,6 +67,7 @@ class TrialContext:
     ranks: int = 1  # GPUs that train one trial together
     rank_resources: Mapping[str, float] = field(default_factory=dict)  # what Ray gives each
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    compute: tuple[Measured, ...] = ()  # by the preflight, if there was one
     gpu_share: float = 1.0  # of a GPU's memory, for a trial that shares the GPU
     durable_epochs: frozenset[int] | None = None  # after which a trial may end; None: after any
 
@@ -187,8 +191,10 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
     data = data_on_this_node(context.data, config)
     with context.storage.trial_folder(trial) as folder:
         device = torch.device(context.device)
-        experiment = Experiment(config, data, folder.path, device, accumulation)
-        for sentence in experiment.skipped_checkpoints:
+        compute = settings_for(context.compute, config, device)
+        experiment = Experiment(config, data, folder.path, device, accumulation, compute=compute)
+        unmeasured = not_measured(context.compute, compute, config, device)
+        for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             send(TrialMessage(sentence))
         # Closed here, where the files are still wanted, however the trial ends.
         with closing(epochs_of(experiment, folder, context)) as reports:
@@ -208,6 +214,23 @@ def epochs_of(
         durable_epochs=context.durable_epochs,
         on_written=folder.publish,
     )
+
+
+def not_measured(
+    measured: Sequence[Measured],
+    compute: ComputeSettings | None,
+    config: TrainConfig,
+    device: torch.device,
+) -> list[str]:
+    """What to say where the preflight measured, but nothing that serves this trial."""
+    if not measured or compute is not None or not is_free(config):
+        return []
+    rule = resolved(config, device)
+    kinds = ", ".join(sorted({found.device for found in measured}))
+    return [
+        f"computes on {device_kind(device)} by rule, with {rule.precision} and "
+        f"{rule.memory_format}: such steps were not measured (measured: {kinds})"
+    ]
 
 
 def epoch_report(

@@ -6,12 +6,7 @@ imports what a worker imports, and one experiment in miniature in a folder of it
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,19 +14,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from sweeps.execution.placement import Placement
-from sweeps.execution.ray_session import worker_environment
 from sweeps.execution.trial import CHECKPOINT_EVERY_S
 from sweeps.preflight.smoke_test import SIDE_PX, miniature, shrunk
 from unetexp.data import Dataset
 from unetexp.metrics.latency import most_seconds
 from unetexp.training.config import TrainConfig
 from unetexp.training.experiment import Experiment
-
-_WORKER = (
-    "import os, time, psutil, sweeps.execution.trial; "
-    "print(time.time() - psutil.Process().create_time())"
-)
-_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,39 +48,6 @@ class Overheads:
 
 
 NO_OVERHEADS = Overheads()
-
-
-@contextmanager
-def worker_start(placement: Placement) -> Iterator[Callable[[], float]]:
-    """A process that imports what a worker does, beside the block; the call waits for its seconds.
-
-    One that fails or takes over a minute counts with the time until then.
-    """
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WORKER],
-        env={**os.environ, **worker_environment(placement)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-    def seconds() -> float:
-        try:
-            told, _ = process.communicate(timeout=_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            told, _ = process.communicate()
-        with suppress(ValueError):
-            return float(told)
-        return time.monotonic() - started
-
-    try:
-        yield seconds
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def trial_overheads(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,17 +20,30 @@ import torch
 
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
-from sweeps.driver.plan import SweepPlan, placement_at
+from sweeps.driver.plan import SweepPlan
 from sweeps.execution.placement import available_cores
-from sweeps.execution.ray_session import ray_up
+from sweeps.execution.ray_session import ray_up, worker_environment
 from sweeps.execution.trial import data_on_this_node
-from sweeps.preflight.contention import measure_throughput, most_productive
+from sweeps.preflight.choices import describe
+from sweeps.preflight.contention import measure_throughput
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
-from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads, worker_start
+from sweeps.preflight.measured_choices import (
+    Subject,
+    as_trials_compute,
+    measure_on_cpu,
+    measure_on_gpu,
+    packed,
+    probes_needed,
+    subjects,
+    with_choices,
+)
+from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads
+from sweeps.preflight.probes import Probes
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test
-from sweeps.preflight.step_cost import StepCost, measure_step_cost
+from sweeps.preflight.step_cost import Size, StepCost, measure_step_cost
 from sweeps.tracking.store import check_tracking, local_path, open_existing
+from unetexp.compute.measured import Measured
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UserError
@@ -38,10 +51,8 @@ from unetexp.models.encoders import FreezeLevel
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import TrainConfig
 
-_SMOKE_TEST_S = 60.0
-_STEP_COST_S = 20.0
+_SMOKE_TEST_S, _STEP_COST_S = 60.0, 20.0
 _TASK_S = 115.0  # for both in a worker, its start included
-
 Log = Callable[[str], None]
 
 
@@ -52,6 +63,7 @@ class DeviceChecks:
     left_out: list[str]  # choices that there was no time for
     step_cost: StepCost
     overheads: Overheads = NO_OVERHEADS
+    measured: tuple[Measured, ...] = ()  # on a GPU
     # images a second that so many trials train together on a GPU; empty where it was not measured
     throughput: Mapping[int, float] = field(default_factory=dict)
 
@@ -59,19 +71,26 @@ class DeviceChecks:
 def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     """Check the planned sweep in under two minutes; returns it with its estimated time.
 
-    Its trials are packed if so asked.
+    What is `auto` in its settings is chosen by measurement, as is how many trials run at once on
+    a CPU. They are packed if so asked.
 
     Raises UserError: a choice that cannot train, memory or disk that does not suffice, a tracking
     store that does not answer.
     """
-    with worker_start(plan.placement) as came_up:  # beside checks that compute little
-        require_store_and_disk_space(plan, data)
-        configs = smoke_configs(plan.recipe)
-        worker_s = came_up()
+    configs = smoke_configs(plan.recipe)
     slowest = _slowest(plan.recipe)
+    wanted = subjects(plan.recipe, slowest, configs)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
-    checks = _checked(plan, data, configs, slowest, images)
+    processes = max(1, probes_needed(plan, wanted))
+    with Probes(processes, worker_environment(plan.placement)) as probes:
+        require_store_and_disk_space(plan, data)  # computes little: the processes start meanwhile
+        worker_s = probes.up_s()
+        checks = _checked(plan, data, configs, slowest, images, wanted)
+        overheads = replace(checks.overheads, worker_s=worker_s)
+        measured = checks.measured
+        if probes_needed(plan, wanted):
+            measured = measure_on_cpu(plan, data, wanted, probes, checks.step_cost, overheads, log)
     if checks.left_out:
         log(f"not tried, for lack of time: {', '.join(checks.left_out)}")
     if checks.step_cost.micro_batch < images:
@@ -81,12 +100,16 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
             "Trials adapt by themselves; to set it for all of them, with the same batch size: "
             f"--set accumulation={slowest.batch_size // micro}"
         )
+    full = Size(slowest.augment.crop_px, checks.step_cost.micro_batch)
+    for found in checks.measured:
+        for line in describe(found, plan.placement.cpus, full):
+            log(f"on {found.device}: {line}")
+    plan = with_choices(plan, measured)
     if plan.options.pack:
-        plan = _packed(plan, checks, log)
-    overheads = replace(checks.overheads, worker_s=worker_s)
-    measured = (checks.step_cost, overheads)
-    cost = estimate_sweep(plan.recipe, plan.placement, data, *measured)
-    for line in describe_estimate(cost, plan.recipe, plan.placement, *measured):
+        plan = packed(plan, checks.step_cost, checks.throughput, log)
+    step_cost = as_trials_compute(checks.step_cost, measured, slowest.augment.crop_px)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads)
+    for line in describe_estimate(cost, plan.recipe, plan.placement, step_cost, overheads):
         log(line)
     return replace(plan, estimated_s=cost.expected_s(plan.recipe))
 
@@ -118,15 +141,23 @@ def check_on_device(
     device_name: str,
     threads: int,
     at_once: int,
+    wanted: Sequence[Subject] = (),
+    loader_workers: int = 0,
 ) -> DeviceChecks:
-    """The part that computes, on the device that trials will have."""
+    """The part that computes, on the device that trials will have.
+
+    On a GPU the settings of `wanted` are chosen here, too.
+    """
     device = torch.device(device_name)
     data = data_on_this_node(data, slowest)
     with _computing(threads):
         measured = _measured(slowest, data, device, images)
         left_out = smoke_test(configs, data, device, _SMOKE_TEST_S, at_once)
         beside = trial_overheads(slowest, data, device, measured.val_s)
-        return DeviceChecks(left_out, measured, Overheads(0.0, *beside))
+        chosen: tuple[Measured, ...] = ()
+        if device.type == "cuda":
+            chosen = measure_on_gpu(wanted, data, device, measured, threads, loader_workers)
+        return DeviceChecks(left_out, measured, Overheads(0.0, *beside), chosen)
 
 
 def _measured(config: TrainConfig, data: Dataset, device: torch.device, images: int) -> StepCost:
@@ -151,6 +182,7 @@ def _checked(
     configs: Mapping[str, TrainConfig],
     slowest: TrainConfig,
     images: int,
+    wanted: Sequence[Subject],
 ) -> DeviceChecks:
     placement = plan.placement
     arguments = (configs, slowest, images, data, placement.device, placement.threads)
@@ -158,9 +190,15 @@ def _checked(
         return check_on_device(*arguments, at_once=min(placement.max_concurrent, available_cores()))
     shared = replace(placement, gpus_per_trial=0.5) if plan.options.pack else placement
     with ray_up(shared, plan.options.address):
-        checks = check_in_worker(*arguments, 1)
+        checks = check_in_worker(*arguments, 1, wanted, placement.loader_workers)
         if plan.options.pack and trials_per_gpu(checks.step_cost) > 1:
-            found = throughput_in_worker(slowest, data, checks.step_cost, placement.threads)
+            found = throughput_in_worker(
+                slowest,
+                data,
+                checks.step_cost,
+                placement.threads,
+                checks.measured[0].of_choice[0].settings if checks.measured else None,
+            )
             checks = replace(checks, throughput=found)
         return checks
 
@@ -223,36 +261,6 @@ def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
-
-
-def _packed(plan: SweepPlan, checks: DeviceChecks, log: Log) -> SweepPlan:
-    """The plan with as many trials on a GPU as train most together, of those its memory holds."""
-    step_cost = checks.step_cost
-    if step_cost.device_bytes is None:
-        log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
-        return plan
-    count = trials_per_gpu(step_cost)
-    memory = (
-        f"a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
-        f"{step_cost.device_bytes / 2**30:.1f} GiB"
-    )
-    if checks.throughput:
-        rates = ", ".join(f"{rate:.3g} ({n})" for n, rate in checks.throughput.items())
-        memory += f", up to {count} fit; images a second of so many together: {rates}"
-        count = most_productive(checks.throughput)
-    elif count > 1:
-        memory += ", and how much trials train together could not be measured"
-    log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
-    share = 1 / count
-    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
-    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
-    options = replace(plan.options, changes=changes)
-    return replace(
-        plan,
-        recipe=plan.recipe.model_copy(update={"budget": budget}),
-        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
-        options=options,
-    )
 
 
 def _slowest(recipe: Recipe) -> TrainConfig:

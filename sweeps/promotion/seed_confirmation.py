@@ -16,14 +16,22 @@ from rich.console import Console
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, holds, search_order
-from sweeps.driver.plan import SweepOptions, SweepPlan, placement_at, storage_root
+from sweeps.driver.plan import (
+    SweepOptions,
+    SweepPlan,
+    control_folder,
+    placement_at,
+    storage_root,
+)
 from sweeps.driver.prepare import prepare
 from sweeps.driver.sweep import Sweep, resume_command
 from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
+from sweeps.state.manifest import has_manifest, read_manifest
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
 from unetexp.component import flatten
+from unetexp.compute.measured import Measured
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.training.config import TrainConfig
 
@@ -166,7 +174,17 @@ def plan_confirmation(
             storage=place,
             preflight=False,
         ),
+        measured=_measured_of(source),
     )
+
+
+def _measured_of(source: SourceSweep) -> tuple[Measured, ...]:
+    """What the source's preflight measured, so that its trials are trained again as they were.
+
+    Nothing where its folder is not on this machine: each run records that a rule chose.
+    """
+    control = control_folder(Storage(source.run.data.tags["sweep.storage"]), source.name)
+    return read_manifest(control).measured if has_manifest(control) else ()
 
 
 def confirmation_recipe(recipe: Recipe, configs: Sequence[TrainConfig], seeds: int) -> Recipe:

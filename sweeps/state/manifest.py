@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from unetexp.compute.measured import Measured
 from unetexp.errors import CheckpointError
 
 _FILE = "sweep.json"
@@ -29,6 +30,7 @@ class SweepManifest(BaseModel):
     data: dict[str, Any]  # the data set's summary
     storage: str
     estimated_s: float | None = None  # wall time, if a preflight measured
+    measured: tuple[Measured, ...] = ()  # by the preflight; a resume computes as it chose
     driver_starts: list[float] = Field(default_factory=list)  # seconds since 1970, one a driver
 
     def write(self, folder: Path) -> None:
@@ -36,6 +38,11 @@ class SweepManifest(BaseModel):
         scratch = folder / f".{_FILE}"
         scratch.write_text(self.model_dump_json(indent=2), encoding="utf-8")
         scratch.replace(folder / _FILE)
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a sweep's manifest is in `folder`."""
+    return (folder / _FILE).is_file()
 
 
 def read_manifest(folder: Path) -> SweepManifest:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unetexp.errors import ConfigError, UserError, not_a_choice
-from unetexp.system.machine import available_cores
+from unetexp.system.machine import available_cores, cpu_model
 
 _ARCH = re.compile(r"(sm|compute)_(\d{2,3})([af]?)")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -45,6 +45,11 @@ def _require_gpu(name: str, index: int) -> None:
             f"cuda:0{'' if there == 1 else f' to cuda:{there - 1}'}, cpu, or auto."
         )
     require_usable_gpus(index)
+
+
+def device_kind(device: torch.device) -> str:
+    """The GPU's name, or the processor's: devices of one kind are taken to be equally fast."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_model()
 
 
 def limit_threads() -> None:

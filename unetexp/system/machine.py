@@ -1,8 +1,12 @@
-"""What this process may use of the machine: its cores and memory, a container's limits included."""
+"""The machine's processor, and the cores and memory that this process may use of it.
+
+A container's limits are included.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own limits lie there
@@ -20,6 +24,18 @@ def available_cores() -> int:
     cores: int = cpu_count()
     usable = getattr(os, "process_cpu_count", os.cpu_count)()  # Python 3.13: PYTHON_CPU_COUNT too
     return min(cores, usable or cores)
+
+
+def cpu_model() -> str:
+    """The processor's name with family, model and stepping, or else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {name.strip(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
+    numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
+    name = facts.get("model name", platform.machine())
+    return f"{name} ({'/'.join(numbers)})" if numbers else name
 
 
 def total_memory_bytes() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from unetexp.compute.measured import CHOSEN
 from unetexp.compute.settings import resolved
 from unetexp.data import Dataset
 from unetexp.errors import DataError
@@ -29,6 +30,8 @@ _WHERE = {
     "torch": "torch",
     "unetexp": "unetexp",
     "precision": "the precision",
+    "memory_format": "the memory layout",
+    "compile": "the mode of torch.compile",
     "ranks": "the number of processes",
 }
 
@@ -63,8 +66,8 @@ def config_again(record: RecordedRun, device: torch.device) -> TrainConfig:
     On the CPU this also sets the run's number of threads in this process.
     """
     config = record.config
-    if "precision" in record.machine:
-        config = config.model_copy(update={"precision": record.machine["precision"]})
+    known = {name: record.machine[name] for name in CHOSEN if name in record.machine}
+    config = config.model_copy(update=known)
     if device.type == "cpu" and "threads" in record.machine:
         torch.set_num_threads(int(record.machine["threads"]))
     return config

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ import yaml
 from PIL.Image import Image
 
 from unetexp.atomic_folder import recover, replacing
+from unetexp.compute.device import device_kind
 from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.compute.measured import chosen_by
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
+from unetexp.system.machine import cpu_model
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
@@ -67,6 +70,7 @@ class Experiment:
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
         self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
+        self._chosen_by = chosen_by(config, compute)
         self.state = TrainState(config, data, device, compute)
         recover(folder / BEST)
         self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # one message each
@@ -149,7 +153,10 @@ class Experiment:
         state = self.state
         best = state.evaluated_model.state_dict() if report.improved else None
         weights = Snapshot.of(best, state.device) if best else None
-        on = machine(state.compute, state.device, self._ranks.world)  # of this thread
+        on = {
+            **machine(state.compute, state.device, self._ranks.world),  # of this thread
+            "chosen_by": self._chosen_by,
+        }
 
         def write() -> None:
             overlay = overlay_grid(self.data, report.evaluation.predictions)
@@ -251,26 +258,12 @@ MACHINE = "machine."  # prefix of the names of these tags of a trial's run
 
 def machine(compute: ComputeSettings, device: torch.device, ranks: int = 1) -> dict[str, str]:
     """`cpu`, `threads`, `device` (cpu or the GPU's name), `ranks`, versions and how it computes."""
-    on_gpu = device.type == "cuda"
     return {
         "cpu": cpu_model(),
         "threads": str(torch.get_num_threads()),
-        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "device": device_kind(device) if device.type == "cuda" else "cpu",
         "ranks": str(ranks),
-        "precision": compute.precision,
-        "memory_format": compute.memory_format,
+        **asdict(compute),
         "torch": torch.__version__,
         "unetexp": __version__,
     }
-
-
-def cpu_model() -> str:
-    """The processor's name with family, model and stepping, or else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {name.strip(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
-    numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
-    name = facts.get("model name", platform.machine())
-    return f"{name} ({'/'.join(numbers)})" if numbers else name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
+from sweeps.cli import run_sweep
 from sweeps.config.loading import load_recipe
 from sweeps.search.bounded_storage import BoundedStorage
 from sweeps.search.controller import SweepController
@@ -14,6 +16,9 @@ from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
 from tests.support.pretend_curves import play, score_of
 from tests.support.sweep_command import FEW, Place, refusal, results, run_here, start, wait_for
+from unetexp.compute.measured import Measured, TimedStep
+from unetexp.compute.settings import ComputeSettings
+from unetexp.system.machine import cpu_model
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,32 @@ def test_a_sweep_that_was_killed_and_then_interrupted_equals_its_twin(place, twi
     assert results(place, "disturbed") == twin
     (parent,), children = place.runs("disturbed")
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+
+
+@pytest.mark.timeout(900)
+def test_a_resume_computes_as_the_preflight_chose_and_measures_nothing(place, monkeypatch):
+    step = TimedStep(ComputeSettings("bf16", "contiguous"), 1, 1, 0.1)
+    measured = Measured(cpu_model(), "slim", 4, 32, 1, (step,))
+
+    def chosen(plan, data, log):
+        return replace(plan, measured=(measured,))
+
+    def again(*_):
+        raise AssertionError("a resume measures nothing")
+
+    few = [argument for argument in FEW if argument != "--skip-preflight"]
+    monkeypatch.setattr(run_sweep, "preflight", chosen)
+    run_here(place.recipe, *place.flags, *few, "--trials", 1, "--name", "chosen")
+    monkeypatch.setattr(run_sweep, "preflight", again)
+    run_here("--resume", "chosen", "--trials", 2, "--tracking-uri", place.uri)
+
+    (parent,), children = place.runs("chosen")
+    assert "bf16 contiguous" in parent.data.tags["sweep.measured"]
+    assert len(children) == 2
+    for child in children:
+        assert child.data.tags["machine.precision"] == "bf16"
+        assert child.data.tags["machine.memory_format"] == "contiguous"
+        assert child.data.tags["machine.chosen_by"] == "measurement"
 
 
 @pytest.mark.slow

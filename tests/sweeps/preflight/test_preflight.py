@@ -13,6 +13,7 @@ import yaml
 
 from sweeps.config.loading import load_recipe
 from sweeps.driver.plan import SweepOptions, plan_sweep
+from sweeps.execution import placement as placement_module
 from sweeps.execution.placement import Placement, place
 from sweeps.execution.ray_session import ray_up
 from sweeps.preflight import disk_space as room
@@ -20,8 +21,9 @@ from sweeps.preflight import preflight as preflight_module
 from sweeps.preflight import smoke_test as smoke_test_module
 from sweeps.preflight.disk_space import Need, largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import estimate_sweep, expected_epochs, trials_per_gpu
-from sweeps.preflight.overheads import Overheads, trial_overheads, worker_start
+from sweeps.preflight.overheads import Overheads, trial_overheads
 from sweeps.preflight.preflight import check_in_worker, preflight
+from sweeps.preflight.probes import ProbeLostError
 from sweeps.preflight.smoke_test import miniature, smoke_configs, smoke_test
 from sweeps.preflight.step_cost import (
     Cost,
@@ -34,6 +36,8 @@ from sweeps.preflight.step_cost import (
 )
 from sweeps.state.storage import Storage
 from tests.support.data_folders import write_folder_dataset
+from unetexp.compute.measured import settings_for
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Folder, open_dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.state import Checkpoints, TrainState
@@ -203,10 +207,6 @@ class TestForecast:
         assert 0 < epoch_s < 60
         assert 0.09 < trial_s < 60  # nine passes for the latency
 
-    def test_a_process_like_a_worker_is_timed(self):
-        with worker_start(self.TWO) as came_up:
-            assert 0.5 < came_up() < 120
-
     def test_smaller_micro_batches_are_more_of_them(self, recipe, data):
         halved = StepCost(2, 2.0, 1.0, GIB, None)
         assert estimate_sweep(recipe(), self.TWO, data, halved).epoch_s == 4 * 2.0 + 3.0
@@ -284,7 +284,45 @@ class TestRoom:
         assert needs(sizes, storage, None, **asked)[0].bytes == 0
 
 
+class PretendProbes:
+    """Processes that take 0.5 s a step in fp32 and 5 s in bf16, 0.4 s with two threads."""
+
+    def __init__(self, count, environment):
+        assert environment["PYTHONPATH"]
+        self.count, self.loaded = count, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def up_s(self):
+        return 3.0
+
+    def load(self, config, data, count, limit_s):
+        assert count <= self.count
+        self.loaded.append(config)
+
+    def step_s(self, settings, size, at_once, threads, limit_s):
+        assert self.loaded
+        slow = 10 if settings.precision == "bf16" else 1
+        layout = 1.2 if settings.memory_format == "channels_last" else 1
+        return 0.5 * slow * layout * size.pixels / (4 * 32**2) / threads**0.3
+
+
+class LostProbes(PretendProbes):
+    def step_s(self, *_):
+        raise ProbeLostError("a process died")
+
+
 class TestWhole:
+    @pytest.fixture(autouse=True)
+    def probes(self, monkeypatch):
+        monkeypatch.setattr(preflight_module, "Probes", PretendProbes)
+        monkeypatch.setattr(preflight_module, "available_cores", lambda: 2)
+        monkeypatch.setattr(placement_module, "available_cores", lambda: 2)
+
     @pytest.fixture
     def plan(self, tmp_path, recipe, data):
         recipe()
@@ -303,8 +341,14 @@ class TestWhole:
         said = []
         before = set(tmp_path.iterdir())
         checked = preflight(plan, data, said.append)
-        assert checked == replace(plan, estimated_s=checked.estimated_s)
         assert checked.estimated_s > 0
+        (measured,) = checked.measured
+        best = ComputeSettings("fp32", "contiguous")
+        assert settings_for(checked.measured, plan.recipe.base, CPU) == best
+        assert measured.at_once == checked.placement.max_concurrent == 2
+        assert checked.placement.threads == 1
+        # so that a resume runs as many
+        assert checked.options.changes["budget.max_concurrent"] == 2
         text = "\n".join(said)
         for words in (
             "measured",
@@ -312,9 +356,29 @@ class TestWhole:
             "CPU core hours",
             "at most",
             "on the CPU here",
+            "fp32 contiguous: 0.5 s a step (fp32 channels_last 0.6",
+            "2 at once with 1 thread on 2 cores",
         ):
             assert words in text
         assert set(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize("given", [{"max_concurrent": 1}, {"cpus_per_trial": 1.0}])
+    def test_a_given_number_of_trials_at_once_stays(self, plan, data, given):
+        budget = plan.recipe.budget.model_copy(update=given)
+        plan = replace(plan, recipe=plan.recipe.model_copy(update={"budget": budget}))
+        plan = replace(plan, placement=place(budget, 0, None))
+        checked = preflight(plan, data, lambda _: None)
+        assert checked.placement == plan.placement
+        (measured,) = checked.measured
+        assert {step.threads for step in measured.steps} == {plan.placement.threads}
+
+    def test_a_process_that_dies_is_told_and_the_rule_stands(self, plan, data, monkeypatch):
+        monkeypatch.setattr(preflight_module, "Probes", LostProbes)
+        said = []
+        checked = preflight(plan, data, said.append)
+        assert checked.measured == ()
+        assert checked.placement == plan.placement
+        assert said[0] == "settings not measured: a process died; they follow the rule"
 
     def test_packing_changes_the_placement_and_the_record(self, plan, data, monkeypatch):
         found = preflight_module.DeviceChecks([], StepCost(4, 1.0, 1.0, 20 * GIB, 80 * GIB))

@@ -12,7 +12,8 @@ from sweeps.tracking.tracker import Tracker
 from tests.support.data_folders import write_folder_dataset
 from unetexp.cli.main import app
 from unetexp.data import open_dataset
-from unetexp.tracking.reproduce import differences
+from unetexp.tracking.recorded_run import RecordedRun
+from unetexp.tracking.reproduce import config_again, differences
 from unetexp.training.config import decode_config
 from unetexp.training.experiment import Experiment, best_figures
 
@@ -182,3 +183,19 @@ def test_every_recorded_figure_must_come_out_again():
     off = differences(recorded, {"val/miou": {1: 0.5}, "train/loss": {1: 1.1, 2: 0.9}})
     assert [(each.epoch, each.metric) for each in off] == [(1, "train/loss"), (2, "val/miou")]
     assert differences(recorded, {"val/miou": {1: 0.56, 2: float("nan")}}, tolerance=0.05)
+
+
+def test_a_run_is_trained_again_with_the_settings_that_it_had():
+    had = {"precision": "bf16", "memory_format": "contiguous", "compile": "none", "cpu": "Abacus"}
+    record = RecordedRun(
+        run_id="1",
+        name="a trial",
+        stop_reason="completed",
+        config=decode_config({}),
+        fingerprint="",
+        history={},
+        micro_batches=(8,),
+        machine=had,
+    )
+    config = config_again(record, torch.device("cpu"))
+    assert (config.precision, config.memory_format, config.compile) == tuple(had.values())[:3]

@@ -1,0 +1,261 @@
+"""Which steps a sweep's preflight times, and what the plan becomes by that.
+
+On the CPU they run in processes side by side, as the trials will; on a GPU in the process that
+has it, one at a time. What the recipe sets itself is not chosen, and what it searches is timed for
+every value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sweeps.config.recipe import Recipe
+from sweeps.driver.plan import SweepPlan, placement_at
+from sweeps.preflight.choices import (
+    PATIENCE_S,
+    Model,
+    affordable,
+    describe,
+    measure,
+    ways_to_share,
+)
+from sweeps.preflight.contention import most_productive
+from sweeps.preflight.estimate import trials_per_gpu
+from sweeps.preflight.overheads import Overheads
+from sweeps.preflight.probes import ProbeFailedError, ProbeLostError, Probes
+from sweeps.preflight.step_cost import Size, StepCost
+from sweeps.preflight.stepper import Stepper
+from unetexp.compute.device import device_kind
+from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
+from unetexp.compute.settings import ComputeSettings
+from unetexp.data import Dataset
+from unetexp.errors import ConfigError
+from unetexp.system.machine import available_memory_bytes
+from unetexp.training.config import TrainConfig
+
+_CPU = torch.device("cpu")
+_LIMIT_S = 40.0  # for a single step of one size: then the processes are ended
+_MOST_PROCESSES = 4  # where the number of trials at once is given and not chosen
+_ROUNDS = 2.5  # steps of each way, in the mean, the first of them slower
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A configuration to measure."""
+
+    config: TrainConfig  # what is chosen is `auto` in it
+    searched: frozenset[str]
+
+    def model(self, device: torch.device) -> Model:
+        return Model(self.config.decoder.kind, candidates(self.config, device), self.searched)
+
+
+def subjects(
+    recipe: Recipe, slowest: TrainConfig, tried: Mapping[str, TrainConfig]
+) -> list[Subject]:
+    """`slowest`, and of the configurations `tried` those with another kind of decoder."""
+    searched = frozenset(name for name in CHOSEN if name in recipe.space)
+    free = dict.fromkeys(searched, "auto")
+    others = [config for label, config in tried.items() if label.startswith("decoder.kind=")]
+    return [Subject(config.model_copy(update=free), searched) for config in [slowest, *others]]
+
+
+def shares_are_free(plan: SweepPlan) -> bool:
+    """Whether the number of trials at once is to be chosen: on this machine's CPU, not given."""
+    budget, placement = plan.recipe.budget, plan.placement
+    given = budget.max_concurrent or budget.cpus_per_trial
+    return not (given or placement.gpus or plan.options.address)
+
+
+def probes_needed(plan: SweepPlan, wanted: Sequence[Subject]) -> int:
+    """How many processes train side by side for the measurement, at most; 0 for none."""
+    placement = plan.placement
+    if placement.device != "cpu":
+        return 0
+    if shares_are_free(plan):
+        return max(ways_to_share(placement.cpus, 0, 1, plan.recipe.budget.trials))
+    if all(len(one.model(_CPU).candidates) == 1 for one in wanted):
+        return 0
+    on_a_node = placement.max_concurrent * placement.ranks // placement.nodes
+    return max(1, min(on_a_node, placement.cpus // placement.nodes, _MOST_PROCESSES))
+
+
+def measure_on_cpu(
+    plan: SweepPlan,
+    data: Dataset,
+    wanted: Sequence[Subject],
+    probes: Probes,
+    cost: StepCost,
+    overheads: Overheads,
+    log: Callable[[str], None],
+) -> tuple[Measured, ...]:
+    """Measure in `probes`; the first of `wanted` decides how many trials run at once.
+
+    Nothing where a process dies: a line says so, and the rule stands.
+    """
+    full = Size(wanted[0].config.augment.crop_px, cost.micro_batch)
+    if shares_are_free(plan):
+        free = available_memory_bytes()
+        trials = plan.recipe.budget.trials
+        shares = ways_to_share(plan.placement.cpus, cost.peak_bytes, free, trials)
+    else:
+        shares = {probes_needed(plan, wanted): plan.placement.threads}
+    found: list[Measured] = []
+    for one in wanted:
+        model = one.model(_CPU)
+        patience_s = PATIENCE_S / len(wanted)
+        steps = math.ceil(_ROUNDS * len(model.candidates) * len(shares))
+        size = affordable(full, cost.step_s, steps, patience_s)
+        failures: list[str] = []
+        try:
+            probes.load(one.config, data, max(shares), _LIMIT_S)
+            measured = measure(
+                device_kind(_CPU),
+                model,
+                shares,
+                size,
+                _in_probes(probes, failures),
+                beside_s=_beside_s(one.config, data, cost, overheads) * size.pixels / full.pixels,
+                patience_s=patience_s,
+            )
+        except ProbeLostError as error:
+            log(f"settings not measured: {error}; they follow the rule")
+            return ()
+        for failure in failures:
+            log(failure)
+        if measured is None:
+            continue
+        found.append(measured)
+        label = f"decoder.kind={one.config.decoder.kind}: " if len(wanted) > 1 else ""
+        for line in describe(measured, plan.placement.cpus, full):
+            log(f"{label}{line}")
+        shares = {count: n for count, n in shares.items() if count == found[0].at_once}
+    return tuple(found)
+
+
+def measure_on_gpu(
+    wanted: Sequence[Subject],
+    data: Dataset,
+    device: torch.device,
+    cost: StepCost,
+    threads: int,
+    workers: int,
+) -> tuple[Measured, ...]:
+    """Measure on a GPU that this process has alone; what fails there is left out."""
+    found = []
+    for one in wanted:
+        model = one.model(device)
+        if len(model.candidates) == 1:
+            continue
+        full = Size(one.config.augment.crop_px, cost.micro_batch)
+        patience_s = PATIENCE_S / len(wanted)
+        with Stepper(one.config, data, device, workers) as stepper:
+            measured = measure(
+                device_kind(device),
+                model,
+                {1: threads},
+                full,
+                _here(stepper),
+                patience_s=patience_s,
+            )
+        if measured is not None:
+            found.append(measured)
+    return tuple(found)
+
+
+def with_choices(plan: SweepPlan, measured: tuple[Measured, ...]) -> SweepPlan:
+    """The plan with what was measured, and so many trials at once as were chosen."""
+    plan = replace(plan, measured=measured)
+    if not measured or not shares_are_free(plan):
+        return plan
+    at_once = measured[0].at_once
+    budget = plan.recipe.budget.model_copy(update={"max_concurrent": at_once})
+    changes = {**plan.options.changes, "budget.max_concurrent": at_once}
+    options = replace(plan.options, changes=changes)
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"budget": budget}),
+        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
+        options=options,
+    )
+
+
+def packed(
+    plan: SweepPlan,
+    step_cost: StepCost,
+    throughput: Mapping[int, float],
+    log: Callable[[str], None],
+) -> SweepPlan:
+    """The plan with as many trials on a GPU as train most together, of those its memory holds."""
+    if step_cost.device_bytes is None:
+        log("--gpus-per-trial auto: trials run on the CPU here, so the setting has no effect")
+        return plan
+    count = trials_per_gpu(step_cost)
+    memory = (
+        f"a trial takes {step_cost.peak_bytes / 2**30:.1f} of "
+        f"{step_cost.device_bytes / 2**30:.1f} GiB"
+    )
+    if throughput:
+        rates = ", ".join(f"{rate:.3g} ({n})" for n, rate in throughput.items())
+        memory += f", up to {count} fit; images a second of so many together: {rates}"
+        count = most_productive(throughput)
+    log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
+    share = 1 / count
+    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
+    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
+    options = replace(plan.options, changes=changes)
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"budget": budget}),
+        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
+        options=options,
+    )
+
+
+def as_trials_compute(cost: StepCost, measured: Sequence[Measured], crop_px: int) -> StepCost:
+    """`cost` with the chosen settings and, on the CPU, beside as many trials as run at once."""
+    if not measured:
+        return cost
+    best = measured[0]
+    pixels = Size(best.side_px, best.images).pixels
+    step_s = best.of_choice[0].step_s * Size(crop_px, cost.micro_batch).pixels / pixels
+    return replace(cost, step_s=step_s, val_s=cost.val_s * step_s / cost.step_s)
+
+
+def _beside_s(config: TrainConfig, data: Dataset, cost: StepCost, overheads: Overheads) -> float:
+    """What a trial takes beside training and validation, in seconds a step.
+
+    Validation computes as training does: it is counted as so many more steps.
+    """
+    steps = max(1, len(data["train"]) // config.batch_size) * config.accumulation
+    validating = len(data["val"]) * cost.val_s / (steps * cost.step_s)
+    beside = overheads.epoch_s + overheads.trial_s / config.epochs
+    return beside / (steps * (1 + validating))
+
+
+def _in_probes(probes: Probes, failures: list[str]) -> Callable[..., float]:
+    def time_step(settings: ComputeSettings, at_once: int, threads: int, size: Size) -> float:
+        try:
+            return probes.step_s(settings, size, at_once, threads, _LIMIT_S)
+        except ProbeFailedError as error:
+            failure = f"{wording(settings)} fails here: {error}"
+            if failure not in failures:
+                failures.append(failure)
+            return math.inf
+
+    return time_step
+
+
+def _here(stepper: Stepper) -> Callable[..., float]:
+    def time_step(settings: ComputeSettings, at_once: int, threads: int, size: Size) -> float:
+        try:
+            return stepper.seconds(settings, size)
+        except (RuntimeError, ConfigError):
+            torch.cuda.empty_cache()
+            return math.inf
+
+    return time_step
