@@ -35,7 +35,7 @@ from benchmarks.peers.rounds import Arm, Spread, Times, interleaved, ratio  # no
 from unetexp.data import Dataset, Split  # noqa: E402
 from unetexp.models.encoder_weights import input_normalization  # noqa: E402
 from unetexp.training.augmentation import Augment  # noqa: E402
-from unetexp.training.batches import TrainBatches, augmented  # noqa: E402
+from unetexp.training.batches.train_batches import TrainBatches, augmented  # noqa: E402
 from unetexp.training.config import TrainConfig  # noqa: E402
 
 BATCH, IMAGES, ROTATION_DEG = 8, 16, 10.0

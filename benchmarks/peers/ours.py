@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.peers.loops import LR, Batch, Combination
 from unetexp.data import Dataset
-from unetexp.training.batches import TrainBatches
+from unetexp.training.batches.train_batches import TrainBatches
 from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.loop import fit
 from unetexp.training.losses import loss_for

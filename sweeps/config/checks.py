@@ -12,7 +12,7 @@ from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, Integer, search_order, suggest
 from unetexp.component import decode, fields_at, override
 from unetexp.errors import ConfigError, UserError, not_a_choice
-from unetexp.training.batches import require_even_shares
+from unetexp.training.batches.train_batches import require_even_shares
 from unetexp.training.config import TrainConfig
 
 _SAMPLES = 64  # random points of the space that are checked before a sweep starts

@@ -23,7 +23,7 @@ import torch
 from sweeps.preflight.smoke_test import miniature
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
-from unetexp.training.batches import TrainBatches
+from unetexp.training.batches.train_batches import TrainBatches
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.state import TrainState

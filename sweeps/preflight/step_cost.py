@@ -24,13 +24,13 @@ from unetexp.data import Dataset, Sample, Samples
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.system.machine import available_memory_bytes
-from unetexp.training.batches import TrainBatches
+from unetexp.training.batches.train_batches import TrainBatches
+from unetexp.training.batches.whole_images import Limits
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import train_epoch
 from unetexp.training.losses import loss_for
 from unetexp.training.state import TrainState
 from unetexp.training.validation import evaluate
-from unetexp.training.whole_images import Limits
 
 _GROWTH = 4  # pixels of a size against those of the size before
 _RUNS = 2  # measured, after one that warms up

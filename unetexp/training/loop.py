@@ -22,7 +22,7 @@ from unetexp.models.encoder_weights import Normalization, input_normalization
 from unetexp.models.encoders import FreezeLevel
 from unetexp.models.unet import freeze_encoder
 from unetexp.training.averaging import update_batch_norm
-from unetexp.training.batches import TrainBatches, augmented
+from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction, loss_for
 from unetexp.training.state import TrainState

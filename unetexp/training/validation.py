@@ -25,9 +25,9 @@ from unetexp.data.labels import VOID
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.encoder_weights import Normalization, input_normalization, to_input
+from unetexp.training.batches.whole_images import Limits, WholeBatch, whole_images
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction
-from unetexp.training.whole_images import Limits, WholeBatch, whole_images
 
 WORST = 4  # how many images with the lowest mIoU keep their label maps
 

@@ -75,7 +75,7 @@ def test_a_sweep_whose_temporary_folder_has_a_long_path(tmp_path, monkeypatch):
 def test_loader_workers_hand_over_batches_in_spite_of_a_long_path(long_folder, monkeypatch):
     from tests.support.data_folders import write_folder_dataset
     from unetexp.data import Folder, open_dataset
-    from unetexp.training.batches import TrainBatches
+    from unetexp.training.batches.train_batches import TrainBatches
     from unetexp.training.config import decode_config
 
     assert socket.AF_UNIX

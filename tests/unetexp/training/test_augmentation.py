@@ -15,7 +15,7 @@ from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.models.encoder_weights import Normalization
 from unetexp.training.augmentation import Augment, jitter_colour, warp
-from unetexp.training.batches import TrainBatches, augmented
+from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig
 
 PLAIN = {

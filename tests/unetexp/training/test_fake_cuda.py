@@ -17,7 +17,7 @@ from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.decoders import DecoderKind, Upsampling
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.models.encoders import FreezeLevel
-from unetexp.training.batches import RawBatch
+from unetexp.training.batches.train_batches import RawBatch
 from unetexp.training.config import decode_config
 from unetexp.training.loop import train_epoch
 from unetexp.training.losses import Loss, create_loss, loss_for

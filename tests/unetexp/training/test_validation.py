@@ -18,10 +18,10 @@ from torch import nn
 from unetexp.component import kinds_of
 from unetexp.data.dataset import Sample
 from unetexp.models.factory import create_segmentation_model
+from unetexp.training.batches.whole_images import Limits, whole_images
 from unetexp.training.config import decode_config
 from unetexp.training.losses import Loss, create_loss
 from unetexp.training.validation import evaluate
-from unetexp.training.whole_images import Limits, whole_images
 
 CLASSES = 3
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

@@ -7,7 +7,7 @@ import torch
 
 from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.training.augmentation import Augment, jitter_colour, warp
-from unetexp.training.cpu_augmentation import views_on_cpu
+from unetexp.training.batches.cpu_augmentation import views_on_cpu
 
 
 @pytest.mark.parametrize("channels", [1, 3])

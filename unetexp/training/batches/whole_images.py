@@ -20,10 +20,10 @@ from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.tiling import Span, cheapest_spans, computed_pixels, largest_tile, spans
 from unetexp.data import Samples
 from unetexp.data.labels import VOID
-from unetexp.models.forward_memory import forward_bytes_per_pixel
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.unet import UNet
 from unetexp.prefetch import TIMEOUT_S, prefetched
+from unetexp.training.batches.forward_memory import forward_bytes_per_pixel
 
 _FORWARD_BYTES = 2**30  # of a forward pass
 _COUNT_BYTES = 2**31  # of the loss of one image

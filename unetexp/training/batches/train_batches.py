@@ -19,9 +19,9 @@ from unetexp.errors import ConfigError
 from unetexp.models.encoder_weights import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
+from unetexp.training.batches.cpu_augmentation import views_on_cpu
+from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
-from unetexp.training.cpu_augmentation import views_on_cpu
-from unetexp.training.resident import ResidentSplit, fits
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")

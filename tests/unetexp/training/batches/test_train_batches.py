@@ -11,9 +11,9 @@ from unetexp.data import Folder, Split, open_dataset
 from unetexp.data.dataset import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.training.augmentation import Augment
-from unetexp.training.batches import TrainBatches, cut_on_device
+from unetexp.training.batches.resident import ResidentSplit, fits, resident_bytes
+from unetexp.training.batches.train_batches import TrainBatches, cut_on_device
 from unetexp.training.config import TrainConfig
-from unetexp.training.resident import ResidentSplit, fits, resident_bytes
 
 CPU = torch.device("cpu")
 SHAPES = ((40, 48), (17, 90), (64, 31))
