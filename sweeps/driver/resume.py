@@ -18,6 +18,7 @@ from unetexp.component import Tree, decode, override
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError, ConfigError, DataError, UserError
 from unetexp.tracking.uri import tracking_option
+from unetexp.training.config import decode_recorded, settings_before
 
 
 def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManifest]:
@@ -108,16 +109,18 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         own = {p: v for p, v in options.changes.items() if p.startswith("budget.")}
         if len(own) < len(options.changes):
             raise
-        own = {**_kept_as_before(manifest), **own}
-        recorded: Recipe = decode(Recipe, override(Recipe, manifest.recipe, own))
+        kept = {p: v for p, v in _kept_as_before(manifest).items() if p.startswith("budget.")}
+        recorded: Recipe = decode(Recipe, override(Recipe, _whole(manifest), {**kept, **own}))
         return recorded  # the file is gone; the manifest holds the whole recipe
     return load_recipe(asked, changes, options.data or manifest.data_asked)
 
 
 def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:
-    """A sweep of a version that removed no weights keeps them all, unless told otherwise."""
-    started_with = manifest.recipe.get("budget", {})
-    return {} if "keep_models" in started_with else {"budget.keep_models": "all"}
+    """What an earlier version did where it had no setting yet, unless told otherwise."""
+    kept = settings_before(manifest.recipe["base"])
+    if "keep_models" not in manifest.recipe.get("budget", {}):
+        kept["budget.keep_models"] = "all"
+    return kept
 
 
 def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:
@@ -136,7 +139,8 @@ def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:
 
 def _whole(manifest: SweepManifest) -> Tree:
     """The recipe in the manifest, with defaults for settings that were added since."""
-    recorded: Recipe = decode(Recipe, manifest.recipe)
+    base = decode_recorded(manifest.recipe["base"]).tree()
+    recorded: Recipe = decode(Recipe, {**manifest.recipe, "base": base})
     return recorded.tree()
 
 

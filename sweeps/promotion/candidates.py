@@ -22,7 +22,7 @@ from unetexp.data import Dataset, open_dataset
 from unetexp.data.collection import Progress
 from unetexp.errors import DataError, UserError
 from unetexp.tracking.locate import CHECKPOINT
-from unetexp.training.config import TrainConfig, read_tree
+from unetexp.training.config import TrainConfig, decode_recorded, read_tree
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -171,8 +171,7 @@ def config_of(store: TrackingStore, trial: Candidate) -> TrainConfig:
     """The config that a trial was trained with."""
     with tempfile.TemporaryDirectory() as scratch:
         path = store.client.download_artifacts(trial.run_id, "config.yaml", scratch)
-        config: TrainConfig = decode(TrainConfig, read_tree(Path(path)))
-    return config
+        return decode_recorded(read_tree(Path(path)))
 
 
 def _source_sweep(store: TrackingStore, run: Run) -> SourceSweep:
@@ -187,5 +186,8 @@ def _source_sweep(store: TrackingStore, run: Run) -> SourceSweep:
                 f"sweep {name!r}: its recipe, the artifact recipe.yaml of run {run.info.run_id}, "
                 f"cannot be read: {error}"
             ) from None
-        recipe: Recipe = decode(Recipe, read_tree(Path(path)), f"sweep {name!r}, recipe.yaml")
+        tree = read_tree(Path(path))
+    where = f"sweep {name!r}, recipe.yaml"
+    base = decode_recorded(tree.get("base", {}), where).tree()
+    recipe: Recipe = decode(Recipe, {**tree, "base": base}, where)
     return SourceSweep(run, recipe)

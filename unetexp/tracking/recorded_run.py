@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetexp.errors import UserError
 from unetexp.tracking.locate import asked, connect, find_run
-from unetexp.training.config import TrainConfig, decode_config, read_tree
+from unetexp.training.config import TrainConfig, decode_recorded, read_tree
 from unetexp.training.experiment import MACHINE
 
 CONFIG_FILE = "config.yaml"
@@ -60,7 +60,7 @@ def run_record(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
         )
     with tempfile.TemporaryDirectory() as scratch:
         path = asked(client, client.download_artifacts, run_id, CONFIG_FILE, scratch)
-        config = decode_config(read_tree(Path(path)), where=f"{named}, {CONFIG_FILE}")
+        config = decode_recorded(read_tree(Path(path)), f"{named}, {CONFIG_FILE}")
     points = {
         name: {
             point.step: point.value

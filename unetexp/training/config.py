@@ -178,3 +178,27 @@ def decode_config(
         return config
     changed: TrainConfig = decode(TrainConfig, override(TrainConfig, config.tree(), changes))
     return changed
+
+
+def settings_before(tree: Tree) -> dict[str, Any]:
+    """What an earlier version did where it had no setting yet, as dotted changes of its tree.
+
+    `tree` is a whole config as it was recorded. Runs that began before go on as they were.
+    """
+    if "batch_norm_batches" in tree:
+        return {}
+    found: dict[str, Any] = {"batch_norm_batches": 0, "ema_epochs": None}
+    if tree["schedule"]["kind"] == "cosine":
+        found["schedule.hold"] = 0.0
+    if "warmup_epochs" in tree["schedule"]:
+        found["schedule.warmup_epochs"] = tree["schedule"]["warmup_epochs"]
+    if tree["optimizer"]["kind"] == "adamw":
+        found["optimizer.head_lr_scale"] = 1.0
+    return found
+
+
+def decode_recorded(tree: Tree, where: str = "") -> TrainConfig:
+    """The config of a run whose whole tree was recorded, by this version or an earlier one."""
+    before = settings_before(tree) if {"schedule", "optimizer"} <= tree.keys() else {}
+    config: TrainConfig = decode(TrainConfig, override(TrainConfig, tree, before), where)
+    return config

@@ -33,7 +33,7 @@ from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
 from unetexp.system.machine import cpu_model
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_recorded, read_tree
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
@@ -244,13 +244,12 @@ def has_model(folder: Path) -> bool:
 
 
 def _claim(path: Path, config: TrainConfig) -> None:
-    text = yaml.safe_dump(config.tree(), sort_keys=False)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and decode_recorded(read_tree(path), str(path)) != config:
         raise CheckpointError(
             f"{path.parent} holds an experiment with another configuration: choose another "
             "folder, or remove that one."
         )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(yaml.safe_dump(config.tree(), sort_keys=False), encoding="utf-8")
 
 
 MACHINE = "machine."  # prefix of the names of these tags of a trial's run

@@ -92,7 +92,9 @@ def parameter_groups(
     included, so that they can thaw later; without a gradient they are not updated and have no
     state. Each group has its rate at schedule factor 1 as `base_lr`.
     """
-    scales = {"decoder": 1.0, "encoder": encoder_lr_scale, "head": head_lr_scale}
+    scales = {"decoder": 1.0, "encoder": encoder_lr_scale}
+    if head_lr_scale != 1:
+        scales["head"] = head_lr_scale
     members: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         part = name.partition(".")[0]

@@ -30,7 +30,7 @@ from unetexp.errors import CheckpointError
 from unetexp.models.encoder_weights import load_encoder_weights
 from unetexp.models.unet import UNet, build_unet
 from unetexp.training.averaging import AveragedWeights
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_recorded
 from unetexp.training.optim import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,10 @@ class Checkpoints:
     def _read(self, folder: Path, device: torch.device) -> dict[str, Any]:
         try:
             manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            if manifest["identity"] != self.identity:
+            theirs = manifest["identity"]
+            if "config" in theirs:  # of an earlier version, perhaps
+                theirs = {**theirs, "config": decode_recorded(theirs["config"]).tree()}
+            if theirs != self.identity:
                 raise ValueError("it belongs to another run")
             if manifest["sha256"] != _sha256(folder / _STATE):
                 raise ValueError("its checksum does not match: it is damaged")

@@ -287,3 +287,8 @@ def test_the_head_learns_at_its_own_rate_and_decays_like_the_rest():
     found = sorted((g["base_lr"], round(g["weight_decay"], 9)) for g in groups)
     encoder, decoder, head = [(0.05, 0.0), (0.05, 0.2)], [(0.1, 0.0), (0.1, 0.2)], (1.0, 0.0)
     assert found == [*encoder, *decoder, head, (1.0, 0.02)]
+
+
+def test_at_the_decoders_rate_the_head_is_in_its_group_as_in_earlier_checkpoints():
+    groups = parameter_groups(seeded_model(), 0.1, 0.2, 0.5, 1.0)
+    assert [group["base_lr"] for group in groups] == [0.1, 0.1, 0.05, 0.05]
