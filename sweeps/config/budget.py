@@ -96,6 +96,11 @@ class Asha(Component):
         gt=1,
         description="a trial continues at a rung if it is among the best 1/reduction_factor",
     )
+    judged: Literal["best", "last"] = Field(
+        "best",
+        description="what a trial is compared by at a rung: the best score until then, or that of "
+        "the rung's epoch alone",
+    )
     bracket_by: str | None = Field(
         None,
         description="dotted path of a setting; only trials with the same value of it are compared "

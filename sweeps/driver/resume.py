@@ -109,7 +109,9 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         own = {p: v for p, v in options.changes.items() if p.startswith("budget.")}
         if len(own) < len(options.changes):
             raise
-        kept = {p: v for p, v in _kept_as_before(manifest).items() if p.startswith("budget.")}
+        kept = {
+            p: v for p, v in _kept_as_before(manifest).items() if p.startswith(("budget.", "asha."))
+        }
         recorded: Recipe = decode(Recipe, override(Recipe, _whole(manifest), {**kept, **own}))
         return recorded  # the file is gone; the manifest holds the whole recipe
     return load_recipe(asked, changes, options.data or manifest.data_asked)
@@ -120,6 +122,8 @@ def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:
     kept = settings_before(manifest.recipe["base"])
     if "keep_models" not in manifest.recipe.get("budget", {}):
         kept["budget.keep_models"] = "all"
+    if "judged" not in manifest.recipe.get("asha", {}):
+        kept["asha.judged"] = "last"
     return kept
 
 
@@ -140,7 +144,8 @@ def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:
 def _whole(manifest: SweepManifest) -> Tree:
     """The recipe in the manifest, with defaults for settings that were added since."""
     base = decode_recorded(manifest.recipe["base"]).tree()
-    recorded: Recipe = decode(Recipe, {**manifest.recipe, "base": base})
+    asha = {"judged": "last", **manifest.recipe.get("asha", {})}
+    recorded: Recipe = decode(Recipe, {**manifest.recipe, "base": base, "asha": asha})
     return recorded.tree()
 
 

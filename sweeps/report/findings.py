@@ -44,7 +44,7 @@ def caveats(sweep_data: SweepData, effects: Sequence[Effect]) -> list[str]:
     tested = sum(effect.enough for effect in effects)
     compared = len(sweep_data.comparable)
     sentences = [
-        f"Equal budget means: val/miou after epoch {sweep_data.equal_epoch} of "
+        f"Equal budget means: the best val/miou until epoch {sweep_data.equal_epoch} of "
         f"{sweep_data.budget}, "
         f"the last that all completed and stopped trials reached; {compared} of "
         f"{count(len(sweep_data.trials), 'trial')} are compared.",

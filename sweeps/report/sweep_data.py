@@ -71,7 +71,7 @@ def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
     texts = _texts(store, parent)
     budget = int(max([*trials["budget"], *trials["epochs"], 0]))
     epoch = _equal_epoch(trials, curves)
-    scores = [dict(curves[run]).get(epoch, np.nan) for run in trials["run_id"]]
+    scores = [_best_until(curves[run], epoch) for run in trials["run_id"]]
     own = {
         EQUAL: pd.Series(scores, index=trials.index, dtype=float),
         "label": [_label(*row) for row in zip(trials["trial"], trials["stop_reason"], strict=True)],
@@ -88,6 +88,13 @@ def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:
     ended = trials["stop_reason"].isin([StopReason.COMPLETED, StopReason.ASHA])
     lasts = [curves[run][-1][0] for run in trials.loc[ended, "run_id"] if curves[run]]
     return min(lasts, default=0)
+
+
+def _best_until(curve: Curve, epoch: int) -> float:
+    """The best score until `epoch`, which no single bad epoch changes; NaN if it has no score."""
+    if epoch not in dict(curve):
+        return float("nan")
+    return max(score for at, score in curve if at <= epoch)
 
 
 def _label(trial: str, reason: str) -> str:

@@ -243,14 +243,15 @@ class SweepController:
     def _decide(self, trial: Trial) -> None:
         """Decide whether the trial stops after the epoch that it has just finished."""
         epoch, score = trial.epoch, trial.progress.score
+        judged = trial.progress.best if self.recipe.asha.judged == "best" else score
         if math.isfinite(score):
-            trial.optuna_trial.report(score, epoch)
+            trial.optuna_trial.report(judged, epoch)
         if epoch >= self.epochs:
             trial.decision = StopReason.COMPLETED
         elif not math.isfinite(score):
             trial.decision = StopReason.NAN
         elif self.recipe.asha.enabled and not self.rungs.admits(
-            trial.id, epoch, score, self.recipe.bracket(trial.values)
+            trial.id, epoch, judged, self.recipe.bracket(trial.values)
         ):
             trial.decision = StopReason.ASHA
 

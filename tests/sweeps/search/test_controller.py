@@ -113,3 +113,14 @@ def test_a_bracket_compares_trials_of_one_choice_only(controller):
     for level in levels:  # the first of each has nobody to be compared with
         first = next(t for t in sweep.trials.values() if t.values["encoder.freeze"] == level)
         assert first.stop_reason == "completed"
+
+
+@pytest.mark.parametrize(("judged", "goes_on"), [("best", True), ("last", False)])
+def test_one_bad_epoch_at_a_rung_stops_nobody_who_was_good_before(controller, judged, goes_on):
+    sweep = controller(**{"asha.judged": judged, "asha.grace_epochs": 3})
+    steady, falling = sweep.propose(), sweep.propose()
+    for epoch, score in enumerate([0.3, 0.4, 0.5], start=1):
+        assert sweep.epoch_finished(steady.id, {"epoch": epoch, "val/miou": score})
+    for epoch, score in enumerate([0.3, 0.6], start=1):
+        assert sweep.epoch_finished(falling.id, {"epoch": epoch, "val/miou": score})
+    assert sweep.epoch_finished(falling.id, {"epoch": 3, "val/miou": 0.1}) is goes_on
