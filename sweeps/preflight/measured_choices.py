@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 
 from sweeps.config.recipe import Recipe
+from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, placement_at
 from sweeps.preflight.choices import (
     PATIENCE_S,
@@ -34,6 +36,7 @@ from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
+from unetexp.models.encoders import FreezeLevel
 from unetexp.system.machine import available_memory_bytes
 from unetexp.training.config import TrainConfig
 
@@ -62,6 +65,18 @@ def subjects(
     free = dict.fromkeys(searched, "auto")
     others = [config for label, config in tried.items() if label.startswith("decoder.kind=")]
     return [Subject(config.model_copy(update=free), searched) for config in [slowest, *others]]
+
+
+def slowest_of(recipe: Recipe) -> TrainConfig:
+    """The base with as little frozen as the sweep will freeze."""
+    dimension = recipe.space.get("encoder.freeze")
+    if not isinstance(dimension, Choice):
+        return recipe.base
+    level = min(dimension.values, key=get_args(FreezeLevel).index)
+    try:
+        return recipe.config({"encoder.freeze": level})
+    except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
+        return recipe.base
 
 
 def shares_are_free(plan: SweepPlan) -> bool:
@@ -221,9 +236,10 @@ def as_trials_compute(cost: StepCost, measured: Sequence[Measured], crop_px: int
     if not measured:
         return cost
     best = measured[0]
-    pixels = Size(best.side_px, best.images).pixels
-    step_s = best.of_choice[0].step_s * Size(crop_px, cost.micro_batch).pixels / pixels
-    return replace(cost, step_s=step_s, val_s=cost.val_s * step_s / cost.step_s)
+    size, full = Size(best.side_px, best.images), Size(crop_px, cost.micro_batch)
+    step_s = best.of_choice[0].step_s * full.pixels / size.pixels
+    val_s = cost.val_s * step_s / cost.step_s
+    return replace(cost, step_s=step_s, val_s=val_s, extrapolated=size != full)
 
 
 def _beside_s(config: TrainConfig, data: Dataset, cost: StepCost, overheads: Overheads) -> float:

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import ray
 import torch
 
-from sweeps.config.recipe import Recipe
-from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan
 from sweeps.execution.placement import available_cores
 from sweeps.execution.ray_session import ray_up, worker_environment
@@ -35,6 +33,7 @@ from sweeps.preflight.measured_choices import (
     measure_on_gpu,
     packed,
     probes_needed,
+    slowest_of,
     subjects,
     with_choices,
 )
@@ -46,8 +45,7 @@ from sweeps.tracking.store import check_tracking, local_path, open_existing
 from unetexp.compute.measured import Measured
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
-from unetexp.errors import ConfigError, UserError
-from unetexp.models.encoders import FreezeLevel
+from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import TrainConfig
 
@@ -78,7 +76,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     store that does not answer.
     """
     configs = smoke_configs(plan.recipe)
-    slowest = _slowest(plan.recipe)
+    slowest = slowest_of(plan.recipe)
     wanted = subjects(plan.recipe, slowest, configs)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
@@ -87,19 +85,11 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
         require_store_and_disk_space(plan, data)  # computes little: the processes start meanwhile
         worker_s = probes.up_s()
         checks = _checked(plan, data, configs, slowest, images, wanted)
+        _tell_shortages(checks, slowest, images, devices, log)
         overheads = replace(checks.overheads, worker_s=worker_s)
         measured = checks.measured
-        if probes_needed(plan, wanted):
+        if checks.step_cost.device_bytes is None and probes_needed(plan, wanted):
             measured = measure_on_cpu(plan, data, wanted, probes, checks.step_cost, overheads, log)
-    if checks.left_out:
-        log(f"not tried, for lack of time: {', '.join(checks.left_out)}")
-    if checks.step_cost.micro_batch < images:
-        micro = checks.step_cost.micro_batch * devices
-        log(
-            f"not enough memory for micro-batches of {images * devices} images; {micro} fit. "
-            "Trials adapt by themselves; to set it for all of them, with the same batch size: "
-            f"--set accumulation={slowest.batch_size // micro}"
-        )
     full = Size(slowest.augment.crop_px, checks.step_cost.micro_batch)
     for found in checks.measured:
         for line in describe(found, plan.placement.cpus, full):
@@ -112,6 +102,21 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     for line in describe_estimate(cost, plan.recipe, plan.placement, step_cost, overheads):
         log(line)
     return replace(plan, estimated_s=cost.expected_s(plan.recipe))
+
+
+def _tell_shortages(
+    checks: DeviceChecks, slowest: TrainConfig, images: int, devices: int, log: Log
+) -> None:
+    """Say what there was too little time or memory for."""
+    if checks.left_out:
+        log(f"not tried, for lack of time: {', '.join(checks.left_out)}")
+    if checks.step_cost.micro_batch < images:
+        micro = checks.step_cost.micro_batch * devices
+        log(
+            f"not enough memory for micro-batches of {images * devices} images; {micro} fit. "
+            "Trials adapt by themselves; to set it for all of them, with the same batch size: "
+            f"--set accumulation={slowest.batch_size // micro}"
+        )
 
 
 def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0) -> None:
@@ -261,18 +266,6 @@ def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
             f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
             "(--skip-preflight starts without this check.)"
         ) from None
-
-
-def _slowest(recipe: Recipe) -> TrainConfig:
-    """The base with as little frozen as the sweep will freeze."""
-    dimension = recipe.space.get("encoder.freeze")
-    if not isinstance(dimension, Choice):
-        return recipe.base
-    level = min(dimension.values, key=get_args(FreezeLevel).index)
-    try:
-        return recipe.config({"encoder.freeze": level})
-    except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
-        return recipe.base
 
 
 def _artifacts(tracking_uri: str) -> Path | None:

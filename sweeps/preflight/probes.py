@@ -136,7 +136,9 @@ def _answer(process: subprocess.Popen[bytes]) -> tuple[bool, Any]:
     try:
         failed, answer = pickle.load(process.stdout)
     except (EOFError, pickle.UnpicklingError):
-        raise ProbeLostError("a process that trained for the measurement died") from None
+        raise ProbeLostError(
+            "a process that trained for the measurement died, or took so long that it was ended"
+        ) from None
     return failed, answer
 
 

@@ -337,7 +337,9 @@ class TestWhole:
             )
         )
 
-    def test_says_what_it_will_cost_and_makes_nothing(self, plan, data, tmp_path):
+    def test_says_what_it_will_cost_and_makes_nothing(self, plan, data, tmp_path, monkeypatch):
+        cost = StepCost(4, 0.1, 0.1, 2**20, None)
+        monkeypatch.setattr(preflight_module, "measure_step_cost", lambda *_: cost)
         said = []
         before = set(tmp_path.iterdir())
         checked = preflight(plan, data, said.append)
