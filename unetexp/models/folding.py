@@ -62,7 +62,7 @@ class _FoldedPart:
         self._made_of = self._now()
         self._versions = _versions(self._made_of)
         with torch.inference_mode(False), torch.no_grad():
-            self.modules = [_folded(module, dtype) for module in modules]
+            self.modules = [_folded(nn.Sequential(*modules), dtype)]
 
     @property
     def is_usable(self) -> bool:

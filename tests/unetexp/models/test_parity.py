@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.support.plain_unet import PlainUNet, frozen_parts
 from unetexp.models.decoders import DecoderKind, Upsampling
-from unetexp.models.encoders import EncoderName, FreezeLevel
+from unetexp.models.encoders import FreezeLevel
 from unetexp.models.factory import create_segmentation_model
 from unetexp.models.unet import freeze_encoder
 
@@ -75,7 +75,7 @@ def assert_learns_alike(ours, plain, image):
     torch.testing.assert_close(dict(ours.state_dict()), dict(plain.state_dict()))
 
 
-FROZEN = list(zip(cycle(DECODERS), cycle(LAYOUTS), [*LEVELS, *LEVELS[::-1]], strict=False))
+FROZEN = list(zip(cycle(DECODERS), cycle(LAYOUTS + LAYOUTS[::-1]), LEVELS * 2, strict=False))
 
 
 @pytest.mark.parametrize(("decoder", "layout", "level"), FROZEN, ids=str)
@@ -95,10 +95,9 @@ def test_every_upsampling(upsampling, layout):
     assert_learns_alike(ours.to(memory_format=layout), plain, images(64, 32))
 
 
-@pytest.mark.parametrize("name", get_args(EncoderName)[2:])
-def test_bottlenecks(name):
-    ours, plain = pair(encoder=name, freeze="stage3")
-    assert_learns_alike(ours.to(memory_format=torch.channels_last), plain, images(32, 32))
+def test_bottlenecks():
+    ours, plain = pair(encoder="resnet50", freeze="stage2")
+    assert_learns_alike(ours.to(memory_format=torch.channels_last), plain, images(64, 64))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -114,18 +113,16 @@ def test_every_size(layout):
     ours, plain = pair(freeze="stage2")
     ours.eval().to(memory_format=layout), plain.eval()
     with torch.no_grad():
-        for height, width in [(1, 1), (1, 97), (31, 2), (32, 64), (33, 32), (64, 63), (97, 5)]:
+        for height, width in [(1, 1), (1, 97), (31, 2), (32, 64), (33, 32), (97, 5)]:
             image = images(height, width)
             torch.testing.assert_close(ours(image), plain(image))
-            torch.testing.assert_close(ours(image.to(memory_format=layout)), plain(image))
 
 
-@pytest.mark.parametrize("level", ["none", "all"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("decoder", "level"), [("classic", "none"), ("slim", "all")])
 def test_single_precision_and_bf16(decoder, layout, level):
     ours, plain = pair(decoder, freeze=level)
-    image = images(40, 50, dtype=torch.float32)
+    image = images(40, 33, dtype=torch.float32)
     with torch.no_grad():
         expected = plain.eval()(image.double())
         ours = ours.float().to(memory_format=layout).eval()
