@@ -15,8 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -33,7 +31,7 @@ _MEASURED_S = 3.0  # for each number of processes
 _PATIENCE_S = 90.0  # for all of it; what was measured by then counts
 _FOREVER = 10**9  # epochs: the caller stops
 _STEPS = 4  # of an epoch, which ends with validating one image
-_CHILD = "import sys; from sweeps.preflight.contention import serve; serve(sys.argv[1])"
+_CHILD = "from sweeps.preflight.contention import serve; serve()"
 _TRAINED = "trained "  # begins an answer
 
 
@@ -82,13 +80,9 @@ def measure_throughput(
     changes = {"optimizer": optimizer, "epochs": _FOREVER, "batch_size": images, "accumulation": 1}
     config = config.model_copy(update=changes)
     workers = max(1, threads // most) if device == "cuda" else 0
-    with (
-        miniature(data, _STEPS * images, 1, 2 * config.augment.crop_px) as few,
-        TemporaryDirectory(prefix="unetexp-preflight-") as folder,
-    ):
-        file = Path(folder) / "task"
-        file.write_bytes(pickle.dumps(_Task(config, few, device, compute, workers, 1 / most)))
-        with _processes(file, most) as processes:
+    with miniature(data, _STEPS * images, 1, 2 * config.augment.crop_px) as few:
+        task = _Task(config, few, device, compute, workers, 1 / most)
+        with _processes(task, most) as processes:
             found: dict[int, float] = {}
             for count in range(1, most + 1):
                 order = f"{measured_s} {max(1, threads // count)}\n"
@@ -100,17 +94,16 @@ def measure_throughput(
 
 
 @contextmanager
-def _processes(file: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """So many processes with the task of `file`, warm; they are killed when time is up."""
+def _processes(task: _Task, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """So many processes with the task, warm; they are killed when time is up."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(file)],
+            [sys.executable, "-c", _CHILD],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
         )
         for _ in range(count)
     ]
@@ -122,6 +115,7 @@ def _processes(file: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
     timer = threading.Timer(_PATIENCE_S, kill)
     timer.start()
     try:
+        _send(processes, pickle.dumps(task))
         for process in processes:
             _answer(process)
         yield processes
@@ -132,30 +126,34 @@ def _processes(file: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
             process.communicate()
 
 
-def _rate(processes: list[subprocess.Popen[str]], order: str) -> float | None:
+def _rate(processes: list[subprocess.Popen[bytes]], order: str) -> float | None:
     """Images a second of all that get the `order` together; None if one has ended."""
     try:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(order)
-            process.stdin.flush()
+        _send(processes, order.encode())
     except BrokenPipeError:
         return None
     rates = [_answer(process) for process in processes]
     return None if None in rates else sum(rate for rate in rates if rate is not None)
 
 
-def _answer(process: subprocess.Popen[str]) -> float | None:
+def _send(processes: list[subprocess.Popen[bytes]], message: bytes) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(message)
+        process.stdin.flush()
+
+
+def _answer(process: subprocess.Popen[bytes]) -> float | None:
     assert process.stdout is not None
-    for line in process.stdout:
+    for line in map(bytes.decode, process.stdout):
         if line.startswith(_TRAINED):
             return float(line.removeprefix(_TRAINED))
     return None
 
 
-def serve(path: str) -> None:
-    """One of the processes: trains for as long as a line of its standard input says."""
-    task: _Task = pickle.loads(Path(path).read_bytes())  # written by the process that started this
+def serve() -> None:
+    """One of the processes: its standard input has the task, then lines with seconds to train."""
+    task: _Task = pickle.load(sys.stdin.buffer)
     device = torch.device(task.device)
     if device.type == "cuda" and task.memory < 1:
         torch.cuda.set_per_process_memory_fraction(task.memory)
@@ -164,7 +162,7 @@ def serve(path: str) -> None:
     reports = fit(task.config, task.data, state, workers=task.workers)
     next(reports)  # warms up
     print(_TRAINED, 0.0, flush=True)
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         seconds, threads = line.split()
         torch.set_num_threads(int(threads))
         epochs = _epochs_a_second(reports, float(seconds))

@@ -9,6 +9,7 @@ computed on the logits of all ranks. N images, K classes, H W image size.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -18,6 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
+
+_RENAMED = "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # in torch 2.14
+_NO_BROADCAST: Any = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 
 class Ranks(Protocol):
@@ -36,6 +40,9 @@ class Ranks(Protocol):
 
         Call this again when parts of `model` were frozen or thawed.
         """
+
+    def synchronise(self, model: nn.Module) -> None:
+        """Let batch norm in train mode see the images of all ranks, in place."""
 
     def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
         """The context of a micro-batch's forward and backward; the last exchanges gradients."""
@@ -57,6 +64,9 @@ class _Alone:
 
     def network(self, model: nn.Module) -> nn.Module:
         return model
+
+    def synchronise(self, model: nn.Module) -> None:
+        pass
 
     def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
         return nullcontext()
@@ -85,13 +95,16 @@ class Group:
     def network(self, model: nn.Module) -> nn.Module:
         learning = [parameter.requires_grad for parameter in model.parameters()]
         if self._network is None or learning != self._learning:
-            synchronise_batch_norm(model)
+            self.synchronise(model)
             # DDP synchronises the parameters that require gradients when it is created, no others.
             # Batch norm's statistics are equal on all ranks, and a broadcast would count as a
             # change of frozen ones, which would be folded again at each step.
-            self._network = DistributedDataParallel(model, broadcast_buffers=False)
+            self._network = DistributedDataParallel(model, **_NO_BROADCAST)
             self._learning = learning
         return self._network
+
+    def synchronise(self, model: nn.Module) -> None:
+        synchronise_batch_norm(model)
 
     def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
         assert isinstance(network, DistributedDataParallel)

@@ -66,7 +66,7 @@ def fit(
     while state.epoch < config.epochs:
         started = time.perf_counter()
         train = train_epoch(config, data, state, batches, loss, normalization, ranks)
-        _update_batch_norm(config, data, state, batches, normalization)
+        _update_batch_norm(config, data, state, batches, normalization, ranks)
         trained = time.perf_counter()
         evaluation = evaluate(
             config,
@@ -123,12 +123,14 @@ def _update_batch_norm(
     state: TrainState,
     batches: TrainBatches,
     normalization: Normalization,
+    ranks: Ranks,
 ) -> None:
     """Statistics of the epoch's first micro-batches for the model that is validated."""
     if not config.batch_norm_batches:
         return
     epoch, model = state.epoch + 1, state.evaluated_model
     freeze_encoder(model, freeze_level(config, epoch))
+    ranks.synchronise(model)
     raw_batches = islice(batches.epoch(epoch), config.batch_norm_batches)
     size_px, layout = config.augment.crop_px, state.compute.layout
     inputs = (augmented(raw, data, size_px, normalization, state.device)[0] for raw in raw_batches)

@@ -52,10 +52,11 @@ def test_a_process_trains_real_steps_for_as_long_as_it_is_told(setting, tmp_path
     given = []
 
     @contextmanager
-    def here(file, count):
-        given.append(pickle.loads(file.read_bytes()))
-        monkeypatch.setattr(sys, "stdin", io.StringIO("0.1 1\n0.1 1\n"))
-        contention.serve(str(file))
+    def here(task, count):
+        given.append(task)
+        sent = io.BytesIO(pickle.dumps(task) + b"0.1 1\n0.1 1\n")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(sent))
+        contention.serve()
         yield []
 
     monkeypatch.setattr(contention, "_processes", here)
@@ -73,18 +74,19 @@ def test_a_process_trains_real_steps_for_as_long_as_it_is_told(setting, tmp_path
     assert min(rates) > 0
 
 
-ANSWERS = "print('trained 0', flush=True)\nfor line in sys.stdin: print('trained 12.5', flush=True)"
+READY = "import pickle, sys\npickle.load(sys.stdin.buffer)\nprint('trained 0', flush=True)\n"
+ANSWERS = "for line in sys.stdin.buffer: print('trained 12.5', flush=True)"
 
 
 def test_what_processes_train_at_one_time_is_added_up(setting, monkeypatch):
-    monkeypatch.setattr(contention, "_CHILD", f"import sys\n{ANSWERS}")
+    monkeypatch.setattr(contention, "_CHILD", READY + ANSWERS)
     found = measure_throughput(*setting, "cpu", images=4, most=3, threads=2)
     assert found == {1: 12.5, 2: 25.0, 3: 37.5}
 
 
 def test_a_process_that_ends_leaves_its_number_out(setting, monkeypatch):
-    ends_at_three = "import sys\nprint('trained 0', flush=True)\n" + (
-        "for n, line in enumerate(sys.stdin):\n"
+    ends_at_three = READY + (
+        "for n, line in enumerate(sys.stdin.buffer):\n"
         "    if n == 2: sys.exit(1)\n"
         "    print('trained 10', flush=True)"
     )

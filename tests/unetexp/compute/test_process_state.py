@@ -44,7 +44,8 @@ def state():
 
 
 @pytest.mark.parametrize("error", [None, ValueError, SystemExit])
-def test_everything_is_as_before_however_the_run_ends(error):
+def test_everything_is_as_before_however_the_run_ends(error, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # whatever ran before this test
     before = state()
     try:
         with process_state_kept():
