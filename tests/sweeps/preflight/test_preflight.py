@@ -241,7 +241,7 @@ class TestRoom:
         for parameter in state.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         state.optimizer.step()
-        Checkpoints(tmp_path, {}).save(state)
+        Checkpoints(tmp_path, {}).save(state.state_dict())
         written = sum(file.stat().st_size for file in tmp_path.rglob("*.pt"))
         sizes = largest_sizes([config], data)
         assert sizes.resume_bytes == pytest.approx(written, rel=0.01)

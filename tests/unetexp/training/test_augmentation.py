@@ -133,8 +133,8 @@ class TestBatches:
         config = self.config.model_copy(update={"batch_size": 5, "accumulation": 1})
         batches = TrainBatches(data["train"], config)
         orders = [[k for keys in self._keys(batches, epoch) for k in keys] for epoch in (1, 2)]
-        assert [sorted(index for _, index in order) for order in orders] == [list(range(5))] * 2
-        assert [i for _, i in orders[0]] != [i for _, i in orders[1]]
+        assert [sorted(key.sample for key in order) for order in orders] == [list(range(5))] * 2
+        assert [key.sample for key in orders[0]] != [key.sample for key in orders[1]]
 
     def test_a_step_holds_its_micro_batches(self, data):
         batches = TrainBatches(data["train"], self.config)
