@@ -45,7 +45,7 @@ BEFORE = {
     "optimizer.head_lr_scale": 1.0,
     "schedule.hold": 0.0,
     "schedule.warmup_epochs": 1.0,
-    "batch_norm_batches": 0,
+    "batch_norm_images": 0,
     "ema_epochs": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -57,8 +57,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "schedule.kind: constant": {"schedule": {"kind": "constant"}},
     "schedule.warmup: 0": {"schedule.warmup": 0.0},
     "schedule.warmup_epochs: 1": {"schedule.warmup_epochs": 1.0},
-    "batch_norm_batches: 0": {"batch_norm_batches": 0},
-    "batch_norm_batches: 16": {"batch_norm_batches": 16},
+    "batch_norm_images: 0": {"batch_norm_images": 0},
+    "batch_norm_images: 128": {"batch_norm_images": 128},
     "ema_epochs: null": {"ema_epochs": None},
     "ema_epochs: 2": {"ema_epochs": 2.0},
     "clip_norm: null": {"clip_norm": None},

@@ -39,7 +39,7 @@ def our_config(
         "optimizer": {"kind": "adamw", "lr": LR},
         "batch_size": batch,
         "epochs": ENDLESS,
-        "batch_norm_batches": 0,  # part of validation, which is not timed
+        "batch_norm_images": 0,  # part of validation, which is not timed
     }
     # A compiled step is a setting of newer versions.
     settings = {n: v for n, v in how.tree().items() if n in TrainConfig.model_fields}

@@ -218,6 +218,8 @@ def packed(
         rates = ", ".join(f"{rate:.3g} ({n})" for n, rate in throughput.items())
         memory += f", up to {count} fit; images a second of so many together: {rates}"
         count = most_productive(throughput)
+    elif count > 1:
+        memory += ", and how much trials train together could not be measured"
     log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
     share = 1 / count
     budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})

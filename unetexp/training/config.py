@@ -62,12 +62,12 @@ class TrainConfig(Component):
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="the decay a step itself, in place of `ema_epochs`"
     )
-    batch_norm_batches: int = Field(
-        4,
+    batch_norm_images: int = Field(
+        32,
         ge=0,
-        le=10_000,
-        description="training batches that batch norm's statistics are computed from again before "
-        "each validation; 0: the running averages of training",
+        le=1_000_000,
+        description="training images that batch norm's statistics are computed from again before "
+        "each validation, rounded up to micro-batches; 0: the running averages of training",
     )
     min_steps: int = Field(
         1,
@@ -185,9 +185,9 @@ def settings_before(tree: Tree) -> dict[str, Any]:
 
     `tree` is a whole config as it was recorded. Runs that began before go on as they were.
     """
-    if "batch_norm_batches" in tree:
+    if "batch_norm_images" in tree:
         return {}
-    found: dict[str, Any] = {"batch_norm_batches": 0, "ema_epochs": None}
+    found: dict[str, Any] = {"batch_norm_images": 0, "ema_epochs": None}
     if tree["schedule"]["kind"] == "cosine":
         found["schedule.hold"] = 0.0
     if "warmup_epochs" in tree["schedule"]:

@@ -126,12 +126,13 @@ def _update_batch_norm(
     ranks: Ranks,
 ) -> None:
     """Statistics of the epoch's first micro-batches for the model that is validated."""
-    if not config.batch_norm_batches:
+    if not config.batch_norm_images:
         return
     epoch, model = state.epoch + 1, state.evaluated_model
     freeze_encoder(model, freeze_level(config, epoch))
     ranks.synchronise(model)
-    raw_batches = islice(batches.epoch(epoch), config.batch_norm_batches)
+    count = -(-config.batch_norm_images // config.micro_batch_size)
+    raw_batches = islice(batches.epoch(epoch), count)
     size_px, layout = config.augment.crop_px, state.compute.layout
     inputs = (augmented(raw, data, size_px, normalization, state.device)[0] for raw in raw_batches)
     with state.compute.autocast(state.device):

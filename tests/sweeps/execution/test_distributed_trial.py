@@ -37,7 +37,7 @@ SMALL = {
     "epochs": 2,
     "batch_size": 4,
     "precision": "fp32",
-    "batch_norm_batches": 0,  # statistics of four images blow rounding up
+    "batch_norm_images": 0,  # statistics of four images blow rounding up
     "ema_epochs": None,
     "data": {"kind": "mni152"},  # not opened: the tests bring their own
 }
@@ -238,7 +238,7 @@ def recomputed_statistics(config, data):
 
 
 def test_two_ranks_recompute_the_statistics_of_all_images(pair, data):
-    config = config_with(batch_norm_batches=2, ema_epochs=0.5, **{"optimizer.lr": 1e-6})
+    config = config_with(batch_norm_images=8, ema_epochs=0.5, **{"optimizer.lr": 1e-6})
     expected = recomputed_statistics(config, data)
     for weights in pair.both(recomputed_statistics, config, data):
         assert_same_weights(weights, expected)

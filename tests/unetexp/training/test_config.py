@@ -7,7 +7,7 @@ import pytest
 from tests.support.small_config import config_with
 from unetexp.training.config import decode_recorded
 
-SINCE = ("batch_norm_batches", "ema_epochs", "min_steps", "compile")
+SINCE = ("batch_norm_images", "ema_epochs", "min_steps", "compile")
 
 
 def as_recorded_before(**changes):
@@ -26,7 +26,7 @@ def as_recorded_before(**changes):
 def test_a_run_of_before_goes_on_as_it_was(schedule, optimizer):
     kinds = {"schedule.kind": schedule, "optimizer.kind": optimizer}
     config = decode_recorded(as_recorded_before(**kinds))
-    assert config.batch_norm_batches == 0 and config.averaging_decay(100) is None
+    assert config.batch_norm_images == 0 and config.averaging_decay(100) is None
     assert config.optimizer.head_lr_scale == 1
     assert config.steps_per_epoch(7) == 3
     if schedule == "cosine":

@@ -95,7 +95,9 @@ def copied_of(model, copied, parameter):
 
 
 class TestFp16:
-    config = config_with(precision="fp16", epochs=2)  # a CPU takes seconds for a step in fp16
+    config = config_with(
+        precision="fp16", epochs=2, batch_norm_images=0
+    )  # a CPU takes seconds for a step in fp16
 
     def test_a_step_whose_gradients_overflow_is_left_out(self, data):
         state = TrainState(self.config, data, CPU)
