@@ -249,7 +249,7 @@ def _beside_s(config: TrainConfig, data: Dataset, cost: StepCost, overheads: Ove
 
     Validation computes as training does: it is counted as so many more steps.
     """
-    steps = max(1, len(data["train"]) // config.batch_size) * config.accumulation
+    steps = config.steps_per_epoch(len(data["train"])) * config.accumulation
     validating = len(data["val"]) * cost.val_s / (steps * cost.step_s)
     beside = overheads.epoch_s + overheads.trial_s / config.epochs
     return beside / (steps * (1 + validating))
