@@ -50,6 +50,7 @@ SMALL = {
         "augment": {"crop_px": 32},
         "batch_size": 4,
         "epochs": 9,
+        "batch_norm_images": 0,
     },
     "space": {
         "encoder.freeze": {"kind": "choice", "values": ["none", "all"]},
@@ -180,6 +181,13 @@ class TestForecast:
         assert found.most_device_s == 9 * 9 * found.epoch_s
         assert found.device_s < found.most_device_s
         assert found.wall_s < found.most_wall_s
+
+    def test_an_epoch_counts_the_images_of_batch_norm_and_its_least_steps(self, recipe, data):
+        def epoch_s(**changes):
+            return estimate_sweep(recipe(changes), self.TWO, data, self.STEP_COST).epoch_s
+
+        assert epoch_s(batch_norm_images=12) == pytest.approx(epoch_s() + 3 * 2.0 / 3)  # forward
+        assert epoch_s(min_steps=10) == epoch_s() + 8 * 2.0
 
     def test_what_is_not_training_counts_too(self, recipe, data):
         bare = estimate_sweep(recipe({"asha.enabled": False}), self.TWO, data, self.STEP_COST)
