@@ -118,7 +118,7 @@ def measure(asked: argparse.Namespace) -> None:
     done = {(r["set"], r["epochs"], r["encoder"], r["arm"], r["seed"]) for r in records(asked.out)}
     place = (asked.set, asked.epochs, asked.encoder)
     for arm, seed, changes in runs(asked):
-        if (*place, arm, seed) in done:
+        if (*place, arm, seed) in done or (asked.arms and arm not in asked.arms):
             continue
         changed = decode_config(override(TrainConfig, config.tree(), {**changes, "seed": seed}))
         trained = plain_loop if arm == PEER else train
@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--arms", nargs="*", help="these alone, by the names in the tables")
     asked = parser.parse_args()
     if asked.what == "tables":
         tables(asked.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from types import SimpleNamespace
 from typing import get_args
 
@@ -17,7 +18,8 @@ from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.decoders import DecoderKind, Upsampling
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.models.encoders import FreezeLevel
-from unetexp.training.batches.train_batches import RawBatch
+from unetexp.training.averaging import update_batch_norm
+from unetexp.training.batches.train_batches import RawBatch, augmented
 from unetexp.training.config import decode_config
 from unetexp.training.loop import train_epoch
 from unetexp.training.losses import Loss, create_loss, loss_for
@@ -176,7 +178,7 @@ class Images:
 
     def __init__(self, channels):
         self.channels = channels
-        self.shapes = ((40, 48),) * 4 + ((33, 50),)
+        self.shapes = ((40, 48),) * 4 + ((70, 50),)  # in a batch of its own
 
     def __len__(self):
         return len(self.names)
@@ -248,8 +250,25 @@ def test_the_validation_step_does_not_wait(kind):
     loss = loss_for(config.loss, data)
     with fake_cuda():
         model = state_of(config, data).model
+        computed = []
+        model.register_forward_hook(lambda model, inputs, logits: computed.append(logits.device))
         with NoWaiting(), pytest.raises(ReachedError):
             evaluate(config, data, data["val"], model, loss, keep=[0], keep_matrices=True)
+    assert set(computed) == {CUDA}
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder.freeze": "stage2"}, {"ema_epochs": None}])
+def test_recomputing_the_statistics_of_batch_norm_does_not_wait(changes):
+    config, data = config_with(**changes), data_of()
+    normalization = input_normalization(config.encoder, 3)
+    with fake_cuda():
+        state = state_of(config, data)
+        images = (
+            augmented(raw, data, config.augment.crop_px, normalization, CUDA)[0]
+            for raw in islice(Batches(config, 3).epoch(1), 2)
+        )
+        with NoWaiting():
+            update_batch_norm(state.evaluated_model, images)
 
 
 # The same on a GPU, where there is one -----------------------------------------------------------
