@@ -379,6 +379,8 @@ base:
   batch_size: 4
   epochs: 2
   precision: fp32
+  batch_norm_images: 0
+  ema_epochs: null
 budget: {trials: 1}
 """
 
