@@ -6,30 +6,30 @@ a small one leaves them idle most of the time.
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from sweeps.preflight.smoke_test import miniature
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
-from unetexp.training.batches.train_batches import TrainBatches
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.state import TrainState
 
 _GAIN = 1.1  # more trials at once must train so many times as much: they teach the search less
 _MEASURED_S = 3.0  # for each number of processes
 _PATIENCE_S = 90.0  # for all of it; what was measured by then counts
-_FOREVER = 10**9  # epochs: the caller stops
+_FOREVER = 100_000  # epochs: the caller stops
 _STEPS = 4  # of an epoch, which ends with validating one image
 _CHILD = "from sweeps.preflight.contention import serve; serve()"
 _TRAINED = "trained "  # begins an answer
@@ -45,18 +45,6 @@ def most_productive(throughput: Mapping[int, float]) -> int:
         if throughput[count] > _GAIN * throughput[best]:
             best = count
     return best
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What each process trains."""
-
-    config: TrainConfig
-    data: Dataset
-    device: str
-    compute: ComputeSettings | None
-    workers: int
-    memory: float  # of the GPU's, at most
 
 
 def measure_throughput(
@@ -81,7 +69,14 @@ def measure_throughput(
     config = config.model_copy(update=changes)
     workers = max(1, threads // most) if device == "cuda" else 0
     with miniature(data, _STEPS * images, 1, 2 * config.augment.crop_px) as few:
-        task = _Task(config, few, device, compute, workers, 1 / most)
+        task = {
+            "config": config.tree(),
+            "data": few.tree(),
+            "device": device,
+            "compute": asdict(compute) if compute else None,
+            "workers": workers,
+            "memory": 1 / most,  # of the GPU's, at most
+        }
         with _processes(task, most) as processes:
             found: dict[int, float] = {}
             for count in range(1, most + 1):
@@ -94,7 +89,7 @@ def measure_throughput(
 
 
 @contextmanager
-def _processes(task: _Task, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _processes(task: dict[str, Any], count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many processes with the task, warm; they are killed when time is up."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
@@ -115,7 +110,7 @@ def _processes(task: _Task, count: int) -> Iterator[list[subprocess.Popen[bytes]
     timer = threading.Timer(_PATIENCE_S, kill)
     timer.start()
     try:
-        _send(processes, pickle.dumps(task))
+        _send(processes, json.dumps(task).encode() + b"\n")
         for process in processes:
             _answer(process)
         yield processes
@@ -153,20 +148,22 @@ def _answer(process: subprocess.Popen[bytes]) -> float | None:
 
 def serve() -> None:
     """One of the processes: its standard input has the task, then lines with seconds to train."""
-    task: _Task = pickle.load(sys.stdin.buffer)
-    device = torch.device(task.device)
-    if device.type == "cuda" and task.memory < 1:
-        torch.cuda.set_per_process_memory_fraction(task.memory)
-    state = TrainState(task.config, task.data, device, task.compute)
-    steps = TrainBatches(task.data["train"], task.config).steps
-    reports = fit(task.config, task.data, state, workers=task.workers)
+    task = json.loads(sys.stdin.buffer.readline())
+    config, data = decode_config(task["config"]), Dataset.of_tree(task["data"])
+    device = torch.device(task["device"])
+    if device.type == "cuda" and task["memory"] < 1:
+        torch.cuda.set_per_process_memory_fraction(task["memory"])
+    compute = ComputeSettings(**task["compute"]) if task["compute"] else None
+    state = TrainState(config, data, device, compute)
+    steps = config.steps_per_epoch(len(data["train"]))
+    reports = fit(config, data, state, workers=task["workers"])
     next(reports)  # warms up
     print(_TRAINED, 0.0, flush=True)
     for line in sys.stdin.buffer:
         seconds, threads = line.split()
         torch.set_num_threads(int(threads))
         epochs = _epochs_a_second(reports, float(seconds))
-        print(_TRAINED, epochs * steps * task.config.batch_size, flush=True)
+        print(_TRAINED, epochs * steps * config.batch_size, flush=True)
 
 
 def _epochs_a_second(reports: Iterator[EpochReport], seconds: float) -> float:

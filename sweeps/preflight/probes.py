@@ -6,15 +6,15 @@ sends a job and gets an answer through pipes.
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from types import TracebackType
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from typing import IO, Any, Self
 
 import torch
@@ -23,7 +23,7 @@ from sweeps.preflight.step_cost import Size
 from sweeps.preflight.stepper import Stepper
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_config
 
 _PROBE = (
     "import time, psutil, sweeps.execution.trial; "
@@ -31,6 +31,7 @@ _PROBE = (
     "from sweeps.preflight.probes import serve; serve(up_s)"
 )
 _UP_S = 60.0
+_LEAVES_S = 5.0  # to remove its files; then it is killed
 
 
 class ProbeLostError(RuntimeError):
@@ -62,15 +63,10 @@ class Probes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._kill()
-        for process in self._processes:
-            process.communicate()
+    def __exit__(self, *_: object) -> None:
+        with _ended_after(_LEAVES_S, self._kill):
+            for process in self._processes:
+                process.communicate()  # closes its pipe, at which it removes its files and ends
 
     def up_s(self) -> float:
         """Seconds until a process has imported what trials need, in the mean; waits for them all.
@@ -89,7 +85,7 @@ class Probes:
         """Have `count` of them build the model of `config`; raises ProbeLostError."""
         self.up_s()
         with _ended_after(limit_s, self._kill):
-            self._ask(count, ("load", config, data))
+            self._ask(count, {"config": config.tree(), "data": data.tree()})
 
     def step_s(
         self, settings: ComputeSettings, size: Size, at_once: int, threads: int, limit_s: float
@@ -99,10 +95,11 @@ class Probes:
         Raises ProbeFailedError where the step does, and ProbeLostError.
         """
         with _ended_after(limit_s, self._kill):
-            taken = self._ask(at_once, ("step", settings, size, threads))
+            step = {"settings": asdict(settings), "size": asdict(size), "threads": threads}
+            taken = self._ask(at_once, step)
         return float(sum(taken)) / at_once
 
-    def _ask(self, count: int, job: tuple[Any, ...]) -> list[Any]:
+    def _ask(self, count: int, job: dict[str, Any]) -> list[Any]:
         asked = self._processes[:count]
         with suppress(BrokenPipeError):  # its missing answer tells
             for process in asked:
@@ -134,8 +131,8 @@ def _answer(process: subprocess.Popen[bytes]) -> tuple[bool, Any]:
     """Whether a job failed, and what came of it."""
     assert process.stdout is not None
     try:
-        failed, answer = pickle.load(process.stdout)
-    except (EOFError, pickle.UnpicklingError):
+        failed, answer = json.loads(process.stdout.readline())
+    except json.JSONDecodeError:  # there is none, or a part of one
         raise ProbeLostError(
             "a process that trained for the measurement died, or took so long that it was ended"
         ) from None
@@ -147,22 +144,22 @@ def serve(up_s: float) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     _send(answers, (False, up_s))
-    stepper: Stepper | None = None
-    with suppress(EOFError):
-        while True:
-            match pickle.load(sys.stdin.buffer):
-                case "load", config, data:
-                    stepper = None  # its memory first
-                    stepper = Stepper(config, data, torch.device("cpu"))
-                    _send(answers, (False, None))
-                case "step", settings, size, threads:
-                    assert stepper is not None
-                    torch.set_num_threads(threads)
-                    _send(answers, _outcome(stepper, settings, size))
+    with ExitStack() as used:
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
+            if "config" in job:
+                used.close()  # the memory of the one before, first
+                config, data = decode_config(job["config"]), Dataset.of_tree(job["data"])
+                stepper = used.enter_context(Stepper(config, data, torch.device("cpu")))
+                _send(answers, (False, None))
+            else:
+                torch.set_num_threads(job["threads"])
+                _send(answers, _outcome(stepper, job))
 
 
-def _outcome(stepper: Stepper, settings: ComputeSettings, size: Size) -> tuple[bool, Any]:
+def _outcome(stepper: Stepper, job: dict[str, Any]) -> tuple[bool, Any]:
     try:
+        settings, size = ComputeSettings(**job["settings"]), Size(**job["size"])
         return False, stepper.seconds(settings, size)
     except Exception as error:
         return True, f"{type(error).__name__}: {error}"
@@ -170,5 +167,5 @@ def _outcome(stepper: Stepper, settings: ComputeSettings, size: Size) -> tuple[b
 
 def _send(pipe: IO[bytes] | None, message: Any) -> None:
     assert pipe is not None
-    pickle.dump(message, pipe)
+    pipe.write(json.dumps(message).encode() + b"\n")
     pipe.flush()

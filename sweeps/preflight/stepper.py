@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -53,12 +52,7 @@ class Stepper:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._files.close()
 
     def seconds(self, settings: ComputeSettings, size: Size) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,6 +101,22 @@ class Split:
     def __reduce__(self) -> tuple[Any, ...]:
         return Split, (self._folder, self._name, self._table, self.channels, self._bits)
 
+    def tree(self) -> dict[str, Any]:
+        """Where the samples are, as JSON-safe values; see `Dataset.of_tree`."""
+        return {
+            "folder": str(self._folder),
+            "name": self._name,
+            "table": self._table.model_dump(),
+            "channels": self.channels,
+            "bits": self._bits,
+        }
+
+    @classmethod
+    def of_tree(cls, tree: Mapping[str, Any]) -> Split:
+        """The split that a `tree` tells of."""
+        table = SplitTable.model_validate(tree["table"])
+        return cls(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -184,6 +200,18 @@ class Dataset:
         if name not in self.splits:
             raise DataError(f"The data has no {name!r} split. It has: {', '.join(self.splits)}.")
         return self.splits[name]
+
+    def tree(self) -> dict[str, Any]:
+        """All of it but the pixels, as JSON-safe values for another process on this machine."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return own | {"splits": {name: split.tree() for name, split in self.splits.items()}}
+
+    @classmethod
+    def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
+        """The data set that a `tree` tells of."""
+        splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
+        lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
+        return cls(**{**tree, **lists, "splits": splits})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""

@@ -43,10 +43,9 @@ def unsafe_calls(tree):
         module, _, function = name.rpartition(".")
         torch_load = name == "torch.load" and keywords.get("weights_only") != "True"
         own_copy = [ast.unparse(a).partition("(")[0] for a in node.args] == ["pickle.dumps"]
-        # Pipes between a process and the one that started it.
-        own_pipe = [ast.unparse(a) for a in node.args] in (["process.stdout"], ["sys.stdin.buffer"])
-        unpickles = module.endswith(("pickle", "joblib", "dill")) and function in LOADERS
-        pickles = unpickles and not own_copy and not own_pipe
+        pickles = (
+            not own_copy and module.endswith(("pickle", "joblib", "dill")) and function in LOADERS
+        )
         numpy = keywords.get("allow_pickle") == "True"
         own_loader = [ast.unparse(each) for each in node.args[1:]] == ["_Loader"]
         unsafe_yaml = name in ("yaml.unsafe_load", "yaml.full_load")
