@@ -25,3 +25,14 @@ def _no_waiting_for_the_disk():
     with pytest.MonkeyPatch.context() as patch, quick_databases():
         patch.setattr("os.fsync", lambda file: None)
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch: what is compared to the bit must not depend on how work is shared."""
+    import torch  # not while tests are collected
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,19 @@ def placement_at(
             require_usable_gpus()
         return place(budget, gpus, simulate_gpus)
     return place_on_cluster(budget, gpus, simulate_gpus, survey(address))
+
+
+def with_budget(plan: SweepPlan, **settings: float) -> SweepPlan:
+    """The plan with these settings of its budget, as if they had been asked for."""
+    budget = plan.recipe.budget.model_copy(update=settings)
+    asked = {f"budget.{name}": value for name, value in settings.items()}
+    options = replace(plan.options, changes={**plan.options.changes, **asked})
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"budget": budget}),
+        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
+        options=options,
+    )
 
 
 def control_folder(storage: Storage, name: str) -> Path:

@@ -16,7 +16,7 @@ import torch
 
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
-from sweeps.driver.plan import SweepPlan, placement_at
+from sweeps.driver.plan import SweepPlan, with_budget
 from sweeps.preflight.choices import (
     PATIENCE_S,
     Model,
@@ -187,16 +187,7 @@ def with_choices(plan: SweepPlan, measured: tuple[Measured, ...]) -> SweepPlan:
     plan = replace(plan, measured=measured)
     if not measured or not shares_are_free(plan):
         return plan
-    at_once = measured[0].at_once
-    budget = plan.recipe.budget.model_copy(update={"max_concurrent": at_once})
-    changes = {**plan.options.changes, "budget.max_concurrent": at_once}
-    options = replace(plan.options, changes=changes)
-    return replace(
-        plan,
-        recipe=plan.recipe.model_copy(update={"budget": budget}),
-        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
-        options=options,
-    )
+    return with_budget(plan, max_concurrent=measured[0].at_once)
 
 
 def packed(
@@ -221,16 +212,7 @@ def packed(
     elif count > 1:
         memory += ", and how much trials train together could not be measured"
     log(f"--gpus-per-trial auto: {memory}, so {count} share{'s' if count == 1 else ''} a GPU")
-    share = 1 / count
-    budget = plan.recipe.budget.model_copy(update={"gpus_per_trial": share})
-    changes = {**plan.options.changes, "budget.gpus_per_trial": share}
-    options = replace(plan.options, changes=changes)
-    return replace(
-        plan,
-        recipe=plan.recipe.model_copy(update={"budget": budget}),
-        placement=placement_at(options.address, budget, options.gpus, options.simulate_gpus),
-        options=options,
-    )
+    return with_budget(plan, gpus_per_trial=1 / count)
 
 
 def as_trials_compute(cost: StepCost, measured: Sequence[Measured], crop_px: int) -> StepCost:

@@ -14,15 +14,9 @@ from benchmarks.peers.ours import WholeStep, our_config
 from benchmarks.peers.report import Group, figures_table
 from benchmarks.peers.rounds import Ratio, Spread
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

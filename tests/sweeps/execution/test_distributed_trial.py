@@ -29,6 +29,8 @@ from unetexp.training.loop import fit
 from unetexp.training.losses import Loss, create_loss
 from unetexp.training.state import TrainState
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 SMALL = {
     "encoder": {"name": "resnet18", "weights": "none"},
@@ -57,14 +59,6 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     write_folder_dataset(root, splits={"train": 8, "val": 5}, size=(40, 48), classes=3, void=0.2)
     return open_dataset(Folder(root=str(root)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config_with(**changes):

@@ -75,3 +75,12 @@ def test_one_that_dies_is_told(probes, data):
     probes._processes[1].send_signal(signal.SIGKILL)
     with pytest.raises(ProbeLostError):
         probes.step_s(CONTIGUOUS, SMALL, 2, 1, 120)
+
+
+def test_they_leave_no_files(data, tmp_path):
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ".", "TMPDIR": str(tmp_path)}
+    with Probes(1, environment) as probes:
+        probes.load(decode_config(CONFIG), data, 1, 120)
+        probes.step_s(CONTIGUOUS, SMALL, 1, 1, 120)
+        assert list(tmp_path.glob("unetexp-preflight-*"))
+    assert not list(tmp_path.glob("unetexp-preflight-*"))

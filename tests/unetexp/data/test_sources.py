@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.data_folders import write_folder_dataset, write_pets
 from unetexp.component import decode, kinds_of
-from unetexp.data import DataSource, Folder, Mni152, OxfordPet, open_dataset
+from unetexp.data import Dataset, DataSource, Folder, Mni152, OxfordPet, open_dataset
 from unetexp.errors import ConfigError
 
 NUCLEI = Path(os.environ.get("UNETEXP_TEST_DATA", Path(__file__).parents[4] / "shared/data/nuclei"))
@@ -43,8 +43,11 @@ def test_every_source_keeps_the_contract(sources, kind):
     assert data.num_classes == len(set(data.class_names)) >= 2
     assert open_dataset(source).summary() == data.summary()
     assert json.loads(json.dumps(data.summary())) == data.summary()
-    for split in pickle.loads(pickle.dumps(data)).splits.values():
-        check_split(data, split)
+    told = Dataset.of_tree(json.loads(json.dumps(data.tree())))
+    assert (told.summary(), told.problems) == (data.summary(), data.problems)
+    for passed_on in (pickle.loads(pickle.dumps(data)), told):
+        for split in passed_on.splits.values():
+            check_split(data, split)
 
 
 def check_split(data, split):

@@ -13,21 +13,14 @@ import torch
 
 import unetexp
 from tests.support.data_folders import write_folder_dataset
+from tests.support.small_config import config_with
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Folder, open_dataset
-from unetexp.training.config import decode_config
 from unetexp.training.experiment import BEST, Experiment, best_figures, overlays
 
 CPU = torch.device("cpu")
 EPOCHS = 3
 RISING = {epoch: 0.1 * epoch for epoch in range(1, EPOCHS + 1)}
-SMALL = {
-    "encoder": {"name": "resnet18", "weights": "none"},
-    "augment": {"crop_px": 32},
-    "epochs": EPOCHS,
-    "batch_size": 2,
-    "data": {"kind": "mni152"},  # not opened: the tests bring their own
-}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,7 @@ def slow(monkeypatch):
 
 
 def experiment(data, folder, **changes):
-    return Experiment(decode_config(SMALL, changes), data, folder, CPU)
+    return Experiment(config_with(**{"epochs": EPOCHS} | changes), data, folder, CPU)
 
 
 def best_epoch(folder):
@@ -191,7 +184,7 @@ def test_a_full_disk_in_the_thread_ends_the_run_at_the_next_report(data, tmp_pat
 
 def test_measured_settings_decide_what_is_auto(data, tmp_path):
     measured = ComputeSettings("bf16", "channels_last")
-    config = decode_config(SMALL, {"memory_format": "contiguous"})
+    config = config_with(epochs=EPOCHS, memory_format="contiguous")
     ours = Experiment(config, data, tmp_path, CPU, compute=measured)
     assert ours.state.compute.precision == "bf16"
     assert ours.state.compute.memory_format == "contiguous"

@@ -23,6 +23,8 @@ from unetexp.training.optim import Schedule
 from unetexp.training.state import TrainState
 from unetexp.training.validation import evaluate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 
 
@@ -31,14 +33,6 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     write_folder_dataset(root, splits={"train": 4, "val": 3}, size=(40, 48), classes=3)
     return open_dataset(Folder(root=str(root)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def without_clock(metrics):

@@ -9,30 +9,23 @@ import pytest
 import torch
 
 from tests.support.data_folders import write_folder_dataset
+from tests.support.small_config import config_with as small_config_with
 from unetexp.compute.compiled import TrainForward
 from unetexp.data import Folder, open_dataset
 from unetexp.models.encoder_weights import input_normalization
 from unetexp.training.batches.train_batches import TrainBatches, augmented
-from unetexp.training.config import decode_config
 from unetexp.training.loop import fit
 from unetexp.training.losses import loss_for
 from unetexp.training.state import TrainState
 from unetexp.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-SMALL = {
-    "encoder": {"name": "resnet18", "weights": "none"},
-    "augment": {"crop_px": 32},
-    "epochs": 4,
-    "batch_size": 2,
-    "memory_format": "contiguous",
-    "precision": "fp32",
-    "data": {"kind": "mni152"},  # not opened: the tests bring their own
-}
 
 
 def config_with(**changes):
-    return decode_config(SMALL, changes)
+    return small_config_with(**{"memory_format": "contiguous", "precision": "fp32"} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +33,6 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     write_folder_dataset(root, splits={"train": 2, "val": 1}, size=(32, 32), classes=3)
     return open_dataset(Folder(root=str(root)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def parts(config, data):

@@ -23,6 +23,8 @@ from unetexp.training.config import decode_config
 from unetexp.training.losses import Loss, create_loss
 from unetexp.training.validation import evaluate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = 3
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -44,14 +46,6 @@ class Photographs:
         image = rng.integers(0, self.image_max + 1, (3, *size)).astype(kind)
         mask = rng.choice([0, 1, 2, 255], size, p=[0.5, 0.3, 0.1, 0.1]).astype(np.uint8)
         return Sample(self.names[index], torch.from_numpy(image), torch.from_numpy(mask))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
