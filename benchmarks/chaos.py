@@ -37,9 +37,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # this checkout, not this folder
 
-from benchmarks.faults import FAULTS, Chaos, disturb, draw  # noqa: E402
-from benchmarks.shaken import Controls  # noqa: E402
-from benchmarks.victims import Server, Sweep  # noqa: E402
+from benchmarks.disturbance.faults import FAULTS, Chaos, disturb, draw  # noqa: E402
+from benchmarks.disturbance.shaken import Controls  # noqa: E402
+from benchmarks.disturbance.victims import Server, Sweep  # noqa: E402
 
 if TYPE_CHECKING:
     from sweeps.config.recipe import Recipe
@@ -143,7 +143,7 @@ def compare(
     import torch
     from mlflow import MlflowClient
 
-    from benchmarks import verdict
+    from benchmarks.disturbance import verdict
     from sweeps.state.ledger import FILE, Ledger
     from unetexp.data import open_dataset
 

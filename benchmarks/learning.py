@@ -32,7 +32,8 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from benchmarks.plain_loop import plain_loop  # noqa: E402
+from benchmarks.peers.plain_loop import plain_loop  # noqa: E402
+from benchmarks.peers.unets import HOW_TO_INSTALL, SMP, smp_version  # noqa: E402
 from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.config.space import suggest  # noqa: E402
 from unetexp.component import override  # noqa: E402
@@ -119,6 +120,9 @@ def measure(asked: argparse.Namespace) -> None:
     place = (asked.set, asked.epochs, asked.encoder)
     for arm, seed, changes in runs(asked):
         if (*place, arm, seed) in done or (asked.arms and arm not in asked.arms):
+            continue
+        if arm == PEER and smp_version() is None:
+            print(f"{arm}: left out, {SMP} is not installed ({HOW_TO_INSTALL})")
             continue
         changed = decode_config(override(TrainConfig, config.tree(), {**changes, "seed": seed}))
         trained = plain_loop if arm == PEER else train

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import draw, schedule
+from benchmarks.disturbance.faults import draw, schedule
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/chaos.py"
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.victims import Server
+from benchmarks.disturbance.victims import Server
 from sweeps.config.loading import load_recipe
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import FILE, Ledger

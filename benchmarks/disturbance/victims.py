@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.shaken import Controls
+from benchmarks.disturbance.shaken import Controls
 from sweeps.state.ledger import FILE, Ledger
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+SHAKEN = ROOT / "benchmarks" / "disturbance" / "shaken.py"
 PATIENCE_S = 180.0
 
 
@@ -90,7 +91,12 @@ class Sweep:
 
     def _run(self, *arguments: object) -> None:
         self.control()
-        command = [sys.executable, ROOT / "benchmarks/shaken.py", self._controls_file, *arguments]
+        command = [
+            sys.executable,
+            SHAKEN,
+            self._controls_file,
+            *arguments,
+        ]
         self.note(f"$ {' '.join(map(str, command))}")
         self.driver = subprocess.Popen(
             [str(word) for word in command],

@@ -10,12 +10,14 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.victims import Server, Sweep
+from benchmarks.disturbance.victims import Server, Sweep
 
 LONGEST_JUMP_S = 86_400.0
 CTRL_C_S = 20.0  # the driver must end within this time
+_WRITTEN_S = 1.5  # files that no longer change are written
 
 
 def draw(kinds: list[str], count: int, rng: random.Random) -> list[str]:
@@ -118,6 +120,10 @@ class Chaos:
         if last["epoch"] in self.rungs:
             return None
         folder = self.sweep.folder / "trials" / last["trial"]
+        written = None
+        while written != (now := _files(folder)):  # the trial waits, its files are being written
+            written = now
+            time.sleep(_WRITTEN_S)
         return max(folder.glob("epoch-*/state.pt"), default=None)
 
 
@@ -131,6 +137,15 @@ FAULTS = {
     "checkpoint": Chaos.checkpoint,
     "clock": Chaos.clock,
 }
+
+
+def _files(folder: Path) -> set[tuple[Path, int]]:
+    """The files below `folder` with their sizes, those of the moment."""
+    found = set()
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # renamed meanwhile
+            found.add((path, path.stat().st_size))
+    return found
 
 
 def fill(filler: Path) -> None:

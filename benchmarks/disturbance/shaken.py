@@ -1,6 +1,6 @@
 """`sweeps/run.py` under remote control: its clock can be shifted, and it can be paused.
 
-    python benchmarks/shaken.py CONTROLS ARGUMENTS
+    python benchmarks/disturbance/shaken.py CONTROLS ARGUMENTS
 
 The file CONTROLS holds a `Controls` as JSON and may change at any time.
 """
@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # this checkout, not this folder
+sys.path[0] = str(Path(__file__).resolve().parents[2])  # this checkout, not this folder
 
 
 @dataclass
