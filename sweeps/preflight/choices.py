@@ -113,8 +113,8 @@ def describe(measured: Measured, cores: int, full: Size) -> list[str]:
     best, *others = measured.of_choice
     listed = [f"{wording(step.settings)} {step.step_s:.3g}" for step in others]
     if measured.left_out:
-        names = ", ".join(map(wording, measured.left_out))
-        listed.append(f"not timed, failed or far slower on small crops: {names}")
+        names = " and ".join(map(wording, measured.left_out))
+        listed.append(f"{names} not timed: far slower on small crops, or failing")
     size = Size(measured.side_px, measured.images)
     on = "" if size == full else f", on {size.images} images of {size.side_px} px"
     lines = [

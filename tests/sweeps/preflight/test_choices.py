@@ -152,7 +152,10 @@ def test_the_figures_are_told():
     )
     found = Measured("a CPU", "slim", 8, 96, 2, steps, (BF16, BF16_LAST))
     one, two = describe(found, 2, FULL)
-    assert one.startswith("fp32 contiguous: 0.76 s a step (fp32 channels_last 0.85, not timed")
+    assert one == (
+        "fp32 contiguous: 0.76 s a step (fp32 channels_last 0.85, bf16 contiguous and "
+        "bf16 channels_last not timed: far slower on small crops, or failing)"
+    )
     assert two == (
         "2 at once with 1 thread on 2 cores: 21.1 images/s of all trials "
         "(1 at once with 2 threads 16)"
