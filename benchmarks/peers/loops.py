@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.peers.rounds import synchronize
+from benchmarks.peers.rounds import timed
 
 LR = 1e-4
 _HOPELESS = 3.0  # times the best first step, after which a combination is left
@@ -111,26 +111,13 @@ def fastest(
         if found and time.perf_counter() > until:
             break
         step = make(how)
-        first = _seconds(step, 1, device)
+        once = timed(step, 1, device)
+        first = once()
         if device.type == "cpu" and first > _HOPELESS * best_first:
             continue
         best_first = min(best_first, first)
         if device.type == "cuda":  # the second call of a compiled step may compile too
-            _seconds(step, 2, device)
-        found[how] = min(_each(step, steps, device))
-        del step
+            timed(step, 2, device)()
+        found[how] = min(once() for _ in range(steps))
+        del step, once  # before the next model
     return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def _each(step: Callable[[], None], steps: int, device: torch.device) -> Iterator[float]:
-    for _ in range(steps):
-        yield _seconds(step, 1, device)
-
-
-def _seconds(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    synchronize(device)
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    synchronize(device)
-    return (time.perf_counter() - started) / steps
