@@ -23,11 +23,11 @@ from unetexp.version import __version__
 if TYPE_CHECKING:
     from unetexp.data import open_dataset
     from unetexp.metrics.segmentation import SegmentationMetrics
-    from unetexp.models.encoder_weights import input_normalization, resolve_weights
     from unetexp.models.factory import create_segmentation_model
-    from unetexp.models.original_weights import load_original_weights
     from unetexp.models.saved_model import load, read_spec
     from unetexp.models.unet import UNet, freeze_encoder
+    from unetexp.models.weights.original import load_original_weights
+    from unetexp.models.weights.resolution import input_normalization, resolve_weights
     from unetexp.training.config import TrainConfig, decode_config
     from unetexp.training.loop import fit
     from unetexp.training.losses import create_loss
@@ -72,12 +72,12 @@ _MODULES = {
     "evaluate": "training.validation",
     "fit": "training.loop",
     "freeze_encoder": "models.unet",
-    "input_normalization": "models.encoder_weights",
+    "input_normalization": "models.weights.resolution",
     "load": "models.saved_model",
-    "load_original_weights": "models.original_weights",
+    "load_original_weights": "models.weights.original",
     "open_dataset": "data",
     "read_spec": "models.saved_model",
-    "resolve_weights": "models.encoder_weights",
+    "resolve_weights": "models.weights.resolution",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

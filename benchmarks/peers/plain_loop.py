@@ -13,7 +13,7 @@ import torch
 
 from unetexp.data import Dataset
 from unetexp.metrics.segmentation import SegmentationMetrics
-from unetexp.models.encoder_weights import input_normalization, to_input
+from unetexp.models.weights.resolution import input_normalization, to_input
 from unetexp.training.config import TrainConfig
 
 

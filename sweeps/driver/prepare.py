@@ -12,7 +12,7 @@ from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.compute.device import unused_driver_warning
 from unetexp.data import Dataset, open_dataset
-from unetexp.models.encoder_weights import resolve_weights
+from unetexp.models.weights.resolution import resolve_weights
 
 
 @dataclass(frozen=True)

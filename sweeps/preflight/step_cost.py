@@ -21,7 +21,7 @@ import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
 from unetexp.data import Dataset, Sample, Samples
-from unetexp.models.encoder_weights import input_normalization
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.system.machine import available_memory_bytes
 from unetexp.training.batches.train_batches import TrainBatches

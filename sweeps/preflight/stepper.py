@@ -15,7 +15,7 @@ from unetexp.compute.compiled import TrainForward, compile_cache
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.data.cache import cache_folder
-from unetexp.models.encoder_weights import input_normalization
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.training.batches.train_batches import TrainBatches
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import train_epoch

@@ -6,9 +6,9 @@ import torch
 import torchvision
 
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoder_weights import load_encoder_weights
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.unet import build_unet
+from unetexp.models.weights.resolution import load_encoder_weights
 
 
 def resnet18_state():
@@ -17,7 +17,7 @@ def resnet18_state():
 
 
 def encoder_of(weights, **fields):
-    return Encoder(name="resnet18", weights=str(weights), **fields)
+    return ResNet(name="resnet18", weights=str(weights), **fields)
 
 
 def loaded(encoder, in_channels=3):

@@ -18,7 +18,7 @@ from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import ConfigError
-from unetexp.models.encoder_weights import resolve_weights
+from unetexp.models.weights.resolution import resolve_weights
 from unetexp.training.config import TrainConfig, decode_config, parse_assignments, read_tree
 from unetexp.training.experiment import BEST, Experiment, has_model
 from unetexp.training.pictures import draw_curves

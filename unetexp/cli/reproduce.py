@@ -17,7 +17,7 @@ from unetexp.cli.options import TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import DataSource
 from unetexp.errors import ConfigError, UnetexpError
-from unetexp.models.encoder_weights import resolve_weights
+from unetexp.models.weights.resolution import resolve_weights
 from unetexp.tracking.recorded_run import History, RecordedRun, run_record
 from unetexp.tracking.reproduce import (
     TOLERANCE,

@@ -22,10 +22,10 @@ from unetexp.compute.serving import (
 )
 from unetexp.compute.tiling import Block, Span, blended
 from unetexp.errors import ConfigError, UserError
-from unetexp.models.encoder_weights import to_input
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.saved_model import ModelSpec
 from unetexp.models.unet import UNet
+from unetexp.models.weights.resolution import to_input
 
 Flip = Literal["left_right", "up_down"]
 

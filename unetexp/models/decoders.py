@@ -101,10 +101,12 @@ class UpBlock(nn.Module):
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """(N, C, H, W) and (N, skip_channels, 2H, 2W) -> (N, out_channels, 2H, 2W).
 
-        The skip may have channels of zeros behind its own.
+        The skip may have channels of zeros behind its own, or none at all.
         """
-        joined = torch.cat([self.upsample(deep), skip], dim=1)
-        result: Tensor = self.conv_block_2(self.conv_block_1(joined))
+        feature = self.upsample(deep)
+        if skip.shape[1]:
+            feature = torch.cat([feature, skip], dim=1)
+        result: Tensor = self.conv_block_2(self.conv_block_1(feature))
         return result
 
 

@@ -7,9 +7,9 @@ from numbers import Integral
 from unetexp.component import decode
 from unetexp.errors import ConfigError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoder_weights import load_encoder_weights, resolve_weights
 from unetexp.models.encoders import Encoder
 from unetexp.models.unet import UNet, build_unet
+from unetexp.models.weights.resolution import load_encoder_weights, resolve_weights
 
 
 def create_segmentation_model(

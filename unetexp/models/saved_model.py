@@ -15,9 +15,9 @@ from torch import Tensor
 from unetexp.component import Component, decode
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoder_weights import Normalization, input_normalization
 from unetexp.models.encoders import Encoder
 from unetexp.models.unet import UNet, build_unet
+from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.version import __version__
 
 if TYPE_CHECKING:

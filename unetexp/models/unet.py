@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
-from unetexp.models.encoders import Encoder, FreezeLevel, ResNetEncoder
+from unetexp.models.encoders import Encoder, FeatureEncoder, FreezeLevel
 from unetexp.models.layout import (
     align_channels,
     channel_multiple,
@@ -22,14 +22,15 @@ from unetexp.models.layout import (
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with a ResNet encoder.
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with a classifier's encoder.
 
-    Every up block takes a feature of the encoder, the last one the image itself. Unlike in the
+    Every up block takes the encoder's feature of its stride, the last one the image itself; where
+    an encoder has no feature of a stride, the block has none to take. Unlike in the
     paper, where unpadded convolutions shrink the image, sizes stay: the image is padded on the
     right and at the bottom by repeating its border, and the logits are cropped.
     """
 
-    def __init__(self, encoder: ResNetEncoder, decoder: Decoder, num_classes: int) -> None:
+    def __init__(self, encoder: FeatureEncoder, decoder: Decoder, num_classes: int) -> None:
         super().__init__()
         *skips, deepest = encoder.channels
         widths = decoder.widths(deepest)
@@ -53,8 +54,8 @@ class UNet(nn.Module):
         one pixel where batch norm would have to normalise it.
         """
         self._check(image)
-        stride = self.encoder.strides[-1]
-        below, right = -image.shape[-2] % stride, -image.shape[-1] % stride
+        multiple = self.encoder.size_multiple
+        below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
         if is_exported():
             padded = F.pad(image, (0, right, 0, below), mode="replicate")
             # negative padding crops; a slice here would fix torch.export to one size
@@ -99,8 +100,8 @@ class UNet(nn.Module):
         batch, _, height, width = image.shape
         if batch != 1 or max(height, width) > self.encoder.strides[-1]:
             return
-        at_one_pixel = [*self.encoder.layer4.modules(), *self.bridge.modules()]
-        if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel):
+        at_one_pixel = nn.ModuleList([*self.encoder.deepest, self.bridge])
+        if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel.modules()):
             raise UserError(
                 f"One image of {height}x{width} pixels shrinks to a single pixel in the encoder, "
                 "and batch norm in train mode is not defined on one value per channel. Use two or "
@@ -111,7 +112,7 @@ class UNet(nn.Module):
 
 def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels: int) -> UNet:
     """A U-Net with random weights, frozen as `encoder.freeze` says, in train mode."""
-    model = UNet(ResNetEncoder(encoder.name, in_channels), decoder, num_classes)
+    model = UNet(encoder.build(in_channels), decoder, num_classes)
     model.encoder.freeze(encoder.freeze)
     return model
 
@@ -124,7 +125,7 @@ def freeze_encoder(model: nn.Module, level: FreezeLevel) -> None:
     unknown level and for a model that is not from this package.
     """
     encoder = getattr(model, "encoder", None)
-    if not isinstance(encoder, ResNetEncoder):
+    if not isinstance(encoder, FeatureEncoder):
         raise ConfigError(
             f"A {type(model).__name__} has no encoder to freeze. Give freeze_encoder a model from "
             "create_segmentation_model, without a wrapper around it."

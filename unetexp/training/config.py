@@ -14,7 +14,7 @@ from unetexp.component import Component, Tree, decode, override
 from unetexp.data import DataSource, Mni152
 from unetexp.errors import ConfigError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import Encoder, ResNet
 from unetexp.training.augmentation import Augment
 from unetexp.training.losses import CrossEntropy, Loss
 from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
@@ -30,7 +30,7 @@ class TrainConfig(Component):
         "crop is cut from a randomly zoomed, rotated and flipped view; pixels outside the image "
         "are 0, and void in the mask",
     )
-    encoder: Encoder = Field(Encoder(), description="a ResNet as torchvision builds it")
+    encoder: Encoder = Field(ResNet(), description="the encoder, of one of several families")
     decoder: Decoder = Field(
         Decoder(),
         description="the up blocks. `classic` has a bridge and widths that halve from block to "

@@ -18,9 +18,9 @@ from torch import Tensor
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
-from unetexp.models.encoder_weights import Normalization, input_normalization
 from unetexp.models.encoders import FreezeLevel
 from unetexp.models.unet import freeze_encoder
+from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig

@@ -27,8 +27,8 @@ from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset
 from unetexp.data.cache import cache_folder
 from unetexp.errors import CheckpointError
-from unetexp.models.encoder_weights import load_encoder_weights
 from unetexp.models.unet import UNet, build_unet
+from unetexp.models.weights.resolution import load_encoder_weights
 from unetexp.training.averaging import AveragedWeights
 from unetexp.training.config import TrainConfig, decode_recorded
 from unetexp.training.optim import parameter_groups

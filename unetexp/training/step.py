@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
-from unetexp.models.encoder_weights import Normalization
+from unetexp.models.weights.resolution import Normalization
 from unetexp.training.batches.train_batches import RawBatch, augmented
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction

@@ -24,7 +24,7 @@ from unetexp.data import Dataset, Samples
 from unetexp.data.labels import VOID
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
-from unetexp.models.encoder_weights import Normalization, input_normalization, to_input
+from unetexp.models.weights.resolution import Normalization, input_normalization, to_input
 from unetexp.training.batches.whole_images import Limits, WholeBatch, whole_images
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction

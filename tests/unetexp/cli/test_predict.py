@@ -17,7 +17,7 @@ from unetexp.data.image_decoding import read_image
 from unetexp.inference.input_images import find_inputs
 from unetexp.inference.predictor import Predictor, conform
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
 
 CLASSES = ("background", "cell", "nucleus")
@@ -31,7 +31,7 @@ def spec():
         image_max=255,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        encoder=Encoder(name="resnet18", weights="none"),
+        encoder=ResNet(name="resnet18", weights="none"),
         decoder=Decoder(),
     )
 

@@ -15,7 +15,7 @@ from unetexp.data import Folder, open_dataset
 from unetexp.errors import ConfigError, UserError
 from unetexp.inference.predictor import Predictor, conform
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.factory import create_segmentation_model
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.saved_model import ModelSpec, load, read_spec, save_model
@@ -271,7 +271,7 @@ def random_model(*, image_max=255):
         image_max=image_max,
         mean=(0.4,),
         std=(0.3,),
-        encoder=Encoder(name="resnet18", weights="none"),
+        encoder=ResNet(name="resnet18", weights="none"),
         decoder=Decoder(),
     )
     model = spec.build()

@@ -34,7 +34,7 @@ from unetexp.data.image_decoding import read_image
 from unetexp.errors import DataError
 from unetexp.inference.payloads import read_payload
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
 
 CARD = "# unetexp\n\n" + "A line of the card.\n" * 400
@@ -48,7 +48,7 @@ def spec_of(channels=3, image_max=255):
         image_max=image_max,
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
-        encoder=Encoder(name="resnet18", weights="none"),
+        encoder=ResNet(name="resnet18", weights="none"),
         decoder=Decoder(),
     )
 

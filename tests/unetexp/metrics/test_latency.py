@@ -9,7 +9,7 @@ from unetexp.inference.predictor import Predictor
 from unetexp.metrics import latency
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
 
 
@@ -96,6 +96,6 @@ def spec():
         image_max=255,
         mean=(0.5, 0.5, 0.5),
         std=(0.2, 0.2, 0.2),
-        encoder=Encoder(name="resnet18", weights="none"),
+        encoder=ResNet(name="resnet18", weights="none"),
         decoder=Decoder(),
     )

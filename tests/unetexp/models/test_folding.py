@@ -100,9 +100,9 @@ def test_a_change_is_noticed(change, image):
 def test_folding_is_done_once(image):
     encoder = frozen_encoder()
     encoder(image)
-    made = [id(part) for part in encoder._folded._copies.values()]
+    made = [id(part) for part in encoder.folded._copies.values()]
     encoder(image)
-    assert [id(part) for part in encoder._folded._copies.values()] == made
+    assert [id(part) for part in encoder.folded._copies.values()] == made
     assert len(made) == 5
 
 
@@ -116,7 +116,7 @@ def test_thawing_and_freezing_again(image):
     assert_as_unfolded(encoder, image)
     encoder.freeze("stage1")
     assert len(encoder(image)) == 6
-    assert set(encoder._folded._copies) == {"stem", "stage1"}
+    assert set(encoder.folded._copies) == {"stem", "stage1"}
 
 
 def test_types_and_layouts(image):

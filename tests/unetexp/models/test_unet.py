@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unetexp.component import decode
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.decoders import Decoder, DecoderKind, Upsampling, make_upsampling
-from unetexp.models.encoders import EncoderName
+from unetexp.models.encoders import ResNetName
 from unetexp.models.factory import create_segmentation_model
 
 DECODERS = get_args(DecoderKind)
@@ -49,7 +49,7 @@ def test_every_kind_learns(decoder, upsampling):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("encoder", get_args(EncoderName))
+@pytest.mark.parametrize("encoder", get_args(ResNetName))
 def test_every_encoder_with_every_decoder(encoder, decoder):
     model = on_meta(encoder=encoder, decoder=decoder, num_classes=5)
     assert model(torch.empty(1, 3, 70, 31, device="meta")).shape == (1, 5, 70, 31)

@@ -11,14 +11,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from tests.support.small_config import config_with
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import ResNet
 from unetexp.models.unet import build_unet
 from unetexp.training.averaging import AveragedWeights, update_batch_norm
 
 
 def small_unet(freeze="none"):
     torch.manual_seed(0)
-    return build_unet(Encoder(name="resnet18", weights="none", freeze=freeze), Decoder(), 3, 3)
+    return build_unet(ResNet(name="resnet18", weights="none", freeze=freeze), Decoder(), 3, 3)
 
 
 def batches(count, size=2):

@@ -16,8 +16,8 @@ from unetexp.data.dataset import Sample
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.decoders import DecoderKind, Upsampling
-from unetexp.models.encoder_weights import input_normalization
 from unetexp.models.encoders import FreezeLevel
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches.train_batches import RawBatch, augmented
 from unetexp.training.config import decode_config

@@ -12,7 +12,7 @@ from tests.support.data_folders import write_folder_dataset
 from tests.support.small_config import config_with as small_config_with
 from unetexp.compute.compiled import TrainForward
 from unetexp.data import Folder, open_dataset
-from unetexp.models.encoder_weights import input_normalization
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.loop import fit
 from unetexp.training.losses import loss_for

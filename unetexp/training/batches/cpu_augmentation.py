@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unetexp.data.labels import VOID
-from unetexp.models.encoder_weights import Normalization
+from unetexp.models.weights.resolution import Normalization
 
 _LUMA = (0.2989, 0.587, 0.114)  # as in augmentation.py
 Line = tuple[float, float, float]  # a coordinate in the image: a * x + b * y + c

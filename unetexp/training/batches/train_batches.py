@@ -16,7 +16,7 @@ from torch import Tensor
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset, Split
 from unetexp.errors import ConfigError
-from unetexp.models.encoder_weights import Normalization, to_input
+from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unetexp.models.encoder_weights import Normalization, to_input
+from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.training.augmentation import Augment, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unetexp.errors import ConfigError
-from unetexp.models.state_dict_check import as_state_dict, check_state_dict
 from unetexp.models.unet import UNet
+from unetexp.models.weights.state_dict_check import as_state_dict, check_state_dict
 
 _CONVOLUTION = re.compile(r"(bridge\.bridge|up_blocks)\..*\bconv\.weight$")
 _ADVICE = "Create one with create_segmentation_model(num_classes, pretrained=False)."

@@ -17,9 +17,9 @@ from torchvision.models import Weights, WeightsEnum
 
 from tests.support.encoder_weights import assert_is, encoder_of, loaded, resnet18_state
 from unetexp.errors import CheckpointError, WeightsUnavailableError
-from unetexp.models import imagenet as pretrained
-from unetexp.models.encoder_weights import resolve_weights
 from unetexp.models.factory import create_segmentation_model
+from unetexp.models.weights import imagenet as pretrained
+from unetexp.models.weights.resolution import resolve_weights
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import nn
 from tests.support.original_unet import UNetWithResnet50Encoder
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.factory import create_segmentation_model
-from unetexp.models.original_weights import load_original_weights
+from unetexp.models.weights.original import load_original_weights
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch import nn
 from unetexp.component import decode
 from unetexp.errors import ConfigError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder, EncoderName, FreezeLevel, ResNetEncoder
+from unetexp.models.encoders import Encoder, FreezeLevel, ResNet, ResNetEncoder, ResNetName
 from unetexp.models.unet import build_unet, freeze_encoder
 
 LEVELS = get_args(FreezeLevel)
@@ -26,7 +26,7 @@ def frozen_names(level):
 
 
 def small_unet(**fields):
-    encoder = Encoder(name="resnet18", weights="none", **fields)
+    encoder = ResNet(name="resnet18", weights="none", **fields)
     return build_unet(encoder, Decoder(), num_classes=2, in_channels=3)
 
 
@@ -34,7 +34,7 @@ def batch_norm_state(module):
     return {n: t.clone() for n, t in module.state_dict().items() if "running" in n}
 
 
-@pytest.mark.parametrize("name", get_args(EncoderName))
+@pytest.mark.parametrize("name", get_args(ResNetName))
 def test_channels_and_strides_are_as_declared(name):
     with torch.device("meta"):
         encoder = ResNetEncoder(name, in_channels=2)
@@ -132,7 +132,7 @@ def test_freezing_mistakes_are_named():
 @pytest.mark.parametrize("level", LEVELS)
 def test_encoder_round_trip(level):
     thaw = None if level == "none" else 3
-    encoder = Encoder(weights="some/file.pth", freeze=level, thaw_epoch=thaw, lr_scale=0.1)
+    encoder = ResNet(weights="some/file.pth", freeze=level, thaw_epoch=thaw, lr_scale=0.1)
     assert decode(Encoder, encoder.tree()) == encoder
 
 

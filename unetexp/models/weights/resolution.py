@@ -12,13 +12,11 @@ from torch import Tensor
 
 from unetexp.compute.on_device import constant
 from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
-from unetexp.models.encoders import WEIGHTS_NAMES, Encoder, ResNetEncoder
-from unetexp.models.imagenet import fetch_imagenet, find_imagenet
-from unetexp.models.state_dict_check import as_state_dict, check_state_dict
+from unetexp.models.encoders import WEIGHTS_NAMES, Encoder
 from unetexp.models.unet import UNet
+from unetexp.models.weights.imagenet import fetch_imagenet, find_imagenet
+from unetexp.models.weights.state_dict_check import as_state_dict, check_state_dict
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _CACHE = "torch hub's cache of ImageNet weights"
 
 
@@ -123,14 +121,13 @@ def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
 def input_normalization(encoder: Encoder, channels: int) -> Normalization:
     """What the encoder's weights expect of images scaled to 0..1, `channels` channels.
 
-    ImageNet's mean and standard deviation, also for local files (they have torchvision's format)
-    and for random weights; the mean of the three for each channel of images that are not RGB.
+    The mean and standard deviation that its pretrained weights were trained with, also for local
+    files and for random weights; the mean of the three for each channel of images that are not RGB.
     """
+    mean, std = encoder.mean_and_std
     if channels == 3:
-        return Normalization(_IMAGENET_MEAN, _IMAGENET_STD)
-    return Normalization(
-        (sum(_IMAGENET_MEAN) / 3,) * channels, (sum(_IMAGENET_STD) / 3,) * channels
-    )
+        return Normalization(mean, std)
+    return Normalization((sum(mean) / 3,) * channels, (sum(std) / 3,) * channels)
 
 
 def to_input(images: Tensor, normalization: Normalization) -> Tensor:
@@ -176,7 +173,7 @@ def _fitting(
     conv1 = state.get("conv1.weight")
     channels = conv1.shape[1] if conv1 is not None and conv1.ndim == 4 else 3
     with torch.device("meta"):
-        expected = ResNetEncoder(encoder.name, channels if in_channels in (None, channels) else 3)
+        expected = encoder.build(channels if in_channels in (None, channels) else 3)
     check_state_dict(state, {n: t.shape for n, t in expected.state_dict().items()}, source)
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:

@@ -9,13 +9,13 @@ import torchvision
 
 from tests.support.encoder_weights import assert_is, encoder_of, loaded, resnet18_state
 from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
-from unetexp.models.encoder_weights import (
+from unetexp.models.encoders import ResNet
+from unetexp.models.weights.resolution import (
     adapt_filters,
     input_normalization,
     resolve_weights,
     untrained_warning,
 )
-from unetexp.models.encoders import Encoder
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_damaged_files_are_named(tmp_path, suffix, content):
 def test_a_file_that_is_not_there(tmp_path):
     for missing in (tmp_path / "no.pth", tmp_path):
         with pytest.raises(WeightsUnavailableError, match="no such weights file"):
-            resolve_weights(Encoder.model_construct(weights=str(missing), name="resnet18"))
+            resolve_weights(ResNet.model_construct(weights=str(missing), name="resnet18"))
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 6])
@@ -137,8 +137,8 @@ def test_auto_has_to_be_settled_first():
 
 def test_normalization_is_torchvisions():
     transforms = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
-    rgb = input_normalization(Encoder(), 3)
+    rgb = input_normalization(ResNet(), 3)
     assert (list(rgb.mean), list(rgb.std)) == (transforms.mean, transforms.std)
-    grey = input_normalization(Encoder(), 1)
+    grey = input_normalization(ResNet(), 1)
     assert grey.mean == pytest.approx((sum(transforms.mean) / 3,))
     assert grey.std == pytest.approx((sum(transforms.std) / 3,))

@@ -1,0 +1,36 @@
+"""The encoders' families: a configured part for each, all with one interface."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from unetexp.models.encoders.base import (
+    WEIGHTS_NAMES,
+    WEIGHTS_SUFFIXES,
+    EncoderSettings,
+    FeatureEncoder,
+    FreezeLevel,
+)
+from unetexp.models.encoders.resnet import ResNet, ResNetEncoder, ResNetName
+
+__all__ = [
+    "WEIGHTS_NAMES",
+    "WEIGHTS_SUFFIXES",
+    "Encoder",
+    "EncoderSettings",
+    "FeatureEncoder",
+    "FreezeLevel",
+    "ResNet",
+    "ResNetEncoder",
+    "ResNetName",
+]
+
+
+def _of_a_family(tree: Any) -> Any:
+    """Configs from before there were several families name none."""
+    return {"kind": "resnet", **tree} if isinstance(tree, dict) else tree
+
+
+Encoder = Annotated[ResNet, BeforeValidator(_of_a_family)]

@@ -1,0 +1,118 @@
+"""ResNets as torchvision builds them.
+
+Letters: N batch, C channels, H W height and width of the input (multiples of 32 here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torchvision
+from pydantic import Field
+from torch import Tensor, nn
+
+from unetexp.models.encoders.base import EncoderSettings, FeatureEncoder, FreezeLevel
+from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, computed_dtype, is_exported
+
+ResNetName = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_PARTS: dict[FreezeLevel, tuple[str, ...]] = {
+    "none": (),
+    "stem": ("conv1", "bn1"),
+    "stage1": ("layer1",),
+    "stage2": ("layer2",),
+    "stage3": ("layer3",),
+    "all": ("layer4",),
+}
+
+
+class ResNet(EncoderSettings):
+    """A ResNet as torchvision builds it."""
+
+    kind: Literal["resnet"] = "resnet"
+    name: ResNetName = Field("resnet50", description="the encoder's architecture")
+
+    @property
+    def mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """ImageNet's, also for files and for random weights."""
+        return IMAGENET_MEAN, IMAGENET_STD
+
+    def build(self, in_channels: int) -> ResNetEncoder:
+        """The encoder with random weights for images of so many channels, nothing frozen."""
+        return ResNetEncoder(self.name, in_channels)
+
+
+class ResNetEncoder(FeatureEncoder):
+    """A ResNet without its classifier that returns the features of every stride.
+
+    Deep residual learning for image recognition, He et al. 2016 (arXiv:1512.03385), as torchvision
+    builds it; parameters and buffers have torchvision's names, so its state dicts fit.
+    """
+
+    parts = _PARTS
+
+    def __init__(self, name: ResNetName, in_channels: int = 3) -> None:
+        """Random weights (He initialisation); `in_channels` is C of the images."""
+        super().__init__()
+        resnet = torchvision.models.get_model(name, weights=None)
+        _multiply_pointwise(resnet)
+        self.name = name
+        self.conv1 = AlignedConv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1: nn.Module = resnet.bn1
+        self.relu: nn.Module = resnet.relu
+        self.maxpool: nn.Module = resnet.maxpool
+        self.layer1: nn.Module = resnet.layer1
+        self.layer2: nn.Module = resnet.layer2
+        self.layer3: nn.Module = resnet.layer3
+        self.layer4: nn.Module = resnet.layer4
+        deepest: int = resnet.fc.in_features
+        self.channels = (in_channels, 64, deepest // 8, deepest // 4, deepest // 2, deepest)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> six features; frozen stages have batch norm folded."""
+        _, *levels = self.parts
+        needs_graph = image.requires_grad or is_exported()
+        frozen = 0 if needs_graph else list(self.parts).index(self.frozen)
+        features = [image]
+        for level in levels[:frozen]:
+            features.append(self._frozen_stage(level, features[-1]))
+        for level in levels[frozen:]:
+            features.append(self._stage(level, self._modules_of(level), features[-1]))
+        return features
+
+    def _modules_of(self, level: FreezeLevel) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in self.parts[level]]
+
+    @torch.no_grad()
+    def _frozen_stage(self, level: FreezeLevel, feature: Tensor) -> Tensor:
+        dtype = computed_dtype(self.conv1.weight)
+        modules = self.folded.of(level, self._modules_of(level), dtype)
+        return self._stage(level, modules, feature)
+
+    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
+        if level == "stage1":
+            feature = self.maxpool(feature)
+        for module in modules:
+            feature = module(feature)
+        return self.relu(feature) if level == "stem" else feature
+
+
+def _multiply_pointwise(resnet: nn.Module) -> None:
+    """Give the 1x1 convolutions our class: torchvision builds its own, with the same fields."""
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.__class__ = PointwiseConv2d
