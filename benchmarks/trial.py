@@ -70,6 +70,7 @@ class Measured:
     start_s: list[float]  # from a trial's end to the next one's first epoch, less that epoch
     epoch_s: list[float]  # between two epochs of a trial, less the second one
     disk: Disk
+    store_bytes: int  # of the sweep's runs: database, pictures, and the kept weights once more
     thread: Arm  # between epochs whose files the thread writes
     loop: Arm  # the same where they are written in the loop
 
@@ -163,7 +164,10 @@ def measured(options: argparse.Namespace) -> Measured:
     with TemporaryDirectory(prefix="unetexp-bench-", ignore_cleanup_errors=True) as scratch:
         folder = run_sweep(Path(scratch), options)
         start_s, epoch_s = seconds_beside(read_ledger(folder / FILE).events)
-        return Measured(construct_s, start_s, epoch_s, disk_of(folder), thread, loop)
+        database, artifacts = Path(scratch) / "mlflow.db", Path(scratch) / "mlartifacts"
+        store_bytes = database.stat().st_size + folder_bytes(artifacts)
+        disk = disk_of(folder)
+    return Measured(construct_s, start_s, epoch_s, disk, store_bytes, thread, loop)
 
 
 def table(found: Measured) -> str:
@@ -191,6 +195,7 @@ def table(found: Measured) -> str:
         ("disk of a trial with weights", disk.whole_bytes / MIB, "MiB", None),
         ("disk of a trial without", without, "MiB", None),
         (f"disk of the sweep of {trials}", disk.total_bytes / MIB, "MiB", None),
+        ("disk of its runs in the tracking store", found.store_bytes / MIB, "MiB", None),
     ]
     return figures_table(rows)
 

@@ -68,4 +68,5 @@ def test_a_real_sweep_is_measured(tmp_path):
     assert len(found.start_s) == 2  # the trials after the first
     assert all(seconds > 0 for seconds in found.start_s)
     assert found.disk.whole + found.disk.pruned == 3
+    assert found.store_bytes > 2.9 * found.disk.whole_bytes  # all three keep their weights
     assert "start in a warm worker" in trial.table(found)
