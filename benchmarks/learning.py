@@ -6,6 +6,8 @@
     python benchmarks/learning.py tables --out FILE     what FILE holds, as tables
     python benchmarks/learning.py plot --out FILE --to curves.png
 
+    python benchmarks/learning.py cut --set ROOT --to FOLDER   a small set: one 96 px crop an image
+
 FILE has one JSON line a run; runs that it holds are not repeated. --set mni152 (the quickstart's
 slices, 91 for training) or --set PATH (a folder); --encoder resnet18 keeps it to minutes a table.
 The peer is a plain loop over segmentation_models_pytorch (pip install -e '.[bench]'): AdamW with a
@@ -27,7 +29,9 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from PIL import Image
 from scipy import stats
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
@@ -38,6 +42,8 @@ from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.config.space import suggest  # noqa: E402
 from unetexp.component import override  # noqa: E402
 from unetexp.data import Dataset, open_dataset  # noqa: E402
+from unetexp.models.unet import UNet  # noqa: E402
+from unetexp.training.averaging import AveragedWeights  # noqa: E402
 from unetexp.training.config import TrainConfig, decode_config  # noqa: E402
 from unetexp.training.loop import fit  # noqa: E402
 from unetexp.training.state import TrainState  # noqa: E402
@@ -71,6 +77,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "all as before": BEFORE,
 }
 PEER = "plain loop, smp"
+INITIALISED = "decoder and head initialised as the peer's"
+SIDE_PX = 96
 
 
 def base_config(asked: argparse.Namespace) -> TrainConfig:
@@ -81,7 +89,7 @@ def base_config(asked: argparse.Namespace) -> TrainConfig:
     recipe = load_recipe("quickstart", {})
     tree = {**recipe.base.tree(), "data": data, "epochs": asked.epochs}
     tree["encoder"] = {"name": asked.encoder, "weights": "none"}
-    return decode_config(tree, {"precision": "fp32", "augment.crop_px": 96})
+    return decode_config(tree, {"precision": "fp32", "augment.crop_px": SIDE_PX})
 
 
 def random_values(trials: int) -> list[dict[str, Any]]:
@@ -94,7 +102,7 @@ def random_values(trials: int) -> list[dict[str, Any]]:
 def runs(asked: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """(arm, seed, changes) of every run of the table."""
     if asked.what == "defaults":
-        for seed, arm in itertools.product(range(asked.seeds), [*DEFAULTS, PEER]):
+        for seed, arm in itertools.product(range(asked.seeds), [*DEFAULTS, INITIALISED, PEER]):
             yield arm, seed, DEFAULTS.get(arm, {})
         return
     for number, values in enumerate(random_values(asked.trials)):
@@ -103,12 +111,31 @@ def runs(asked: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, Any]]]
         yield "before", number, {**values, **BEFORE}
 
 
-def train(config: TrainConfig, data: Dataset) -> list[dict[str, float]]:
+def train(config: TrainConfig, data: Dataset, initialised: bool = False) -> list[dict[str, float]]:
     """The metrics of each epoch, with the CPU seconds until then."""
+    state = TrainState(config, data, torch.device("cpu"))
+    if initialised:
+        initialise_as_the_peer(state.model)
+        decay = config.averaging_decay(len(data["train"]))
+        state.ema = None if decay is None else AveragedWeights(state.model, decay)
     started, history = time.process_time(), []
-    for report in fit(config, data, TrainState(config, data, torch.device("cpu"))):
+    for report in fit(config, data, state):
         history.append({**report.metrics, "cpu_s": time.process_time() - started})
     return history
+
+
+@torch.no_grad()
+def initialise_as_the_peer(model: UNet) -> None:
+    """segmentation_models_pytorch: He uniform in the decoder, Xavier in the head, biases 0."""
+    for name, module in model.named_modules():
+        if name.startswith("encoder.") or not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if name == "head":
+            nn.init.xavier_uniform_(module.weight)
+        else:
+            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def measure(asked: argparse.Namespace) -> None:
@@ -125,10 +152,12 @@ def measure(asked: argparse.Namespace) -> None:
             print(f"{arm}: left out, {SMP} is not installed ({HOW_TO_INSTALL})")
             continue
         changed = decode_config(override(TrainConfig, config.tree(), {**changes, "seed": seed}))
-        trained = plain_loop if arm == PEER else train
         record = {"set": asked.set, "epochs": asked.epochs, "encoder": asked.encoder}
         record |= {"what": asked.what, "arm": arm, "seed": seed, "changes": changes}
-        record["history"] = trained(changed, data)
+        if arm == PEER:
+            record["history"] = plain_loop(changed, data)
+        else:
+            record["history"] = train(changed, data, initialised=arm == INITIALISED)
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         scores = " ".join(f"{epoch['val/miou']:.3f}" for epoch in record["history"])
@@ -146,7 +175,7 @@ def groups(found: list[dict[str, Any]]) -> dict[tuple, dict[str, list[list[float
     """(table, set, encoder, epochs) -> arm -> the curves of val/miou."""
     tables: dict[tuple, dict[str, list[list[float]]]] = {}
     for record in found:
-        key = (record["what"], Path(record["set"]).name, record["encoder"], record["epochs"])
+        key = key_of(record)
         curve = [epoch["val/miou"] for epoch in record["history"]]
         tables.setdefault(key, {}).setdefault(record["arm"], []).append(curve)
     return tables
@@ -154,9 +183,33 @@ def groups(found: list[dict[str, Any]]) -> dict[tuple, dict[str, list[list[float
 
 def tables(path: Path) -> None:
     """Print what the file holds."""
-    for (what, name, encoder, epochs), arms in groups(records(path)).items():
+    found = records(path)
+    for (what, name, encoder, epochs), arms in groups(found).items():
         print(f"\n{what}, {name}, {encoder}, {epochs} epochs\n")
         (defaults_table if what == "defaults" else curves_table)(arms, epochs)
+        place = (what, name, encoder, epochs)
+        equal_time([record for record in found if key_of(record) == place])
+
+
+def key_of(record: dict[str, Any]) -> tuple:
+    return record["what"], Path(record["set"]).name, record["encoder"], record["epochs"]
+
+
+def equal_time(found: list[dict[str, Any]]) -> None:
+    """Print ours and the peer's scores when the peer's CPU seconds of each seed are spent."""
+    curves = {(record["arm"], record["seed"]): record["history"] for record in found}
+    ours, theirs = [], []
+    for (arm, seed), peer in curves.items():
+        own = curves.get(("as it is", seed))
+        if arm == PEER and own is not None:
+            spent = [epoch["val/miou"] for epoch in own if epoch["cpu_s"] <= peer[-1]["cpu_s"]]
+            ours.append(spent[-1])
+            theirs.append(peer[-1]["val/miou"])
+    if ours:
+        print(
+            f"\nAt the peer's CPU seconds, mean of {len(ours)} seeds: ours "
+            f"{statistics.mean(ours):.3f}, the peer's {statistics.mean(theirs):.3f}."
+        )
 
 
 def defaults_table(arms: dict[str, list[list[float]]], epochs: int) -> None:
@@ -224,12 +277,28 @@ def plot(path: Path, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
+def cut(root: Path, target: Path) -> None:
+    """Write a small folder set: a square of SIDE_PX at a random place of every image."""
+    for split in ("train", "val"):
+        rng = np.random.default_rng(0)
+        for image in sorted((root / split / "images").iterdir()):
+            mask = root / split / "masks" / f"{image.stem}.png"
+            with Image.open(image) as opened, Image.open(mask) as labels:
+                left, top = (int(rng.integers(0, side - SIDE_PX + 1)) for side in opened.size)
+                box = (left, top, left + SIDE_PX, top + SIDE_PX)
+                for folder, picture in (("images", opened.convert("RGB")), ("masks", labels)):
+                    (target / split / folder).mkdir(parents=True, exist_ok=True)
+                    picture.crop(box).save(target / split / folder / f"{image.stem}.png")
+    classes = root / "classes.txt"
+    (target / "classes.txt").write_text(classes.read_text(encoding="utf-8"), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["defaults", "curves", "tables", "plot"])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("what", choices=["defaults", "curves", "tables", "plot", "cut"])
+    parser.add_argument("--out", type=Path, default=Path("learning.jsonl"))
     parser.add_argument("--to", type=Path, default=Path("curves.png"))
     parser.add_argument("--set", default="mni152")
     parser.add_argument("--encoder", default="resnet50")
@@ -240,6 +309,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.what == "tables":
         tables(asked.out)
+    elif asked.what == "cut":
+        cut(Path(asked.set), asked.to)
     elif asked.what == "plot":
         plot(asked.out, asked.to)
     else:
