@@ -4,10 +4,10 @@
     python benchmarks/pretraining.py measure --set ROOT --out FILE     on a folder
     python benchmarks/pretraining.py tables --out FILE                 what FILE holds, as tables
 
-An arm is pretrained or random weights, frozen at one of the levels, or frozen as a whole and thawed
-half-way. FILE has one JSON line a run; runs that it holds are not repeated. Seconds are those of the
-process's CPU time on one thread. --encoder resnet50 takes torchvision's ImageNet weights where they
-can be had, --weights FILE any others.
+An arm is pretrained or random weights, frozen at one of the levels, or frozen whole and thawed
+half-way. FILE has one JSON line a run; runs that it holds are not repeated. Seconds are CPU time of
+the process, on one thread. --kind resnet --encoder resnet50 --weights imagenet takes torchvision's
+where they can be had, --weights FILE any others.
 
 The time that pretraining saves is measured at the score that random weights end with: the seconds
 of a pretrained run until it first has that score, against the seconds of the random run of the
