@@ -13,7 +13,7 @@ import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 
-from unetexp.models.encoders.base import EncoderSettings, FeatureEncoder, FreezeLevel
+from unetexp.models.encoders.base import EncoderSettings, FeatureEncoder
 from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, computed_dtype, is_exported
 
 ResNetName = Literal[
@@ -29,7 +29,7 @@ ResNetName = Literal[
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_PARTS: dict[FreezeLevel, tuple[str, ...]] = {
+_PARTS: dict[str, tuple[str, ...]] = {
     "none": (),
     "stem": ("conv1", "bn1"),
     "stage1": ("layer1",),
@@ -94,16 +94,16 @@ class ResNetEncoder(FeatureEncoder):
             features.append(self._stage(level, self._modules_of(level), features[-1]))
         return features
 
-    def _modules_of(self, level: FreezeLevel) -> list[nn.Module]:
+    def _modules_of(self, level: str) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self.parts[level]]
 
     @torch.no_grad()
-    def _frozen_stage(self, level: FreezeLevel, feature: Tensor) -> Tensor:
+    def _frozen_stage(self, level: str, feature: Tensor) -> Tensor:
         dtype = computed_dtype(self.conv1.weight)
         modules = self.folded.of(level, self._modules_of(level), dtype)
         return self._stage(level, modules, feature)
 
-    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
+    def _stage(self, level: str, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
         if level == "stage1":
             feature = self.maxpool(feature)
         for module in modules:
