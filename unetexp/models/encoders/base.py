@@ -87,6 +87,8 @@ class FeatureEncoder(nn.Module):
     parts: Mapping[str, tuple[str, ...]]
     """The levels of freezing, in order, and the names of the modules and parameters that each
     freezes beyond the level before it."""
+    always_learning: tuple[str, ...] = ()
+    """The names of modules that no level freezes: no pretrained weights have them."""
     size_multiple: int = 32
     """The model pads images until both sides are multiples of this."""
     frozen: str = "none"

@@ -11,13 +11,16 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unetexp.models.layout import is_channels_last
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, D, H, W) -> (N, D, H, W)."""
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        """(N, D, H, W) -> (N, D, H, W), in the same layout."""
+        feature = super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return feature if is_channels_last(input) else feature.contiguous()
 
 
 class SimpleFeaturePyramid(nn.Module):

@@ -23,7 +23,7 @@ from unetexp.models.encoders.feature_pyramid import SimpleFeaturePyramid, resamp
 from unetexp.models.encoders.rotary_embedding import RotaryEmbedding
 from unetexp.models.layout import AlignedConv2d, is_channels_last, is_exported, repeat_border
 
-_UNDECAYED = ("cls_token", "dist_token", "reg_token", "pos_embed")
+_UNDECAYED = frozenset(["vit.cls_token", "vit.dist_token", "vit.reg_token", "vit.pos_embed"])
 _CLASSIFIERS = ("attn_pool", "fc_norm", "head_drop", "head", "head_dist")
 _BLOCK = re.compile(r"block(\d+)")
 
@@ -107,6 +107,10 @@ class ViTEncoder(FeatureEncoder):
     stride 2. See `SimpleFeaturePyramid` for the others.
     """
 
+    first_convolutions = ("vit.patch_embed.proj",)
+    always_learning = ("pyramid",)
+    undecayed = _UNDECAYED
+
     def __init__(self, name: str, in_channels: int = 3, layer_decay: float = 1.0) -> None:
         """Random weights as timm draws them; `in_channels` is C of the images."""
         super().__init__()
@@ -119,7 +123,6 @@ class ViTEncoder(FeatureEncoder):
         self.pyramid = SimpleFeaturePyramid(self.vit.embed_dim, self.stride)
         self.channels = (in_channels, 0, *self.pyramid.channels)
         self.parts = levels_of(self.depth, tuple(f"vit.{part}" for part in _stem(self.vit)))
-        self.undecayed = frozenset(f"vit.{token}" for token in _UNDECAYED)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(N, C, H, W), H and W multiples of 32 -> six features, that of stride 2 without channels.
@@ -147,14 +150,17 @@ class ViTEncoder(FeatureEncoder):
     def lr_factor(self, parameter: str) -> float:
         """`layer_decay` to the number of layers behind the parameter's own.
 
-        As in BEiT (arXiv:2106.08254): the stem is the first layer, each block one, and the norm
-        is, with the pyramid here, the last.
+        As timm's `param_groups_layer_decay` and BEiT (arXiv:2106.08254) count: the stem is the
+        first layer and each block one; the pyramid stands where the classifier stood, behind all.
+        The norm is of the last block's layer, as in timm; BEiT's is behind it.
         """
         _, *path = parameter.split(".")
-        if parameter.startswith("vit.blocks."):
-            behind = self.depth - int(path[1])
-        elif parameter.startswith(("vit.norm.", "pyramid.")):
+        if parameter.startswith("pyramid."):
             behind = 0
+        elif path[0] == "norm":
+            behind = 1
+        elif path[0] == "blocks":
+            behind = self.depth - int(path[1])
         else:
             behind = self.depth + 1
         return self.layer_decay**behind
