@@ -10,6 +10,7 @@ from unetexp.errors import WeightsUnavailableError
 from unetexp.models.encoders import EncoderSettings
 from unetexp.models.weights.files import read_tensors
 from unetexp.models.weights.imagenet import PATIENCE_S
+from unetexp.models.weights.packaged import package_of
 from unetexp.models.weights.provenance import UNKNOWN, Provenance, of_file
 from unetexp.network import no_answer, reason
 
@@ -38,8 +39,8 @@ def find_on_hub(encoder: EncoderSettings) -> None:
 def fetch_from_hub(encoder: EncoderSettings) -> object:
     """The tensors of timm's `model.safetensors`, from the cache or, once, from the hub.
 
-    Raises WeightsUnavailableError if the hub does not answer within PATIENCE_S or stops sending,
-    and if the cache cannot be written; CheckpointError for a damaged file.
+    Raises WeightsUnavailableError if the hub does not answer within PATIENCE_S and if the download
+    fails, and CheckpointError for a damaged file.
     """
     find_on_hub(encoder)
     hosted = _hosted(encoder)
@@ -104,11 +105,13 @@ def _unavailable(
 ) -> WeightsUnavailableError:
     from huggingface_hub import constants
 
+    package = package_of(encoder)
+    hint = f" encoder.weights=packaged takes those of {package.name}." if package else ""
     return WeightsUnavailableError(
         f"timm's pretrained weights of {encoder.name} are not available from "
         f"{constants.ENDPOINT}/{hosted.repository}: {problem}. With a connection they are "
         f"downloaded once. Without: copy the folder models--"
         f"{hosted.repository.replace('/', '--')} from another machine into "
         f"{constants.HF_HUB_CACHE} (HF_HOME moves this cache), or set encoder.weights to the path "
-        f"of a copy of its {_FILE}, or start from random weights with encoder.weights=none."
+        f"of a copy of its {_FILE}, or start from random weights with encoder.weights=none.{hint}"
     )

@@ -33,7 +33,8 @@ def encoder_tensors(
     tensors = _named(layout, as_tensors(_unnested(given), source))
     expected = dict(layout.shapes)
     for name in layout.by_channels & tensors.keys():
-        expected[name] = _allowed(expected[name], tensors[name], in_channels)
+        if tensors[name].ndim == len(expected[name]):
+            expected[name] = _served(name, tensors[name], expected[name], in_channels, source)
     check_state_dict(tensors, expected, source)
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
@@ -90,7 +91,20 @@ def _as(tensor: Tensor, layout: Layout, name: str) -> Tensor:
     return tensor
 
 
-def _allowed(rgb: torch.Size, given: Tensor, in_channels: int | None) -> torch.Size:
-    """The shape that a first convolution should have: for RGB, or for the images' channels."""
-    channels = given.shape[1] if given.ndim == len(rgb) else 3
-    return torch.Size((rgb[0], channels if in_channels in (None, channels) else 3, *rgb[2:]))
+def _served(
+    name: str, filters: Tensor, rgb: torch.Size, in_channels: int | None, source: str
+) -> torch.Size:
+    """The shape of a first convolution for the channels that it is for.
+
+    Raises CheckpointError unless those are RGB or the images'.
+    """
+    channels = filters.shape[1]
+    shape = torch.Size((rgb[0], channels, *rgb[2:]))
+    if in_channels is None or channels in (rgb[1], in_channels):
+        return shape
+    images = "1 channel" if in_channels == 1 else f"{in_channels} channels"
+    raise CheckpointError(
+        f"{source}: {name} {tuple(filters.shape)} instead of {tuple(rgb)}: the weights are for "
+        f"images of {channels} channels, and the data's have {images}. Give weights for "
+        f"{rgb[1]} channels (RGB), which serve any number, or for {images}."
+    )

