@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.config.recipe import Recipe
-from sweeps.config.space import Choice, Dimension
+from sweeps.config.space import Choice, Dimension, holds
 from unetexp.models.encoders import Encoder
 from unetexp.models.weights.resolution import resolve_weights
 
@@ -34,12 +34,11 @@ class SettledWeights:
 
 
 def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -> SettledWeights:
-    """Resolve the weights of all encoders; `fixed` are the user's own changes, by dotted path.
+    """Resolve the weights of all encoders, for images of so many channels.
 
-    `channels` are the images'.
-
-    Where `encoder.weights` is auto and the recipe's one ResNet has no pretrained weights here, the
-    packaged encoder becomes part of the search. Raises WeightsUnavailableError.
+    `fixed` are the user's own changes, by dotted path. Where `encoder.weights` is auto and the
+    recipe's one ResNet has no pretrained weights here, the packaged encoder becomes part of the
+    search. Raises WeightsUnavailableError.
     """
     added = _packaged(recipe, fixed)
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
@@ -59,8 +58,12 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
             f"{searched.encoders()[-1].name} come with the installation. "
             f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
         )
-    random = [name for name, found in resolved.items() if found.encoder.weights == "none"]
-    if random and "encoder.freeze" in recipe.space:
+    random = [
+        name
+        for name, found in resolved.items()
+        if found.encoder.weights == "none" and _may_be_frozen(recipe, found.encoder)
+    ]
+    if random:
         warnings.append(
             f"encoder.freeze is searched while {' and '.join(random)} "
             f"start{'s' if len(random) == 1 else ''} from random weights: a frozen part then "
@@ -68,6 +71,13 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
         )
     weights = {str(name): found.encoder.weights for name, found in resolved.items()}
     return SettledWeights(weights, added, tuple(warnings))
+
+
+def _may_be_frozen(recipe: Recipe, encoder: Encoder) -> bool:
+    """Whether levels of freezing are searched for this encoder."""
+    dimension = recipe.space.get("encoder.freeze")
+    own = {_KIND: encoder.kind, "encoder.name": encoder.name}
+    return dimension is not None and holds(dimension.when, {**recipe.fixed_values(), **own})
 
 
 def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimension]:
