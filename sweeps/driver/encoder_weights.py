@@ -10,7 +10,7 @@ from sweeps.config.space import Choice, Dimension, holds
 from unetexp.models.encoders import Encoder
 from unetexp.models.weights.resolution import resolve_weights
 
-_KIND = "encoder.kind"
+_KIND, _FREEZE = "encoder.kind", "encoder.freeze"
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
             f"The search includes {_KIND}: {added[_KIND].describe()}, because the pretrained "
             f"weights of {recipe.base.encoder.name} are not available here, and those of "
             f"{searched.encoders()[-1].name} come with the installation. "
+            "Levels of freezing are searched for the latter alone. "
             f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
         )
     random = [
         name
         for name, found in resolved.items()
-        if found.encoder.weights == "none" and _may_be_frozen(recipe, found.encoder)
+        if found.encoder.weights == "none" and _may_be_frozen(searched, found.encoder)
     ]
     if random:
         warnings.append(
@@ -75,7 +76,7 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
 
 def _may_be_frozen(recipe: Recipe, encoder: Encoder) -> bool:
     """Whether levels of freezing are searched for this encoder."""
-    dimension = recipe.space.get("encoder.freeze")
+    dimension = recipe.space.get(_FREEZE)
     own = {_KIND: encoder.kind, "encoder.name": encoder.name}
     return dimension is not None and holds(dimension.when, {**recipe.fixed_values(), **own})
 
@@ -90,4 +91,8 @@ def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimensio
         return {}
     if resolve_weights(encoder, download=False).encoder.weights != "none":
         return {}
-    return {_KIND: Choice(values=("resnet", "timm"))}
+    added: dict[str, Dimension] = {_KIND: Choice(values=("resnet", "timm"))}
+    freeze = recipe.space.get(_FREEZE)
+    if freeze is not None:  # what starts from random weights is not worth freezing
+        added[_FREEZE] = freeze.model_copy(update={"when": {**freeze.when, _KIND: "timm"}})
+    return added

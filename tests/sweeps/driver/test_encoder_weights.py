@@ -54,6 +54,14 @@ def test_the_packaged_encoder_joins_a_search_that_has_no_weights():
     assert any("The search includes encoder.kind" in warning for warning in settled.warnings)
 
 
+def test_then_the_packaged_encoder_alone_is_frozen():
+    freeze = {"kind": "choice", "values": ["none", "all"]}
+    recipe = recipe_with({"weights": "auto"}, {**LR, "encoder.freeze": freeze})
+    settled = settle_weights(recipe, {}, 3)
+    assert settled.apply(recipe).space["encoder.freeze"].when == {"encoder.kind": "timm"}
+    assert not any("learns nothing" in warning for warning in settled.warnings)
+
+
 @pytest.mark.parametrize(
     ("encoder", "fixed", "space"),
     [
