@@ -1,0 +1,1 @@
+"""Learning curves: the runs of a benchmark, their arms and tables."""
