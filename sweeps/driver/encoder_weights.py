@@ -33,15 +33,20 @@ class SettledWeights:
         return recipe.model_copy(update={"base": base, "space": space, "weights": weights})
 
 
-def settle_weights(recipe: Recipe, fixed: Mapping[str, object]) -> SettledWeights:
+def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -> SettledWeights:
     """Resolve the weights of all encoders; `fixed` are the user's own changes, by dotted path.
+
+    `channels` are the images'.
 
     Where `encoder.weights` is auto and the recipe's one ResNet has no pretrained weights here, the
     packaged encoder becomes part of the search. Raises WeightsUnavailableError.
     """
     added = _packaged(recipe, fixed)
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
-    resolved = {encoder.name: resolve_weights(encoder) for encoder in searched.encoders()}
+    resolved = {
+        encoder.name: resolve_weights(encoder, in_channels=channels)
+        for encoder in searched.encoders()
+    }
     warnings = [
         f"{name}: {found.warning}" if len(resolved) > 1 else found.warning
         for name, found in resolved.items()
