@@ -17,8 +17,10 @@ from torch import Tensor
 
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
+from unetexp.training.batches.reused_memory import ReusedMemory
 
 _LUMA = (0.2989, 0.587, 0.114)  # as in augmentation.py
+_CROPS, _LABELS = ReusedMemory(torch.float32), ReusedMemory(torch.int64)
 Line = tuple[float, float, float]  # a coordinate in the image: a * x + b * y + c
 
 
@@ -36,8 +38,8 @@ def views_on_cpu(
     Returns what `warp`, `jitter_colour` and `to_input` give, within rounding: model input
     (N, C, P, P) float32 and labels (N, P, P) int64.
     """
-    crops = torch.empty((*images.shape[:2], crop_px, crop_px))
-    labels = torch.empty((len(images), crop_px, crop_px), dtype=torch.int64)
+    crops = _CROPS.empty(*images.shape[:2], crop_px, crop_px)
+    labels = _LABELS.empty(len(images), crop_px, crop_px)
     points = torch.empty((crop_px, crop_px), dtype=torch.complex64)
     floats = torch.empty(images[0].numel())
     for number, lines in enumerate(theta.tolist()):
