@@ -371,9 +371,19 @@ class TestWhole:
             "on the CPU here",
             "fp32 contiguous: 0.5 s a step (fp32 channels_last 0.6",
             "2 at once with 1 thread on 2 cores",
+            "compile none: a trial's 18 steps take 9 s",
         ):
             assert words in text
         assert set(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize(("step_s", "images"), [(1.5, 4), (60.0, 2)])
+    def test_steps_are_timed_on_whole_batches_unless_they_take_minutes(
+        self, plan, data, monkeypatch, step_s, images
+    ):
+        cost = StepCost(4, step_s, 0.1, 2**20, None)
+        monkeypatch.setattr(preflight_module, "measure_step_cost", lambda *_: cost)
+        (measured,) = preflight(plan, data, lambda _: None).measured
+        assert (measured.images, measured.side_px) == (images, 32)
 
     @pytest.mark.parametrize("given", [{"max_concurrent": 1}, {"cpus_per_trial": 1.0}])
     def test_a_given_number_of_trials_at_once_stays(self, plan, data, given):
