@@ -124,19 +124,20 @@ def load_encoder_weights(model: UNet, encoder: Encoder) -> Provenance:
 
 
 def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
-    """(64, 3, 7, 7) RGB filters for another number of input channels, as in timm.
+    """(F, 3, height, width) RGB filters for another number of input channels.
 
-    One channel gets the sum of the three: a grey image then gives what its three equal channels
-    gave. Otherwise they are repeated and scaled by 3 / in_channels, which keeps the responses'
-    size.
+    They are repeated in turn, and each is divided by how often it occurs; one that does not occur,
+    as there are fewer channels than filters, goes to all channels in equal parts. A grey image, the
+    same in all channels, thus gives what its three equal channels gave.
     """
     given = filters.shape[1]
     if given == in_channels:
         return filters
-    if in_channels == 1:
-        return filters.sum(dim=1, keepdim=True)
-    repeats = -(-in_channels // given)
-    return filters.repeat(1, repeats, 1, 1)[:, :in_channels] * (given / in_channels)
+    shares = filters.new_zeros(given, in_channels)
+    for channel in range(given):
+        places = slice(channel, None, given) if channel < in_channels else slice(None)
+        shares[channel, places] = 1 / len(range(in_channels)[places])
+    return (filters[:, :, None] * shares[:, :, None, None]).sum(dim=1)
 
 
 def input_normalization(encoder: Encoder, channels: int) -> Normalization:
