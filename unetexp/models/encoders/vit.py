@@ -55,7 +55,7 @@ class ViT(EncoderSettings):
     def _known_name(cls, name: str) -> str:
         if name in _names():
             return name
-        near = get_close_matches(name, _names(), n=3)
+        near = get_close_matches(name, sorted(_names()), n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"{name!r} is not a plain Vision Transformer of timm.{hint} timm.list_models('vit_*') "
