@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,9 @@ from pydantic import Field
 
 from sweeps.config.budget import Asha, Budget, Objective
 from sweeps.config.gates import Gates
-from sweeps.config.space import Space
+from sweeps.config.space import Space, holds
 from unetexp.component import Component, flatten
+from unetexp.models.encoders import Encoder
 from unetexp.training.config import TrainConfig, decode_config
 
 
@@ -26,6 +28,11 @@ class Recipe(Component):
     space: Space = Field(
         default_factory=dict,
         description="what is searched: the dotted path PATH of a setting, and a dimension",
+    )
+    weights: dict[str, str] = Field(
+        default_factory=dict,
+        description="initial weights by the encoder's name, in place of `encoder.weights`: where "
+        "several encoders are searched",
     )
     objective: Objective = Field(Objective(), description="what the sweep maximises")
     budget: Budget = Field(Budget(), description="how much the sweep may spend")
@@ -88,7 +95,29 @@ class Recipe(Component):
 
     def config(self, values: Mapping[str, Any], changes: Mapping[str, Any] = {}) -> TrainConfig:
         """The experiment at a point of the space."""
-        return decode_config(self.base.tree(), {**values, **changes})
+        given = {**values, **changes}
+        config = decode_config(self.base.tree(), given)
+        weights = self.weights.get(config.encoder.name)
+        if weights is None or "encoder.weights" in given:
+            return config
+        return decode_config(config.tree(), {"encoder.weights": weights})
+
+    def encoders(self) -> list[Encoder]:
+        """Every encoder that trials may have, the base's first."""
+        kinds, names = (self._options(path) for path in ("encoder.kind", "encoder.name"))
+        found = [self.config({}).encoder]
+        for kind, name in itertools.product(kinds, names):
+            point = {**kind, **name}
+            values = {**self.fixed_values(), **point}
+            if all(holds(self.space[path].when, values) for path in point):
+                found.append(self.config(point).encoder)
+        return list({encoder.name: encoder for encoder in found}.values())
+
+    def _options(self, path: str) -> list[dict[str, Any]]:
+        """What the dimension at `path` may set; one that sets nothing where it has conditions."""
+        dimension = self.space.get(path)
+        values = [{path: value} for value in dimension.samples()] if dimension else []
+        return values if dimension and not dimension.when else [{}, *values]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sweeps.config.recipe import Recipe
+from sweeps.driver.encoder_weights import SettledWeights, settle_weights
 from sweeps.driver.plan import SweepPlan
 from sweeps.execution.cluster import joined
 from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.compute.device import unused_driver_warning
 from unetexp.data import Dataset, open_dataset
-from unetexp.models.weights.resolution import resolve_weights
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class PreparedSweep:
     plan: SweepPlan
     recipe_asked: Recipe  # before its weights were resolved
     data: Dataset
+    weights: SettledWeights
     warnings: tuple[str, ...]  # shown and recorded
 
 
@@ -40,19 +41,14 @@ def prepare(
     if plan.options.address is None:
         require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
-    weights = resolve_weights(plan.recipe.base.encoder)
+    weights = settle_weights(plan.recipe, plan.options.changes)
     doubts = data.problems if started else ()
-    warnings = [*data.notes, *doubts, *filter(None, [weights.warning])]
-    if weights.encoder.weights == "none" and "encoder.freeze" in plan.recipe.space:
-        warnings.append(
-            "encoder.freeze is searched while the encoder starts from random weights: a frozen "
-            "part then learns nothing. Give pretrained weights, or --set encoder.freeze=none."
-        )
+    warnings = [*data.notes, *doubts, *weights.warnings]
     if plan.options.gpus is None and plan.options.address is None and not plan.placement.gpus:
         warnings += filter(None, [unused_driver_warning()])
-    base = plan.recipe.base.model_copy(update={"encoder": weights.encoder})
-    recipe = plan.recipe.model_copy(update={"base": base})
+    recipe = weights.apply(plan.recipe)
     if plan.options.address is not None:
         with joined(plan.options.address):
-            require_shared_storage(plan.storage, data, base)
-    return PreparedSweep(replace(plan, recipe=recipe), plan.recipe, data, tuple(warnings))
+            require_shared_storage(plan.storage, data, recipe.base)
+    planned = replace(plan, recipe=recipe)
+    return PreparedSweep(planned, plan.recipe, data, weights, tuple(warnings))

@@ -36,6 +36,8 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
         simulate_gpus=options.simulate_gpus,
         recipe=prepared.recipe_asked.tree(),
         weights=plan.recipe.base.encoder.weights,
+        encoder_weights=dict(prepared.weights.weights),
+        added_space={path: some.tree() for path, some in prepared.weights.added.items()},
         data_fingerprint=prepared.data.fingerprint,
         data=prepared.data.summary(),
         storage=plan.storage.root,

@@ -7,6 +7,8 @@ from typing import Any
 
 from sweeps.config.loading import find_recipe, load_recipe
 from sweeps.config.recipe import Recipe, differences
+from sweeps.config.space import Space
+from sweeps.driver.encoder_weights import SettledWeights
 from sweeps.driver.plan import SweepOptions, SweepPlan, control_folder, placement_at
 from sweeps.state.ledger import FILE, Ledger, read_ledger
 from sweeps.state.manifest import SweepManifest, read_manifest
@@ -39,9 +41,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
         manifest.estimated_s = None  # it was that of another sweep
     manifest.changes |= dict(options.changes)
     manifest.gpus, manifest.simulate_gpus = gpus, simulated
-    base = recipe.base
-    settled = base.encoder.model_copy(update={"weights": manifest.weights})
-    recipe = recipe.model_copy(update={"base": base.model_copy(update={"encoder": settled})})
+    recipe = _settled(manifest, recipe.base.encoder.name).apply(recipe)
     plan = SweepPlan(
         name=name,
         recipe=recipe,
@@ -115,6 +115,13 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         recorded: Recipe = decode(Recipe, override(Recipe, _whole(manifest), {**kept, **own}))
         return recorded  # the file is gone; the manifest holds the whole recipe
     return load_recipe(asked, changes, options.data or manifest.data_asked)
+
+
+def _settled(manifest: SweepManifest, encoder: str) -> SettledWeights:
+    """What the weights had become when the sweep started."""
+    weights = manifest.encoder_weights or {encoder: manifest.weights}
+    space: Space = decode(Space, manifest.added_space)
+    return SettledWeights(weights, space)
 
 
 def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class UNet(nn.Module):
 
     def _check_batch_norm(self, image: Tensor) -> None:
         batch, _, height, width = image.shape
-        if batch != 1 or max(height, width) > self.encoder.strides[-1]:
+        side = max(height, width, self.encoder.size_multiple)  # of the padded image
+        if batch != 1 or side > self.encoder.strides[-1]:
             return
         at_one_pixel = nn.ModuleList([*self.encoder.deepest, self.bridge])
         if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel.modules()):

@@ -25,6 +25,8 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 class EncoderSettings(Component):
     """What the encoders of all families share. `name` is the family's own."""
 
+    own_fields: ClassVar[frozenset[str]] = frozenset({"name"})
+
     name: str
     weights: str = Field(
         "imagenet",
@@ -76,7 +78,8 @@ class EncoderSettings(Component):
 class FeatureEncoder(nn.Module):
     """A network without its classifier that returns the features of every stride.
 
-    A family's subclass sets `name`, `channels` and `parts` and implements `forward`.
+    A family's subclass sets `name`, `channels`, `parts` and `first_convolutions`, and implements
+    `forward`.
     """
 
     strides: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32)
@@ -87,6 +90,8 @@ class FeatureEncoder(nn.Module):
     parts: Mapping[str, tuple[str, ...]]
     """The levels of freezing, in order, and the names of the modules and parameters that each
     freezes beyond the level before it."""
+    first_convolutions: tuple[str, ...]
+    """The names of the convolutions that see the image."""
     always_learning: tuple[str, ...] = ()
     """The names of modules that no level freezes: no pretrained weights have them."""
     size_multiple: int = 32
@@ -106,6 +111,15 @@ class FeatureEncoder(nn.Module):
         Frozen stages have no graph, unless the image itself needs gradients.
         """
         raise NotImplementedError
+
+    @property
+    def longest_path(self) -> list[nn.Module] | None:
+        """The layers on the longest way from the image to the deepest feature, in order.
+
+        None if a feature depends on the whole image: through attention, squeeze-and-excitation,
+        or in a way that is not known.
+        """
+        return None
 
     @property
     def deepest(self) -> list[nn.Module]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unetexp.compute.on_device import constant
 from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
-from unetexp.models.encoders import WEIGHTS_NAMES, Encoder
+from unetexp.models.encoders import WEIGHTS_NAMES, Encoder, FeatureEncoder
 from unetexp.models.unet import UNet
 from unetexp.models.weights.imagenet import fetch_imagenet, find_imagenet
 from unetexp.models.weights.state_dict_check import as_state_dict, check_state_dict
@@ -98,24 +98,26 @@ def load_encoder_weights(model: UNet, encoder: Encoder) -> None:
     else:
         given = read_tensors(Path(encoder.weights))
         state = _fitting(encoder, given, encoder.weights, in_channels)
-    filters = adapt_filters(state["conv1.weight"], in_channels)
-    model.encoder.load_state_dict({**state, "conv1.weight": filters})
+    first = [f"{name}.weight" for name in model.encoder.first_convolutions]
+    adapted = {name: adapt_filters(state[name], in_channels) for name in first}
+    model.encoder.load_state_dict({**state, **adapted})
 
 
 def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
-    """(64, 3, 7, 7) RGB filters for another number of input channels, as in timm.
+    """(F, 3, height, width) RGB filters for another number of input channels.
 
-    One channel gets the sum of the three: a grey image then gives what its three equal channels
-    gave. Otherwise they are repeated and scaled by 3 / in_channels, which keeps the responses'
-    size.
+    They are repeated in turn, and each is divided by how often it occurs; one that does not occur,
+    as there are fewer channels than filters, goes to all channels in equal parts. A grey image, the
+    same in all channels, thus gives what its three equal channels gave.
     """
     given = filters.shape[1]
     if given == in_channels:
         return filters
-    if in_channels == 1:
-        return filters.sum(dim=1, keepdim=True)
-    repeats = -(-in_channels // given)
-    return filters.repeat(1, repeats, 1, 1)[:, :in_channels] * (given / in_channels)
+    shares = filters.new_zeros(given, in_channels)
+    for channel in range(given):
+        places = slice(channel, None, given) if channel < in_channels else slice(None)
+        shares[channel, places] = 1 / len(range(in_channels)[places])
+    return (filters[:, :, None] * shares[:, :, None, None]).sum(dim=1)
 
 
 def input_normalization(encoder: Encoder, channels: int) -> Normalization:
@@ -170,10 +172,12 @@ def _fitting(
     source = f"{origin} as weights of {encoder.name}"
     tensors = as_state_dict(given, source)
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    conv1 = state.get("conv1.weight")
-    channels = conv1.shape[1] if conv1 is not None and conv1.ndim == 4 else 3
     with torch.device("meta"):
-        expected = encoder.build(channels if in_channels in (None, channels) else 3)
+        expected: FeatureEncoder = encoder.build(3)
+        first = state.get(f"{expected.first_convolutions[0]}.weight")
+        channels = first.shape[1] if first is not None and first.ndim == 4 else 3
+        if channels != 3 and in_channels in (None, channels):
+            expected = encoder.build(channels)
     check_state_dict(state, {n: t.shape for n, t in expected.state_dict().items()}, source)
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:

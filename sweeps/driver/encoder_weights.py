@@ -1,0 +1,78 @@
+"""The initial weights of every encoder that a sweep's trials may have, resolved once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sweeps.config.recipe import Recipe
+from sweeps.config.space import Choice, Dimension
+from unetexp.models.encoders import Encoder
+from unetexp.models.weights.resolution import resolve_weights
+
+_KIND = "encoder.kind"
+
+
+@dataclass(frozen=True)
+class SettledWeights:
+    """What the weights became, and what that added to the search."""
+
+    weights: Mapping[str, str]  # by the encoder's name
+    added: Mapping[str, Dimension]  # dimensions, by path
+    warnings: tuple[str, ...] = ()
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """The recipe with weights that are resolved."""
+        encoder = recipe.base.encoder
+        own = self.weights.get(encoder.name, encoder.weights)
+        base = recipe.base.model_copy(
+            update={"encoder": encoder.model_copy(update={"weights": own})}
+        )
+        weights = {**recipe.weights, **self.weights} if len(self.weights) > 1 else recipe.weights
+        space = {**recipe.space, **self.added}
+        return recipe.model_copy(update={"base": base, "space": space, "weights": weights})
+
+
+def settle_weights(recipe: Recipe, fixed: Mapping[str, object]) -> SettledWeights:
+    """Resolve the weights of all encoders; `fixed` are the user's own changes, by dotted path.
+
+    Where `encoder.weights` is auto and the recipe's one ResNet has no pretrained weights here, the
+    packaged encoder becomes part of the search. Raises WeightsUnavailableError.
+    """
+    added = _packaged(recipe, fixed)
+    searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
+    resolved = {encoder.name: resolve_weights(encoder) for encoder in searched.encoders()}
+    warnings = [
+        f"{name}: {found.warning}" if len(resolved) > 1 else found.warning
+        for name, found in resolved.items()
+        if found.warning
+    ]
+    if added:
+        warnings.append(
+            f"The search includes {_KIND}: {added[_KIND].describe()}, because the pretrained "
+            f"weights of {recipe.base.encoder.name} are not available here, and those of "
+            f"{searched.encoders()[-1].name} come with the installation. "
+            f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
+        )
+    random = [name for name, found in resolved.items() if found.encoder.weights == "none"]
+    if random and "encoder.freeze" in recipe.space:
+        warnings.append(
+            f"encoder.freeze is searched while {' and '.join(random)} "
+            f"start{'s' if len(random) == 1 else ''} from random weights: a frozen part then "
+            "learns nothing. Give pretrained weights, or --set encoder.freeze=none."
+        )
+    weights = {str(name): found.encoder.weights for name, found in resolved.items()}
+    return SettledWeights(weights, added, tuple(warnings))
+
+
+def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimension]:
+    """The packaged encoder as another kind to search, where the recipe's own starts random."""
+    encoder: Encoder = recipe.base.encoder
+    own = {_KIND, "encoder.name"}
+    if encoder.kind != "resnet" or not recipe.space or own & {*recipe.space, *fixed}:
+        return {}
+    if encoder.weights != "auto" or encoder.name in recipe.weights:
+        return {}
+    if resolve_weights(encoder, download=False).encoder.weights != "none":
+        return {}
+    return {_KIND: Choice(values=("resnet", "timm"))}
