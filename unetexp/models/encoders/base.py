@@ -23,10 +23,11 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 class EncoderSettings(Component):
-    """What the encoders of all families share. `name` is the family's own."""
+    """What the encoders of all families share. `kind` and `name` are the family's own."""
 
     own_fields: ClassVar[frozenset[str]] = frozenset({"name"})
 
+    kind: str
     name: str
     weights: str = Field(
         "imagenet",
