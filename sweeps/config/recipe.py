@@ -104,14 +104,18 @@ class Recipe(Component):
 
     def encoders(self) -> list[Encoder]:
         """Every encoder that trials may have, the base's first."""
+        return [self.config(point).encoder for point in self.encoder_points()]
+
+    def encoder_points(self) -> list[dict[str, Any]]:
+        """The values that lead to each encoder, by dotted path; the base's first."""
         kinds, names = (self._options(path) for path in ("encoder.kind", "encoder.name"))
-        found = [self.config({}).encoder]
+        found: dict[str, dict[str, Any]] = {self.base.encoder.name: {}}
         for kind, name in itertools.product(kinds, names):
             point = {**kind, **name}
             values = {**self.fixed_values(), **point}
             if all(holds(self.space[path].when, values) for path in point):
-                found.append(self.config(point).encoder)
-        return list({encoder.name: encoder for encoder in found}.values())
+                found.setdefault(self.config(point).encoder.name, point)
+        return list(found.values())
 
     def _options(self, path: str) -> list[dict[str, Any]]:
         """What the dimension at `path` may set; one that sets nothing where it has conditions."""
