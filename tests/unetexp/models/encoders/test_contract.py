@@ -115,7 +115,8 @@ def test_all_parameters_belong_to_exactly_one_level(tree):
             seen += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
     assert len(seen) == len(set(seen)) == len(list(encoder.parameters()))
     assert set(COARSE) <= set(encoder.parts)
-    assert list(encoder.parts)[0] == "none" and list(encoder.parts)[-1] == "all"
+    first, *_, last = encoder.parts
+    assert (first, last) == ("none", "all")
 
 
 @each_encoder
