@@ -50,9 +50,12 @@ class ResNet(EncoderSettings):
     @classmethod
     def _of_this_family(cls, name: object) -> object:
         """Another family's name is answered with that family."""
-        if name not in get_args(ResNetName) and name in timm_names():
+        if not isinstance(name, str) or name in get_args(ResNetName):
+            return name
+        if name in timm_names():
             raise ValueError(
-                f"{name!r} is a model of timm: set encoder.kind=timm. Of kind resnet there are: "
+                f"{name!r} is a model of timm: set encoder.kind=timm, or vit for a plain Vision "
+                "Transformer. Of kind resnet there are: "
                 f"{', '.join(get_args(ResNetName))}"
             )
         return name

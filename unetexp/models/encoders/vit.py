@@ -53,9 +53,9 @@ class ViT(EncoderSettings):
     @field_validator("name")
     @classmethod
     def _known_name(cls, name: str) -> str:
-        if name in _names():
+        if name in vit_names():
             return name
-        near = get_close_matches(name, _names(), n=3)
+        near = get_close_matches(name, vit_names(), n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"{name!r} is not a plain Vision Transformer of timm.{hint} timm.list_models('vit_*') "
@@ -180,7 +180,7 @@ class ViTEncoder(FeatureEncoder):
 
 
 @cache
-def _names() -> frozenset[str]:
+def vit_names() -> frozenset[str]:
     """timm's plain Vision Transformers, without and with the tags of their weights."""
     import timm
 
