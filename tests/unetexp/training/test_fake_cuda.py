@@ -156,7 +156,7 @@ def steps():
         if kind in WEIGHTED:
             changes["loss.class_weights"] = "balanced"
         yield pytest.param(changes, id=", ".join(map(str, changes.values())))
-    for name, level in (("tf_efficientnet_lite0", "stage1"), ("convnext_atto", "none")):
+    for name, level in (("tf_efficientnet_lite0", "stage1"), ("mobilenetv3_small_100", "none")):
         changes = {"encoder.kind": "timm", "encoder.name": name, "encoder.freeze": level}
         yield pytest.param(changes, id=f"{name}, {level}")
 
