@@ -15,8 +15,8 @@ from unetexp.models.encoders.base import (
 )
 from unetexp.models.encoders.resnet import ResNet, ResNetEncoder, ResNetName
 from unetexp.models.encoders.timm_features import Timm, TimmEncoder
-from unetexp.models.encoders.timm_names import timm_names
-from unetexp.models.encoders.vit import ViT, ViTEncoder, vit_names
+from unetexp.models.encoders.timm_names import timm_names, vit_names
+from unetexp.models.encoders.vit import ViT, ViTEncoder
 
 __all__ = [
     "WEIGHTS_NAMES",
