@@ -13,7 +13,7 @@ import datetime
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -27,6 +27,9 @@ Tree = dict[str, Any]
 
 class Component(BaseModel):
     """A configured part: immutable, compared by value, unknown fields are errors."""
+
+    own_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that mean something else in another kind, and do not outlast a change of kind."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
@@ -119,7 +122,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def override(root: Any, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     """`tree` with the dotted `changes` applied; `tree` itself is not changed.
 
-    A change of a part's `kind` keeps the fields that the new kind has too and drops the others.
+    A change of a part's `kind` keeps the fields that the new kind has too, as far as their values
+    are valid there, and drops the others and the kind's `own_fields`.
     """
     result = copy.deepcopy(dict(tree))
     for path in sorted(changes, key=lambda p: (not p.endswith(".kind"), p.count("."))):
@@ -148,8 +152,21 @@ def _keep_shared_fields(root: Any, parents: list[str], node: Tree, kind: object)
     for _, field in owner:
         for part in components_in(field.annotation):
             if "kind" in part.model_fields and part.model_fields["kind"].default == kind:
-                for name in set(node) - set(part.model_fields):
+                for name in [name for name in node if not _is_kept(part, name, node[name])]:
                     del node[name]
+
+
+def _is_kept(part: type[Component], name: str, value: object) -> bool:
+    """Whether a value that another kind had is one of `part` too."""
+    if name == "kind":
+        return True
+    if name not in part.model_fields or name in part.own_fields:
+        return False
+    try:
+        part.model_validate({name: value})
+    except ValidationError as error:
+        return all(fault["loc"][:1] != (name,) for fault in error.errors())
+    return True
 
 
 def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:

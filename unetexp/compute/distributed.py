@@ -154,31 +154,38 @@ def synchronise_batch_norm(model: nn.Module) -> None:
     Frozen ones are in eval mode and keep using their running statistics. A second call changes
     nothing.
     """
-    if next(model.parameters()).device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return
+    on_cuda = next(model.parameters()).device.type == "cuda"
+    kind = _CudaSyncBatchNorm if on_cuda else _CpuSyncBatchNorm
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, _CpuSyncBatchNorm.of(child))
+                setattr(module, name, _synchronised(child, kind))
+
+
+def _synchronised(norm: nn.BatchNorm2d, kind: type[_BatchNorm]) -> _BatchNorm:
+    """`norm` as another kind with its own parameters, buffers and parts, such as an activation."""
+    twin = kind(norm.num_features, norm.eps, norm.momentum)
+    twin.__dict__.update(norm.__dict__)
+    return twin
+
+
+class _CudaSyncBatchNorm(nn.SyncBatchNorm):
+    """torch's, followed by the parts that a batch norm of timm has: its activation."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and type."""
+        return _followed(self, super().forward(feature))
 
 
 class _CpuSyncBatchNorm(_BatchNorm):
     """Every rank has the same number of values, so the count needs no exchange."""
 
-    @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> _CpuSyncBatchNorm:
-        """`norm` with its own parameters and buffers, synchronised."""
-        synchronised = cls(norm.num_features, norm.eps, norm.momentum)
-        synchronised.weight, synchronised.bias = norm.weight, norm.bias
-        synchronised.running_mean, synchronised.running_var = norm.running_mean, norm.running_var
-        synchronised.num_batches_tracked = norm.num_batches_tracked
-        return synchronised.train(norm.training)
-
     def forward(self, feature: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape and type."""
-        if not self.training:
-            return super().forward(feature)
+        normalised = self._over_ranks(feature) if self.training else super().forward(feature)
+        return _followed(self, normalised)
+
+    def _over_ranks(self, feature: Tensor) -> Tensor:
         values = feature.float()
         count = values[:, 0].numel() * dist.get_world_size()
         mean = _sum_over_ranks(values.sum(dim=(0, 2, 3))) / count
@@ -197,6 +204,12 @@ class _CpuSyncBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         assert input.ndim == 4
+
+
+def _followed(norm: nn.Module, feature: Tensor) -> Tensor:
+    for part in norm.children():
+        feature = part(feature)
+    return feature
 
 
 class _SumOverRanks(torch.autograd.Function):

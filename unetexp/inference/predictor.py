@@ -30,7 +30,6 @@ from unetexp.models.weights.resolution import to_input
 Flip = Literal["left_right", "up_down"]
 
 _FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
-_STRIDE = 32  # tiles start on the grid of the deepest stage
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
 _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
@@ -40,9 +39,11 @@ class Predictor:
 
     Images of up to `tile_px` pixels per side are predicted in one piece, larger ones in tiles of
     that side that overlap by `overlap_px` (by default OVERLAP_PX, or half of a small tile). Both
-    are rounded up to multiples of 32. Pixels near the cut side of a tile are left out and
-    neighbours are blended, so that labels hardly differ from those of the whole image; with an
-    overlap of at least twice `receptive_radius_px(model)` the logits are the same up to rounding.
+    are rounded up to multiples of what the encoder needs, mostly 32. Pixels near the cut side of a
+    tile are left out and neighbours are blended, so that labels hardly differ from those of the
+    whole image; with an overlap of at least twice `receptive_radius_px(model)` the logits are the
+    same up to rounding. Where that is None (attention, squeeze-and-excitation), each tile is seen
+    by itself, as smaller images are in training, and a `tile_px` as large as the image is exact.
     `flips` are mirror images that are predicted, too: the probabilities of all views are averaged.
     """
 
@@ -65,7 +66,7 @@ class Predictor:
         self.spec = spec
         self.device = device or next(model.parameters()).device
         self._model = laid_out_to_serve(model.to(self.device).eval())
-        self._tile, self._overlap = _rounded(tile_px, overlap_px)
+        self._tile, self._overlap = _rounded(tile_px, overlap_px, model.encoder.size_multiple)
         self._seam = _seam_px(self._tile, self._overlap, receptive_radius_px(model))
         self._views = [
             [_AXES[flip] for flip, used in zip(flips, choice, strict=True) if used]
@@ -172,26 +173,26 @@ def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
     return image, tuple(warnings)
 
 
-def _rounded(tile_px: int, overlap_px: int | None) -> tuple[int, int]:
-    """Tile and overlap as multiples of the stride; ConfigError unless 0 <= overlap < tile."""
-    tile = -(-tile_px // _STRIDE) * _STRIDE
-    default = min(OVERLAP_PX, tile // 2 // _STRIDE * _STRIDE)
-    overlap = default if overlap_px is None else -(-overlap_px // _STRIDE) * _STRIDE
+def _rounded(tile_px: int, overlap_px: int | None, multiple: int) -> tuple[int, int]:
+    """Tile and overlap as multiples of that; ConfigError unless 0 <= overlap < tile."""
+    tile = -(-tile_px // multiple) * multiple
+    default = min(-(-OVERLAP_PX // multiple) * multiple, tile // 2 // multiple * multiple)
+    overlap = default if overlap_px is None else -(-overlap_px // multiple) * multiple
     if not 0 <= overlap < tile:
         raise ConfigError(
             f"tiles of {tile_px} pixels that overlap by {overlap_px}: the tile must be larger than "
             f"the overlap, and neither may be negative. The defaults are {TILE_PX} and "
-            f"{OVERLAP_PX}; both are rounded up to multiples of {_STRIDE}."
+            f"{OVERLAP_PX}; both are rounded up to multiples of {multiple}."
         )
     return tile, overlap
 
 
-def _seam_px(tile: int, overlap: int, radius: int) -> int:
+def _seam_px(tile: int, overlap: int, radius: int | None) -> int:
     """The width of the blend between neighbours: an even number, 0 for a hard switch.
 
     The rest of the overlap is margin, half of it on either side, where a tile is left out.
     """
     seam = min(overlap // 4, tile - overlap)
-    if overlap >= 2 * radius:
+    if radius is not None and overlap >= 2 * radius:
         seam = min(seam, overlap - 2 * radius)
     return seam - seam % 2

@@ -28,6 +28,27 @@ class AlignedConv2d(nn.Conv2d):
         return result
 
 
+class SameConv2d(AlignedConv2d):
+    """A convolution with TensorFlow's "same" padding, for sides that are multiples of its stride.
+
+    An odd number of rows and columns of zeros has the greater half below and on the right.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        (top, below), (left, right) = self.margins
+        return super().forward(F.pad(input, (left, right, top, below)))
+
+    @property
+    def margins(self) -> list[tuple[int, int]]:
+        """Zeros before and behind each column, and each row."""
+        margins = []
+        for kernel, stride, step in zip(self.kernel_size, self.stride, self.dilation, strict=True):
+            total = max(step * (kernel - 1) + 1 - stride, 0)
+            margins.append((total // 2, total - total // 2))
+        return margins
+
+
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution, with any stride; on a CPU the matrix product that it is.
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from torch import nn
 
+from unetexp.models.layout import SameConv2d
 from unetexp.models.unet import UNet
 
 
-def receptive_radius_px(model: UNet) -> int:
+def receptive_radius_px(model: UNet) -> int | None:
     """The greatest distance, in rows or columns, at which a pixel changes a logit.
 
+    None if every logit depends on the whole image, as with attention or squeeze-and-excitation:
+    the logits of a tile are then an approximation of the image's, whatever the overlap.
     The receptive field is a square of twice this plus one pixels per side around the logit's pixel.
     It is that of the longest path, through the deepest stage; every skip has a smaller one.
     """
-    layers = list(reversed(_longest_path(model)))
+    path = model.encoder.longest_path
+    if path is None:
+        return None
+    layers = [*model.up_blocks.modules()][::-1] + [*model.bridge.modules()][::-1] + path[::-1]
     radius = 0
     for pixel in range(model.encoder.strides[-1]):  # its position in the deepest stage's grid
         first = last = pixel
@@ -23,11 +29,6 @@ def receptive_radius_px(model: UNet) -> int:
     return radius
 
 
-def _longest_path(model: UNet) -> list[nn.Module]:
-    encoder = [layer for name, layer in model.encoder.named_modules() if "downsample" not in name]
-    return [*encoder, *model.bridge.modules(), *model.up_blocks.modules()]
-
-
 def _seen(layer: nn.Module, first: int, last: int) -> tuple[int, int]:
     """The range of the input that a range of the output depends on, along one axis."""
     if isinstance(layer, nn.Upsample) and layer.mode == "bilinear":
@@ -35,8 +36,11 @@ def _seen(layer: nn.Module, first: int, last: int) -> tuple[int, int]:
     if isinstance(layer, nn.Upsample | nn.PixelShuffle | nn.ConvTranspose2d):
         return first // 2, last // 2
     if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-        kernel, stride, padding = map(_side, (layer.kernel_size, layer.stride, layer.padding))
-        return first * stride - padding, last * stride - padding + kernel - 1
+        sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        kernel, stride, padding, step = map(_side, sizes)
+        if isinstance(layer, SameConv2d):
+            (padding, _), _ = layer.margins
+        return first * stride - padding, last * stride - padding + step * (kernel - 1)
     return first, last
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
-from unetexp.models.encoders import Encoder, FeatureEncoder, FreezeLevel
+from unetexp.models.encoders import Encoder, FeatureEncoder
 from unetexp.models.layout import (
     align_channels,
     channel_multiple,
@@ -98,7 +98,8 @@ class UNet(nn.Module):
 
     def _check_batch_norm(self, image: Tensor) -> None:
         batch, _, height, width = image.shape
-        if batch != 1 or max(height, width) > self.encoder.strides[-1]:
+        side = max(height, width, self.encoder.size_multiple)  # of the padded image
+        if batch != 1 or side > self.encoder.strides[-1]:
             return
         at_one_pixel = nn.ModuleList([*self.encoder.deepest, self.bridge])
         if any(isinstance(m, nn.BatchNorm2d) and m.training for m in at_one_pixel.modules()):
@@ -117,10 +118,11 @@ def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels
     return model
 
 
-def freeze_encoder(model: nn.Module, level: FreezeLevel) -> None:
+def freeze_encoder(model: nn.Module, level: str) -> None:
     """Freeze a model's encoder up to and including `level`; the rest is thawed.
 
-    Levels: none, stem, stage1, stage2, stage3, all. A frozen part gets no gradients and keeps its
+    Levels: none, stem, stage1, stage2, stage3, all, and of a Vision Transformer also block1 and so
+    on: the stem and so many blocks. A frozen part gets no gradients and keeps its
     batch norm and dropout in eval mode, also after `model.train()`. Raises ConfigError for an
     unknown level and for a model that is not from this package.
     """

@@ -23,6 +23,7 @@ from unetexp.compute.on_device import constant
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
 
+_WIDEST_SPAN = 0.99  # of a colour's factor: by strength alone no image becomes black
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
 
@@ -39,6 +40,14 @@ class Augment(Component):
     contrast: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
     saturation: float = Field(0.0, ge=0, lt=1, description="factor drawn from 1 -+ this; RGB only")
 
+    strength: float = Field(
+        1.0,
+        ge=0,
+        le=4,
+        description="factor on rotation, brightness, contrast and saturation, and exponent of the "
+        "zooms; 0: crops and flips alone",
+    )
+
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> Self:
         if self.zoom_min > self.zoom_max:
@@ -50,9 +59,10 @@ class Augment(Component):
     @property
     def window_px(self) -> int:
         """S: the window that holds any crop, at every rotation and zoom."""
-        angle = math.radians(min(self.rotation_deg, 45.0))
+        angle = math.radians(min(self.strength * self.rotation_deg, 45.0))
         reach = math.cos(angle) + math.sin(angle)
-        return math.ceil(self.crop_px / self.zoom_min * reach) + 1  # its start may be a fraction
+        smallest = float(self.zoom_min**self.strength)
+        return math.ceil(self.crop_px / smallest * reach) + 1  # its start may be a fraction
 
     def draw(
         self, seed: int, epoch: int, index: int, height: int, width: int, again: int = 0
@@ -62,8 +72,9 @@ class Augment(Component):
         `again` counts the times that it was drawn in this epoch before.
         """
         rng = np.random.default_rng((seed, epoch, index, again) if again else (seed, epoch, index))
-        log_zoom = rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
-        angle = math.radians(rng.uniform(-self.rotation_deg, self.rotation_deg))
+        log_zoom = self.strength * rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
+        degrees = self.strength * rng.uniform(-self.rotation_deg, self.rotation_deg)
+        angle = math.radians(degrees)
         side = self.crop_px / math.exp(log_zoom)
         (top, shift_y), (left, shift_x) = (
             self._window(rng, extent, side) for extent in (height, width)
@@ -74,7 +85,10 @@ class Augment(Component):
             (scale * cos * flip_x, -scale * sin * flip_y, shift_x),
             (scale * sin * flip_x, scale * cos * flip_y, shift_y),
         )
-        spans = (self.brightness, self.contrast, self.saturation)
+        spans = (
+            min(max(span, _WIDEST_SPAN), self.strength * span)
+            for span in (self.brightness, self.contrast, self.saturation)
+        )
         return AugmentParams(
             top, left, theta, tuple(float(rng.uniform(1 - s, 1 + s)) for s in spans)
         )

@@ -68,8 +68,9 @@ class TrainConfig(Component):
         32,
         ge=0,
         le=1_000_000,
-        description="training images that batch norm's statistics are computed from again before "
-        "each validation, rounded up to micro-batches; 0: the running averages of training",
+        description="training images, always the same, that batch norm's statistics are computed "
+        "from again before each validation, rounded up to micro-batches; 0: the running averages "
+        "of training",
     )
     min_steps: int = Field(
         1,

@@ -178,13 +178,15 @@ class Experiment:
     ) -> None:
         evaluation = report.evaluation
         with replacing(self.folder / BEST) as scratch:
-            save_weights(scratch, weights.content(), self.config, self.data, report.epoch)
+            initial = self.state.initial_weights
+            save_weights(scratch, weights.content(), self.config, self.data, report.epoch, initial)
             record = {
                 "epoch": report.epoch,
                 "metrics": report.metrics,
                 "classes": list(self.data.class_names),
                 "confusion": evaluation.confusion.tolist(),
                 "machine": on,
+                "initial_weights": initial.record(),
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
             overlay.save(scratch / OVERLAY)
@@ -235,7 +237,8 @@ def follow(
 def best_figures(folder: Path) -> dict[str, Any]:
     """The record of the best epoch of the run in `folder`.
 
-    `epoch`, `metrics`, `classes`, `confusion`, and the `machine` that it was trained on.
+    `epoch`, `metrics`, `classes`, `confusion`, the `machine` that it was trained on, and
+    where its `initial_weights` came from.
     """
     record = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
     assert isinstance(record, dict)

@@ -18,7 +18,6 @@ from torch import Tensor
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
-from unetexp.models.encoders import FreezeLevel
 from unetexp.models.unet import freeze_encoder
 from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.training.averaging import update_batch_norm
@@ -30,6 +29,7 @@ from unetexp.training.step import TrainStep
 from unetexp.training.validation import Evaluation, evaluate
 
 _STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the GPU: check many at once
+_SAME_VIEWS = 0  # an epoch that is never trained: a sample that changed would make scores jump
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def train_epoch(
     return {"train/loss": losses.mean(), "train/lr": lr}
 
 
-def freeze_level(config: TrainConfig, epoch: int) -> FreezeLevel:
+def freeze_level(config: TrainConfig, epoch: int) -> str:
     """What is frozen in `epoch`."""
     thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
     return "none" if thawed else config.encoder.freeze
@@ -127,14 +127,14 @@ def _update_batch_norm(
     normalization: Normalization,
     ranks: Ranks,
 ) -> None:
-    """Statistics of the epoch's first micro-batches for the model that is validated."""
+    """Statistics of always the same micro-batches for the model that is validated."""
     if not config.batch_norm_images:
         return
     epoch, model = state.epoch + 1, state.evaluated_model
     freeze_encoder(model, freeze_level(config, epoch))
     ranks.synchronise(model)
     count = -(-config.batch_norm_images // config.micro_batch_size)
-    raw_batches = islice(batches.epoch(epoch), count)
+    raw_batches = islice(batches.epoch(_SAME_VIEWS), count)
     size_px, layout = config.augment.crop_px, state.compute.layout
     inputs = (augmented(raw, data, size_px, normalization, state.device)[0] for raw in raw_batches)
     with state.compute.autocast(state.device):

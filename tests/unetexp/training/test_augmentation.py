@@ -120,6 +120,34 @@ def test_a_sample_in_an_epoch_is_always_the_same_and_differs_between_epochs():
     assert len(views) == 8
 
 
+def test_strength_scales_every_change_but_the_crop_and_the_flips():
+    ranges = {"crop_px": 64, "rotation_deg": 10, "zoom_min": 0.8, "zoom_max": 1.25}
+    one, two, none = (Augment(**ranges, strength=strength) for strength in (1, 2, 0))
+    for index in range(20):
+        at = {"seed": 0, "epoch": 1, "index": index, "height": 300, "width": 300}
+        views = [augment.draw(**at) for augment in (one, two, none)]
+        zooms, angles = zip(
+            *(
+                _zoom_and_angle(augment, view)
+                for augment, view in zip((one, two, none), views, strict=True)
+            ),
+            strict=True,
+        )
+        assert math.log(zooms[1]) == pytest.approx(2 * math.log(zooms[0]))
+        assert angles[1] == pytest.approx(2 * angles[0])
+        assert (zooms[2], angles[2]) == (pytest.approx(1), pytest.approx(0))
+        assert views[2].colour == (1.0, 1.0, 1.0)
+        for twice, once in zip(views[1].colour, views[0].colour, strict=True):
+            assert twice - 1 == pytest.approx(2 * (once - 1))
+
+
+def _zoom_and_angle(augment, view):
+    (a, _, _), (b, _, _) = view.theta  # scale times cosine, times sine, with the flip's sign
+    scale = math.hypot(a, b)
+    flip = math.copysign(1, a)
+    return augment.crop_px / (scale * augment.window_px), math.asin(b * flip / scale)
+
+
 def test_a_zoom_the_wrong_way_round_is_a_mistake():
     with pytest.raises(ValueError, match="swap"):
         Augment(zoom_min=2, zoom_max=1)

@@ -15,7 +15,7 @@ from tests.support.small_config import config_with
 from unetexp.component import decode, kinds_of
 from unetexp.data import Folder, open_dataset
 from unetexp.models.decoders import Upsampling
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.experiment import BEST, Experiment, best_figures
 from unetexp.training.loop import fit
 from unetexp.training.losses import Loss, loss_for
@@ -255,3 +255,14 @@ def test_every_kind_of_part_decodes_into_a_config():
         for kind in kinds_of(family):
             config = config_with(**{f"{path}.kind": kind})
             assert decode(TrainConfig, config.tree()) == config
+
+
+def test_while_the_weights_stay_the_score_stays(data):
+    """Batch norm's statistics come from the same images before each validation."""
+    config = config_with(batch_norm_images=2, ema_epochs=None, **{"augment.crop_px": 32})
+    config = decode_config({**config.tree(), "optimizer": {"kind": "sgd", "lr": 1e-30}})
+    losses = [
+        report.metrics["val/loss"] for report in fit(config, data, TrainState(config, data, CPU))
+    ]
+    assert len(losses) == 4
+    assert len(set(losses)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from unetexp.models.encoders.base import (
     WEIGHTS_NAMES,
@@ -14,6 +14,8 @@ from unetexp.models.encoders.base import (
     FreezeLevel,
 )
 from unetexp.models.encoders.resnet import ResNet, ResNetEncoder, ResNetName
+from unetexp.models.encoders.timm_features import Timm, TimmEncoder
+from unetexp.models.encoders.vit import ViT, ViTEncoder
 
 __all__ = [
     "WEIGHTS_NAMES",
@@ -25,6 +27,10 @@ __all__ = [
     "ResNet",
     "ResNetEncoder",
     "ResNetName",
+    "Timm",
+    "TimmEncoder",
+    "ViT",
+    "ViTEncoder",
 ]
 
 
@@ -33,4 +39,8 @@ def _of_a_family(tree: Any) -> Any:
     return {"kind": "resnet", **tree} if isinstance(tree, dict) else tree
 
 
-Encoder = Annotated[ResNet, BeforeValidator(_of_a_family)]
+Encoder = Annotated[
+    ResNet | Timm | ViT,
+    Field(discriminator="kind"),
+    BeforeValidator(_of_a_family),
+]

@@ -6,15 +6,16 @@ Letters: N batch, C channels, H W height and width of the input (multiples of 32
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
-import torch
 import torchvision
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from unetexp.models.encoders.base import EncoderSettings, FeatureEncoder, FreezeLevel
-from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, computed_dtype, is_exported
+from unetexp.models.encoders.base import EncoderSettings
+from unetexp.models.encoders.staged import StagedEncoder
+from unetexp.models.encoders.timm_names import timm_names
+from unetexp.models.layout import AlignedConv2d, PointwiseConv2d
 
 ResNetName = Literal[
     "resnet18",
@@ -29,7 +30,7 @@ ResNetName = Literal[
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_PARTS: dict[FreezeLevel, tuple[str, ...]] = {
+_PARTS: dict[str, tuple[str, ...]] = {
     "none": (),
     "stem": ("conv1", "bn1"),
     "stage1": ("layer1",),
@@ -45,6 +46,17 @@ class ResNet(EncoderSettings):
     kind: Literal["resnet"] = "resnet"
     name: ResNetName = Field("resnet50", description="the encoder's architecture")
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _of_this_family(cls, name: object) -> object:
+        """Another family's name is answered with that family."""
+        if name not in get_args(ResNetName) and name in timm_names():
+            raise ValueError(
+                f"{name!r} is a model of timm: set encoder.kind=timm. Of kind resnet there are: "
+                f"{', '.join(get_args(ResNetName))}"
+            )
+        return name
+
     @property
     def mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """ImageNet's, also for files and for random weights."""
@@ -55,7 +67,7 @@ class ResNet(EncoderSettings):
         return ResNetEncoder(self.name, in_channels)
 
 
-class ResNetEncoder(FeatureEncoder):
+class ResNetEncoder(StagedEncoder):
     """A ResNet without its classifier that returns the features of every stride.
 
     Deep residual learning for image recognition, He et al. 2016 (arXiv:1512.03385), as torchvision
@@ -63,6 +75,7 @@ class ResNetEncoder(FeatureEncoder):
     """
 
     parts = _PARTS
+    first_convolutions = ("conv1",)
 
     def __init__(self, name: ResNetName, in_channels: int = 3) -> None:
         """Random weights (He initialisation); `in_channels` is C of the images."""
@@ -82,33 +95,16 @@ class ResNetEncoder(FeatureEncoder):
         deepest: int = resnet.fc.in_features
         self.channels = (in_channels, 64, deepest // 8, deepest // 4, deepest // 2, deepest)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> six features; frozen stages have batch norm folded."""
-        _, *levels = self.parts
-        needs_graph = image.requires_grad or is_exported()
-        frozen = 0 if needs_graph else list(self.parts).index(self.frozen)
-        features = [image]
-        for level in levels[:frozen]:
-            features.append(self._frozen_stage(level, features[-1]))
-        for level in levels[frozen:]:
-            features.append(self._stage(level, self._modules_of(level), features[-1]))
-        return features
+    @property
+    def longest_path(self) -> list[nn.Module]:
+        """All layers but those of the shortcuts."""
+        return [layer for name, layer in self.named_modules() if "downsample" not in name]
 
-    def _modules_of(self, level: FreezeLevel) -> list[nn.Module]:
-        return [self.get_submodule(name) for name in self.parts[level]]
-
-    @torch.no_grad()
-    def _frozen_stage(self, level: FreezeLevel, feature: Tensor) -> Tensor:
-        dtype = computed_dtype(self.conv1.weight)
-        modules = self.folded.of(level, self._modules_of(level), dtype)
-        return self._stage(level, modules, feature)
-
-    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], feature: Tensor) -> Tensor:
+    def _stage(self, level: str, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
         if level == "stage1":
-            feature = self.maxpool(feature)
-        for module in modules:
-            feature = module(feature)
-        return self.relu(feature) if level == "stem" else feature
+            state = self.maxpool(state)
+        state = super()._stage(level, modules, state)
+        return self.relu(state) if level == "stem" else state
 
 
 def _multiply_pointwise(resnet: nn.Module) -> None:

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from unetexp.errors import WeightsUnavailableError
 from unetexp.models.encoders import ResNetName
+from unetexp.models.weights.provenance import Provenance, of_file
 from unetexp.network import no_answer, reason, socket_timeout
 
 PATIENCE_S = 10.0
 
 
-def imagenet_weights(name: ResNetName) -> Any:
+def imagenet_weights(name: str) -> Any:
     """torchvision's weights: IMAGENET1K_V2, or V1 for resnet18 and resnet34."""
     versions = torchvision.models.get_model_weights(name).__members__
     return versions.get("IMAGENET1K_V2") or versions["IMAGENET1K_V1"]
 
 
-def find_imagenet(name: ResNetName) -> None:
+def find_imagenet(name: str) -> None:
     """Return if the weights are in torch hub's cache or their server answers within PATIENCE_S.
 
     Raises WeightsUnavailableError if neither. Nothing is downloaded.
@@ -37,7 +38,7 @@ def find_imagenet(name: ResNetName) -> None:
         raise _unavailable(weights, problem)
 
 
-def fetch_imagenet(name: ResNetName) -> Mapping[str, Tensor]:
+def fetch_imagenet(name: str) -> Mapping[str, Tensor]:
     """The weights as torchvision loads them: from torch hub's cache or, once, from its server.
 
     Raises WeightsUnavailableError if the server does not answer within PATIENCE_S or stops sending
@@ -58,6 +59,12 @@ def fetch_imagenet(name: ResNetName) -> Mapping[str, Tensor]:
         damaged = f"{file} is damaged ({error}): delete it" if file.exists() else str(error)
         raise _unavailable(weights, damaged) from None
     return state
+
+
+def imagenet_provenance(name: ResNetName) -> Provenance:
+    """What `fetch_imagenet` loaded, of the file in torch hub's cache."""
+    weights = imagenet_weights(name)
+    return of_file(_cached_file(weights), f"torchvision {weights}, ImageNet", "BSD-3-Clause")
 
 
 def _cached_file(weights: Any) -> Path:

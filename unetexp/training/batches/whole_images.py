@@ -51,8 +51,9 @@ class Limits:
         count = 32 * num_classes + 64  # logits, probabilities, truth, ...; labels, cells
         if not isinstance(model, UNet):
             return cls(1, None, _OTHER_MODELS_PIXELS, _COUNT_BYTES // count, 0, count)
-        stride = model.encoder.strides[-1]
-        margin = min(receptive_radius_px(model), _FAR_PX)
+        stride = model.encoder.size_multiple
+        radius = receptive_radius_px(model)
+        margin = _FAR_PX if radius is None else min(radius, _FAR_PX)
         forward = max(forward_bytes_per_pixel(model), count)
         return cls(
             stride=stride,
