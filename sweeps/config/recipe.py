@@ -61,6 +61,11 @@ class Recipe(Component):
         given = self.objective
         return Goals((given,) if isinstance(given, Objective) else given)
 
+    @property
+    def most_kept_models(self) -> int:
+        """The most trials that keep their weights: a Pareto front may be all of them."""
+        return self.budget.trials if self.goals.several else self.budget.kept_models
+
     def fixed_values(self) -> dict[str, Any]:
         """Dotted path -> value of the base, for conditions on what is not searched."""
         return flatten(self.base.tree())
