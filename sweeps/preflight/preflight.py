@@ -137,7 +137,7 @@ def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0)
         trials=plan.recipe.budget.trials,
         at_once=plan.placement.max_concurrent,
         epochs=plan.recipe.base.epochs,
-        kept=plan.recipe.budget.kept_models,
+        kept=plan.recipe.most_kept_models,
         ended=ended,
     )
     require_disk_space(wanted)
