@@ -27,7 +27,7 @@ def create_segmentation_model(
     the decoder starts from random ones. The logits are (N, num_classes, H, W). The model is in
     train mode.
 
-    Encoders: resnet18, resnet34, resnet50, resnet101, resnet152. Decoders: classic, slim.
+    Encoders: resnet18, resnet34, resnet50, resnet101, resnet152. Decoders: classic, slim, lite.
     Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError for an unknown
     name or a number below 1, and WeightsUnavailableError, within about ten seconds, if the weights
     are not available.
