@@ -167,9 +167,12 @@ def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
     return images
 
 
-def drop_channels(inputs: Tensor, dropped: Tensor | None) -> Tensor:
-    """Model input (N, C, P, P) in which channel `dropped` (N,) is its mean, 0; -1: none is."""
-    if dropped is None:
+def drop_channels(inputs: Tensor, dropped: Tensor) -> Tensor:
+    """Model input (N, C, P, P) in which channel `dropped` (N,) is its mean, 0; -1: none is.
+
+    An empty `dropped` leaves all as they are.
+    """
+    if not len(dropped):
         return inputs
     channels = torch.arange(inputs.shape[1], device=inputs.device)
     missing = dropped.view(-1, 1) == channels

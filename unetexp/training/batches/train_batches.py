@@ -34,11 +34,11 @@ class RawBatch(NamedTuple):
     masks: Tensor  # (N, S, S) uint8
     theta: Tensor  # (N, 2, 3) float32
     colour: Tensor  # (N, 3) float32
-    dropped: Tensor | None = None  # (N,) the channel that is missing, -1: none; None: in no sample
+    dropped: Tensor = torch.empty(0, dtype=torch.int64)  # (N,) missing channel or -1; (0,): none
 
     def each(self, change: Callable[[Tensor], Tensor]) -> RawBatch:
         """The batch with every tensor changed."""
-        return RawBatch(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
+        return RawBatch(*map(change, self))
 
 
 class SampleKey(NamedTuple):
@@ -89,11 +89,10 @@ class _Windows:
         return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
-def _parts(views: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _parts(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """theta (N, 2, 3) and colour (N, 3) of `views`, both float32, and what is dropped."""
     rounded = views.float()
-    dropped = views[:, 12].long() if views.shape[1] > 12 else None
-    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:12], dropped
+    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:12], views[:, 12:].long().flatten()
 
 
 def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
@@ -195,7 +194,7 @@ def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[
         if ready is not None:
             yield ready
         current.wait_stream(copying)
-        for part in (part for part in ahead if part is not None):
+        for part in ahead:
             part.record_stream(current)  # its memory is not reused before `current` is done
     if ahead is not None:
         yield ahead
