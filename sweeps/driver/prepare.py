@@ -41,7 +41,7 @@ def prepare(
     if plan.options.address is None:
         require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
-    weights = settle_weights(plan.recipe, plan.options.changes)
+    weights = settle_weights(plan.recipe, plan.options.changes, data.channels)
     doubts = data.problems if started else ()
     warnings = [*data.notes, *doubts, *weights.warnings]
     if plan.options.gpus is None and plan.options.address is None and not plan.placement.gpus:

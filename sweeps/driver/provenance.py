@@ -17,6 +17,8 @@ from sweeps.execution.placement import available_cores
 from sweeps.state.ledger import now_s
 from sweeps.state.manifest import SweepManifest
 from sweeps.tracking.store import PROJECT_ROOT
+from sweeps.tracking.tracker import WEIGHTS_FROM
+from unetexp.models.weights.sources import weights_provenance
 from unetexp.system.machine import total_memory_bytes
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
@@ -68,6 +70,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         "sweep.simulated": plan.placement.simulated,
         "data.fingerprint": data.fingerprint,
         "encoder.weights": plan.recipe.base.encoder.weights,
+        **_initial_weights(plan.recipe),
         **hardware_tags(),
         **_git_state(),
         **{f"version.{package}": version(package) for package in _PACKAGES},
@@ -77,6 +80,18 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
     if prepared.warnings:
         tags["notices"] = "\n".join(prepared.warnings)
     return tags
+
+
+def _initial_weights(recipe: Recipe) -> dict[str, str]:
+    """Where the weights of every encoder come from, a line for each if there are several."""
+    encoders = recipe.encoders()
+    found = {str(encoder.name): weights_provenance(encoder).record() for encoder in encoders}
+    tags: dict[str, list[str]] = {}
+    for name, record in found.items():
+        for field, value in record.items():
+            line = f"{name}: {value}" if len(found) > 1 else value
+            tags.setdefault(f"{WEIGHTS_FROM}{field}", []).append(line)
+    return {tag: "\n".join(lines) for tag, lines in tags.items()}
 
 
 def hardware_tags() -> dict[str, str]:

@@ -16,6 +16,7 @@ import yaml
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
 from unetexp.metrics.bootstrap import Interval
 from unetexp.models.saved_model import CONFIG, WEIGHTS
+from unetexp.models.weights.provenance import Provenance
 from unetexp.version import __version__
 
 _WORST = 3
@@ -209,6 +210,7 @@ def _origin(decision: PromotionDecision) -> Iterator[str]:
     rows = [
         ("sweep", f"{decision.source.name}, run `{decision.source.run.info.run_id}`"),
         ("trial", f"{decision.trial.trial}, run `{decision.chosen.run_id}`"),
+        ("initial weights", _initial_weights(decision.chosen.description)),
         ("commit", f"{commit}{dirty}"),
         ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("trained on", _hardware(tags)),
@@ -219,6 +221,14 @@ def _origin(decision: PromotionDecision) -> Iterator[str]:
     yield "## Origin"
     yield ""
     yield from _table(("", ""), rows)
+
+
+def _initial_weights(description: dict[str, Any]) -> str:
+    """Where the encoder started from; an earlier version recorded no more than the setting."""
+    record = description.get("initial_weights")
+    if record is None:
+        return f"{description['train']['encoder']['weights']} (no hash was recorded)"
+    return Provenance(**record).describe()
 
 
 def _hardware(tags: dict[str, str]) -> str:

@@ -197,6 +197,7 @@ class Publisher:
             return
         best = best_figures(folder)
         self._tracker.log_machine(trial, best.get("machine", {}))
+        self._tracker.log_initial_weights(trial, best.get("initial_weights", {}))
         picture = folder / BEST / OVERLAY
         if series:
             for epoch, overlay in overlays(folder).items():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SET_ASIDE_TAG = "sweep.gpus_set_aside"
+WEIGHTS_FROM = "weights."  # prefix of the tags about the initial weights
 
 
 class Tracker:
@@ -206,6 +207,11 @@ class Tracker:
     def log_machine(self, trial_id: str, machine: Mapping[str, str]) -> None:
         """Write the machine that a trial was trained on, as the tags `machine.*`."""
         tags = {f"{MACHINE}{name}": value for name, value in machine.items()}
+        self._trials[trial_id].run.set_tags(tags)
+
+    def log_initial_weights(self, trial_id: str, record: Mapping[str, str]) -> None:
+        """Write where a trial's initial weights came from, as the tags `weights.*`."""
+        tags = {f"{WEIGHTS_FROM}{name}": value for name, value in record.items()}
         self._trials[trial_id].run.set_tags(tags)
 
     def log_artifacts(self, trial_id: str, path: Path, folder: str = "") -> None:

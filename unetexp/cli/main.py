@@ -79,12 +79,14 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     chosen = pick_device(device)
     limit_threads()
     dataset = open_aloud(config.data, console)
-    weights = resolve_weights(config.encoder)
+    weights = resolve_weights(config.encoder, in_channels=dataset.channels)
     if weights.warning:
         console.print(f"note: {weights.warning}", style="yellow", markup=False)
     config = config.model_copy(update={"encoder": weights.encoder})
     _require_unfinished(folder)
     experiment = Experiment(config, dataset, folder, chosen)
+    started = experiment.state.initial_weights
+    console.print(f"encoder weights: {started.describe()}", markup=False)
     if experiment.state.epoch:
         console.print(f"continuing after epoch {experiment.state.epoch}")
     workers = 4 if chosen.type == "cuda" else 0

@@ -75,7 +75,7 @@ def _reproduce(record: RecordedRun, place: str | None, folder: Path, device: tor
     source: DataSource = config.data if place is None else source_of(place, config.data)
     data = open_aloud(source, console, to_train=False)  # as the run took it
     require_same_data(record, data)
-    resolve_weights(config.encoder)
+    resolve_weights(config.encoder, in_channels=data.channels)
     reasons = why_not_to_the_bit(record, config, device)
     part = "" if record.epochs == config.epochs else f" of {config.epochs}"
     console.print(

@@ -41,7 +41,7 @@ def create_segmentation_model(
         Encoder, {"name": encoder, "weights": "imagenet" if pretrained else "none"}, "encoder"
     )
     shape: Decoder = decode(Decoder, {"kind": decoder, "upsampling": upsampling}, "decoder")
-    resolve_weights(start)
+    resolve_weights(start, in_channels=in_channels)
     model = build_unet(start, shape, num_classes, in_channels)
     load_encoder_weights(model, start)
     return model

@@ -17,6 +17,7 @@ from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
 from unetexp.models.unet import UNet, build_unet
+from unetexp.models.weights.provenance import Provenance
 from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.version import __version__
 
@@ -61,13 +62,28 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
     )
 
 
-def save_model(folder: Path, model: UNet, config: TrainConfig, data: Dataset, epoch: int) -> None:
-    """Write weights and config into `folder`, which exists."""
-    save_weights(folder, model.state_dict(), config, data, epoch)
+def save_model(
+    folder: Path,
+    model: UNet,
+    config: TrainConfig,
+    data: Dataset,
+    epoch: int,
+    initial: Provenance | None = None,
+) -> None:
+    """Write weights and config into `folder`, which exists.
+
+    `initial` tells where the encoder's weights came from when training started.
+    """
+    save_weights(folder, model.state_dict(), config, data, epoch, initial)
 
 
 def save_weights(
-    folder: Path, weights: Mapping[str, Tensor], config: TrainConfig, data: Dataset, epoch: int
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: TrainConfig,
+    data: Dataset,
+    epoch: int,
+    initial: Provenance | None = None,
 ) -> None:
     """As `save_model`, of a model's state dict."""
     save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
@@ -77,12 +93,16 @@ def save_weights(
         "train": config.tree(),
         "epoch": epoch,
         "data_fingerprint": data.fingerprint,
+        **({"initial_weights": initial.record()} if initial else {}),
     }
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """The content of config.json: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`."""
+    """The content of config.json: `model` (a ModelSpec), `train`, `epoch`, `data_fingerprint`.
+
+    `initial_weights` too, a `Provenance.record()`, unless an earlier version wrote it.
+    """
     config = _folder(path) / CONFIG
     try:
         description = json.loads(config.read_text(encoding="utf-8"))

@@ -63,7 +63,7 @@ class TrainState:
         self.history: list[dict[str, float]] = []  # the metrics of every finished epoch
         torch.manual_seed(config.seed)
         model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
-        load_encoder_weights(model, config.encoder)
+        self.initial_weights = load_encoder_weights(model, config.encoder)
         self.model: UNet = model.to(device).to(memory_format=self.compute.layout)
         decay = config.averaging_decay(len(data["train"]))
         self.ema = None if decay is None else AveragedWeights(self.model, decay)

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor
 
 from unetexp.errors import WeightsUnavailableError
+from unetexp.models.weights.provenance import Provenance, of_file
 from unetexp.network import no_answer, reason, socket_timeout
 
 PATIENCE_S = 10.0
@@ -57,6 +58,12 @@ def fetch_imagenet(name: str) -> Mapping[str, Tensor]:
         damaged = f"{file} is damaged ({error}): delete it" if file.exists() else str(error)
         raise _unavailable(weights, damaged) from None
     return state
+
+
+def imagenet_provenance(name: str) -> Provenance:
+    """What `fetch_imagenet` loaded, of the file in torch hub's cache."""
+    weights = imagenet_weights(name)
+    return of_file(_cached_file(weights), f"torchvision {weights}, ImageNet", "BSD-3-Clause")
 
 
 def _cached_file(weights: Any) -> Path:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from unetexp.compute.on_device import constant
-from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
-from unetexp.models.encoders import WEIGHTS_NAMES, Encoder, FeatureEncoder
+from unetexp.errors import WeightsUnavailableError
+from unetexp.models.encoders import WEIGHTS_NAMES, Encoder
 from unetexp.models.unet import UNet
-from unetexp.models.weights.imagenet import fetch_imagenet, find_imagenet
-from unetexp.models.weights.state_dict_check import as_state_dict, check_state_dict
-
-_CACHE = "torch hub's cache of ImageNet weights"
+from unetexp.models.weights.layout import layout_of
+from unetexp.models.weights.packaged import package_of
+from unetexp.models.weights.provenance import RANDOM, Provenance
+from unetexp.models.weights.sources import (
+    find_pretrained,
+    pretrained_tensors,
+    unresolved,
+    weights_provenance,
+)
 
 
 class ResolvedWeights(NamedTuple):
@@ -34,37 +36,59 @@ class Normalization(NamedTuple):
     std: tuple[float, ...]
 
 
-def resolve_weights(encoder: Encoder, *, download: bool = True) -> ResolvedWeights:
+def resolve_weights(
+    encoder: Encoder, *, download: bool = True, in_channels: int | None = None
+) -> ResolvedWeights:
     """Choose the encoder's initial weights, before anything depends on them.
 
-    The result's weights are imagenet, none or the absolute path of a checked file. auto becomes
-    imagenet if available, else none, and the warning says so and why. With `download` imagenet is
-    in torch hub's cache afterwards; without, only its availability is checked. Raises
-    WeightsUnavailableError if imagenet is not available or the file does not exist, and
-    CheckpointError for a file that does not fit the encoder.
+    The result's weights are imagenet, packaged, none or the absolute path of a checked file. auto
+    becomes the first that is available: packaged where a package has the encoder's weights and is
+    installed, imagenet, and none; the warning says which and why. With `download` imagenet is in
+    the cache of torch hub, or for timm's models of the Hugging Face hub, afterwards; without, only
+    its availability is checked. Weights of a file must be for RGB images or for `in_channels`,
+    unless that is None.
+
+    Raises WeightsUnavailableError if imagenet is not available, the package is not installed or
+    the file does not exist, ConfigError for packaged where no package has weights of this encoder,
+    and CheckpointError for a file that does not fit the encoder.
     """
     if encoder.weights == "none":
         return ResolvedWeights(encoder, untrained_warning(encoder))
+    if encoder.weights == "auto":
+        return _automatic(encoder, download)
     if encoder.weights not in WEIGHTS_NAMES:
         path = str(Path(encoder.weights).expanduser().resolve())
-        _fitting(encoder, read_tensors(Path(path)), path)
-        return ResolvedWeights(encoder.model_copy(update={"weights": path}), None)
-    try:
-        if download:
-            _fitting(encoder, fetch_imagenet(encoder.name), _CACHE)
-        else:
-            find_imagenet(encoder.name)
-    except WeightsUnavailableError as error:
-        if encoder.weights == "imagenet":
-            raise
-        random = encoder.model_copy(update={"weights": "none"})
-        warning = f"encoder.weights=auto: the encoder starts from RANDOM weights. {error}"
-        return ResolvedWeights(
-            random, "\n".join(filter(None, [warning, untrained_warning(random)]))
-        )
-    pretrained = encoder.model_copy(update={"weights": "imagenet"})
-    auto = encoder.weights == "auto"
-    return ResolvedWeights(pretrained, "encoder.weights=auto: imagenet is used." if auto else None)
+        encoder = encoder.model_copy(update={"weights": path})
+        pretrained_tensors(encoder, in_channels)
+    else:
+        _require(encoder, download)
+    return ResolvedWeights(encoder, None)
+
+
+def _automatic(encoder: Encoder, download: bool) -> ResolvedWeights:
+    """The first of packaged, imagenet and none that can be had."""
+    problems = []
+    package = package_of(encoder)
+    sources = {"packaged": f", that of {package.name}"} if package else {}
+    for weights, whence in {**sources, "imagenet": ""}.items():
+        chosen = encoder.model_copy(update={"weights": weights})
+        try:
+            _require(chosen, download)
+        except WeightsUnavailableError as error:
+            problems.append(str(error))
+            continue
+        chose = f"encoder.weights=auto: {weights} is used{whence}."
+        return ResolvedWeights(chosen, " ".join([chose, *problems]))
+    random = encoder.model_copy(update={"weights": "none"})
+    warning = " ".join(["encoder.weights=auto: the encoder starts from RANDOM weights.", *problems])
+    return ResolvedWeights(random, "\n".join(filter(None, [warning, untrained_warning(random)])))
+
+
+def _require(encoder: Encoder, download: bool) -> None:
+    if download:
+        pretrained_tensors(encoder)
+    else:
+        find_pretrained(encoder)
 
 
 def untrained_warning(encoder: Encoder) -> str | None:
@@ -78,29 +102,25 @@ def untrained_warning(encoder: Encoder) -> str | None:
     )
 
 
-def load_encoder_weights(model: UNet, encoder: Encoder) -> None:
+def load_encoder_weights(model: UNet, encoder: Encoder) -> Provenance:
     """Load what `encoder.weights` names into the model's encoder; none changes nothing.
 
-    A first convolution for other than three channels gets the RGB filters adapted. Raises
-    WeightsUnavailableError and CheckpointError as `resolve_weights` does, and ConfigError for
-    auto, which only that function can resolve.
+    A first convolution for other than three channels gets the RGB filters adapted. Returns where
+    the weights came from. Raises WeightsUnavailableError and CheckpointError as `resolve_weights`
+    does, and ConfigError for auto, which only that function can resolve.
     """
     if encoder.weights == "none":
-        return
+        return RANDOM
     if encoder.weights == "auto":
-        raise ConfigError(
-            "encoder.weights: 'auto' must be resolved first, once for all runs that share it "
-            "(unetexp.resolve_weights)."
-        )
+        raise unresolved()
     in_channels = model.encoder.channels[0]
-    if encoder.weights == "imagenet":
-        state = _fitting(encoder, fetch_imagenet(encoder.name), _CACHE, in_channels)
-    else:
-        given = read_tensors(Path(encoder.weights))
-        state = _fitting(encoder, given, encoder.weights, in_channels)
-    first = [f"{name}.weight" for name in model.encoder.first_convolutions]
-    adapted = {name: adapt_filters(state[name], in_channels) for name in first}
-    model.encoder.load_state_dict({**state, **adapted})
+    tensors = pretrained_tensors(encoder, in_channels)
+    layout = layout_of(encoder)
+    for name in layout.by_channels:
+        tensors[name] = adapt_filters(tensors[name], in_channels)
+    state = {layout.prefix + name: tensor for name, tensor in tensors.items()}
+    model.encoder.load_state_dict(state, strict=False)  # all of them were checked
+    return weights_provenance(encoder)
 
 
 def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
@@ -137,49 +157,3 @@ def to_input(images: Tensor, normalization: Normalization) -> Tensor:
     mean = constant(normalization.mean, images).view(1, -1, 1, 1)
     std = constant(normalization.std, images).view(1, -1, 1, 1)
     return (images - mean) / std
-
-
-def read_tensors(path: Path) -> object:
-    """The content of a .safetensors, .pth or .pt file, usually tensors; no code in it is run.
-
-    Raises WeightsUnavailableError if there is no such file and CheckpointError if it cannot be
-    read.
-    """
-    path = path.expanduser()
-    if not path.is_file():
-        raise WeightsUnavailableError(f"{path}: there is no such weights file. Check the path.")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} is damaged, or holds Python objects besides tensors, which are not loaded "
-            "because they can run code. Save model.state_dict() alone."
-        ) from None
-    except Exception as error:  # damaged files make the readers raise almost anything
-        raise CheckpointError(f"{path} cannot be read as weights: {error}") from None
-
-
-def _fitting(
-    encoder: Encoder, given: object, origin: str, in_channels: int | None = None
-) -> dict[str, Tensor]:
-    """The content of `origin` as tensors for the encoder, names and shapes checked.
-
-    `fc.*` is left out. The first convolution may be for RGB or for `in_channels`; None
-    allows any number. Raises CheckpointError.
-    """
-    source = f"{origin} as weights of {encoder.name}"
-    tensors = as_state_dict(given, source)
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    with torch.device("meta"):
-        expected: FeatureEncoder = encoder.build(3)
-        first = state.get(f"{expected.first_convolutions[0]}.weight")
-        channels = first.shape[1] if first is not None and first.ndim == 4 else 3
-        if channels != 3 and in_channels in (None, channels):
-            expected = encoder.build(channels)
-    check_state_dict(state, {n: t.shape for n, t in expected.state_dict().items()}, source)
-    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"{source}: {broken[0]} holds NaN or infinite values. Save it again.")
-    return state

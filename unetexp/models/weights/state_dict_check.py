@@ -38,17 +38,15 @@ def check_state_dict(
         if names
     ]
     if faults:
+        fitting = sum(n in tensors and tensors[n].shape == expected[n] for n in expected)
         raise CheckpointError(
-            f"{source}: the tensors do not fit the model. {'; '.join(faults)}. "
-            "Give the state dict of the same architecture."
+            f"{source}: the tensors do not fit the model: {fitting} of its {len(expected)} tensors "
+            f"match. {'; '.join(faults)}. Give the state dict of the same architecture."
         )
 
 
-def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
-    """`state` if it is a mapping of names to tensors, not saved from a wrapper.
-
-    Otherwise raises a CheckpointError that says how to get one.
-    """
+def as_tensors(state: object, source: str) -> Mapping[str, Tensor]:
+    """`state` if it is a mapping of names to tensors; CheckpointError says how to get one."""
     if not isinstance(state, Mapping):
         raise CheckpointError(
             f"{source}: a {type(state).__name__} is not a state dict. "
@@ -66,7 +64,15 @@ def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
             f"{source}: a state dict maps names to tensors, but these are not tensors: "
             f"{listed(others, _SHOWN)}.{advice}"
         )
-    tensors = cast(Mapping[str, Tensor], state)
+    return cast(Mapping[str, Tensor], state)
+
+
+def as_state_dict(state: object, source: str) -> Mapping[str, Tensor]:
+    """`state` if it is a mapping of names to tensors, not saved from a wrapper.
+
+    Otherwise raises a CheckpointError that says how to get one.
+    """
+    tensors = as_tensors(state, source)
     wrapped = [name for name in tensors if name.startswith("module.")]
     if wrapped:
         raise CheckpointError(

@@ -132,6 +132,8 @@ def describe(measured: Measured, cores: int, full: Size) -> list[str]:
             f"{_shared(*chosen)} on {cores} cores: {rates[chosen]:.3g} images/s of all trials "
             f"({rest})"
         )
+    if measured.compiling:
+        lines.append(measured.compiling.describe())
     return lines
 
 

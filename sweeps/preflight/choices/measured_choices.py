@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import torch
 
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, with_budget
-from sweeps.preflight.choices import (
+from sweeps.execution.ray_session import worker_environment
+from sweeps.preflight.choices.combinations import (
     PATIENCE_S,
     Model,
     affordable,
@@ -25,25 +25,25 @@ from sweeps.preflight.choices import (
     measure,
     ways_to_share,
 )
+from sweeps.preflight.choices.compiling import judged_on_cpu
+from sweeps.preflight.choices.probes import ProbeFailedError, ProbeLostError, Probes
+from sweeps.preflight.choices.stepper import Stepper
 from sweeps.preflight.contention import most_productive
 from sweeps.preflight.estimate import trials_per_gpu
 from sweeps.preflight.overheads import Overheads
-from sweeps.preflight.probes import ProbeFailedError, ProbeLostError, Probes
 from sweeps.preflight.step_cost import Size, StepCost
-from sweeps.preflight.stepper import Stepper
 from unetexp.compute.device import device_kind
 from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
-from unetexp.models.encoders import FreezeLevel
 from unetexp.system.machine import available_memory_bytes
 from unetexp.training.config import TrainConfig
 
 _CPU = torch.device("cpu")
 _LIMIT_S = 40.0  # for a single step of one size: then the processes are ended
 _MOST_PROCESSES = 4  # where the number of trials at once is given and not chosen
-_ROUNDS = 2.5  # steps of each way, in the mean, the first of them slower
+_ROUND_S = 30.0  # for one step of each way, which are timed whatever patience there is
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Subject:
 
     def model(self, device: torch.device) -> Model:
         return Model(self.config.decoder.kind, candidates(self.config, device), self.searched)
+
+    def is_open(self, device: torch.device) -> bool:
+        """Whether there is anything to choose."""
+        return len(candidates(self.config, device)) > 1 or self.config.compile == "auto"
 
 
 def subjects(
@@ -72,7 +76,8 @@ def slowest_of(recipe: Recipe) -> TrainConfig:
     dimension = recipe.space.get("encoder.freeze")
     if not isinstance(dimension, Choice):
         return recipe.base
-    level = min(dimension.values, key=get_args(FreezeLevel).index)
+    levels = recipe.base.encoder.levels  # values of other families have none of its own
+    level = min(filter(levels.__contains__, dimension.values), key=levels.index, default="none")
     try:
         return recipe.config({"encoder.freeze": level})
     except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
@@ -93,7 +98,7 @@ def probes_needed(plan: SweepPlan, wanted: Sequence[Subject]) -> int:
         return 0
     if shares_are_free(plan):
         return max(ways_to_share(placement.cpus, 0, 1, plan.recipe.budget.trials))
-    if all(len(one.model(_CPU).candidates) == 1 for one in wanted):
+    if not any(one.is_open(_CPU) for one in wanted):
         return 0
     on_a_node = placement.max_concurrent * placement.ranks // placement.nodes
     return max(1, min(on_a_node, placement.cpus // placement.nodes, _MOST_PROCESSES))
@@ -123,8 +128,8 @@ def measure_on_cpu(
     for one in wanted:
         model = one.model(_CPU)
         patience_s = PATIENCE_S / len(wanted)
-        steps = math.ceil(_ROUNDS * len(model.candidates) * len(shares))
-        size = affordable(full, cost.step_s, steps, patience_s)
+        ways = len(model.candidates) * len(shares)
+        size = affordable(full, cost.step_s, ways, _ROUND_S / len(wanted))
         failures: list[str] = []
         try:
             probes.load(one.config, data, max(shares), _LIMIT_S)
@@ -144,6 +149,8 @@ def measure_on_cpu(
             log(failure)
         if measured is None:
             continue
+        environment = worker_environment(plan.placement)
+        measured = judged_on_cpu(measured, one.config, data, environment)
         found.append(measured)
         label = f"decoder.kind={one.config.decoder.kind}: " if len(wanted) > 1 else ""
         for line in describe(measured, plan.placement.cpus, full):
@@ -164,7 +171,7 @@ def measure_on_gpu(
     found = []
     for one in wanted:
         model = one.model(device)
-        if len(model.candidates) == 1:
+        if not one.is_open(device):
             continue
         full = Size(one.config.augment.crop_px, cost.micro_batch)
         patience_s = PATIENCE_S / len(wanted)
@@ -221,7 +228,7 @@ def as_trials_compute(cost: StepCost, measured: Sequence[Measured], crop_px: int
         return cost
     best = measured[0]
     size, full = Size(best.side_px, best.images), Size(crop_px, cost.micro_batch)
-    step_s = best.of_choice[0].step_s * full.pixels / size.pixels
+    step_s = best.best.step_s * full.pixels / size.pixels
     val_s = cost.val_s * step_s / cost.step_s
     return replace(cost, step_s=step_s, val_s=val_s, extrapolated=size != full)
 
