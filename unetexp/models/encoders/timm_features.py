@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unetexp.models.encoders.base import EncoderSettings
 from unetexp.models.encoders.staged import StagedEncoder
-from unetexp.models.encoders.timm_names import timm_names, unknown_to_timm
+from unetexp.models.encoders.timm_names import timm_names, unknown_to_timm, vit_names
 from unetexp.models.encoders.timm_outline import layers_of, outline_of
 from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, SameConv2d, is_channels_last
 
@@ -53,6 +53,8 @@ class Timm(EncoderSettings):
     def _has_features(cls, name: str) -> str:
         if name not in timm_names():
             raise ValueError(unknown_to_timm(name))
+        if name in vit_names():
+            raise ValueError(f"{name!r} is a plain Vision Transformer: set encoder.kind=vit.")
         outline_of(name)
         return name
 

@@ -13,7 +13,6 @@ import torchvision
 from torch import Tensor
 
 from unetexp.errors import WeightsUnavailableError
-from unetexp.models.encoders import ResNetName
 from unetexp.models.weights.provenance import Provenance, of_file
 from unetexp.network import no_answer, reason, socket_timeout
 
@@ -61,7 +60,7 @@ def fetch_imagenet(name: str) -> Mapping[str, Tensor]:
     return state
 
 
-def imagenet_provenance(name: ResNetName) -> Provenance:
+def imagenet_provenance(name: str) -> Provenance:
     """What `fetch_imagenet` loaded, of the file in torch hub's cache."""
     weights = imagenet_weights(name)
     return of_file(_cached_file(weights), f"torchvision {weights}, ImageNet", "BSD-3-Clause")

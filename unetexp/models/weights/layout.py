@@ -77,19 +77,15 @@ def layout_of(encoder: EncoderSettings) -> Layout:
 @cache
 def _layout(encoder: EncoderSettings) -> Layout:
     with torch.device("meta"):
-        rgb = _shapes(encoder.build(3))
-        more = _shapes(encoder.build(4))
+        built = encoder.build(3)
         whole = list(_whole_model(encoder).state_dict())
+    rgb = {name: tensor.shape for name, tensor in built.state_dict().items()}
     heads = {""} | {name.split(".")[0] + "." for name in rgb}
     known = set(whole)
     prefix = max(sorted(heads), key=lambda head: len(_behind(head, rgb) & known))
     shapes = {name: rgb[prefix + name] for name in _ordered(prefix, rgb) if name in known}
-    changing = {name for name in shapes if rgb[prefix + name] != more[prefix + name]}
-    return Layout(prefix, shapes, frozenset(changing), _aliases(encoder, whole))
-
-
-def _shapes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+    first = frozenset(f"{name}.weight".removeprefix(prefix) for name in built.first_convolutions)
+    return Layout(prefix, shapes, first, _aliases(encoder, whole))
 
 
 def _ordered(prefix: str, names: Iterable[str]) -> list[str]:

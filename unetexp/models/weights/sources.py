@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from torch import Tensor
 
 from unetexp.errors import ConfigError
-from unetexp.models.encoders import EncoderSettings, ResNetName
+from unetexp.models.encoders import EncoderSettings
 from unetexp.models.weights.files import read_tensors
 from unetexp.models.weights.hub import fetch_from_hub, find_on_hub, hub_provenance
 from unetexp.models.weights.imagenet import fetch_imagenet, find_imagenet, imagenet_provenance
@@ -31,7 +30,7 @@ def pretrained_tensors(
     given: object
     match encoder.weights:
         case "imagenet" if encoder.kind == "resnet":
-            given, origin = fetch_imagenet(_resnet(encoder)), _TORCH_CACHE
+            given, origin = fetch_imagenet(encoder.name), _TORCH_CACHE
         case "imagenet":
             given, origin = fetch_from_hub(encoder), _HF_CACHE
         case "packaged":
@@ -49,7 +48,7 @@ def find_pretrained(encoder: EncoderSettings) -> None:
     if encoder.weights == "packaged":
         find_packaged(encoder)
     elif encoder.kind == "resnet":
-        find_imagenet(_resnet(encoder))
+        find_imagenet(encoder.name)
     else:
         find_on_hub(encoder)
 
@@ -62,7 +61,7 @@ def weights_provenance(encoder: EncoderSettings) -> Provenance:
         case "auto":
             raise unresolved()
         case "imagenet" if encoder.kind == "resnet":
-            return imagenet_provenance(_resnet(encoder))
+            return imagenet_provenance(encoder.name)
         case "imagenet":
             return hub_provenance(encoder)
         case "packaged":
@@ -77,7 +76,3 @@ def unresolved() -> ConfigError:
         "encoder.weights: 'auto' must be resolved first, once for all runs that share it "
         "(unetexp.resolve_weights)."
     )
-
-
-def _resnet(encoder: EncoderSettings) -> ResNetName:
-    return cast(ResNetName, encoder.name)

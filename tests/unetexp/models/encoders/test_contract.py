@@ -26,6 +26,10 @@ ENCODERS = [  # other families add theirs
     {"kind": "timm", "name": "regnety_002"},
     {"kind": "timm", "name": "swin_tiny_patch4_window7_224"},
     {"kind": "timm", "name": "maxvit_rmlp_pico_rw_256"},
+    {"kind": "vit", "name": "test_vit"},
+    {"kind": "vit", "name": "vit_small_patch8_224"},
+    {"kind": "vit", "name": "vit_small_patch14_reg4_dinov2"},
+    {"kind": "vit", "name": "vit_tiny_patch16_dinov3_qkvb"},
 ]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 COARSE = ["none", "stem", "stage1", "stage2", "stage3", "all"]  # of every family
@@ -113,9 +117,11 @@ def test_all_parameters_belong_to_exactly_one_level(tree):
         for name in names:
             part = encoder.get_part(name)
             seen += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+    for name in encoder.always_learning:
+        seen += encoder.get_submodule(name).parameters()
     assert len(seen) == len(set(seen)) == len(list(encoder.parameters()))
     assert set(COARSE) <= set(encoder.parts)
-    assert list(encoder.parts)[0] == "none" and list(encoder.parts)[-1] == "all"
+    assert next(iter(encoder.parts)) == "none" and list(encoder.parts)[-1] == "all"
 
 
 @each_encoder
@@ -175,7 +181,8 @@ def test_frozen_features_are_those_of_eval_mode(tree):
     expected = encoder.eval()(image)
     encoder.freeze("all")
     features = encoder.train()(image)
-    assert not any(feature.requires_grad for feature in features)
+    if not encoder.always_learning:
+        assert not any(feature.requires_grad for feature in features)
     for feature, reference in zip(features, expected, strict=True):
         torch.testing.assert_close(feature, reference)
 

@@ -102,7 +102,7 @@ def test_torchvisions_weights_in_timms_models(tmp_path, theirs, ours):
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto", "resnet18"])
 def test_timms_models_with_features_only(tmp_path, name):
-    """As segmentation_models_pytorch holds them: `encoder.model.`, and `stages_0` for `stages.0`."""
+    """As in segmentation_models_pytorch: `encoder.model.`, and `stages_0` for `stages.0`."""
     model = shaken(timm.create_model(name, features_only=True))
     file = tmp_path / "smp.pth"
     torch.save(prefixed(model.state_dict(), "encoder.model.") | BESIDE, file)
