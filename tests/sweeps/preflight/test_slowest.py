@@ -6,7 +6,7 @@ import pytest
 
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
-from sweeps.preflight.measured_choices import slowest_of
+from sweeps.preflight.choices.measured_choices import slowest_of
 from tests.support.small_config import config_with
 
 VIT = {"kind": "vit", "name": "test_vit", "weights": "none"}
