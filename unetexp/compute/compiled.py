@@ -40,9 +40,9 @@ class TrainForward:
         """Whether outputs and gradients live in memory that the next call overwrites."""
         return self.mode == "reduce-overhead"
 
-    def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, K, H, W)."""
-        logits: Tensor
+    def __call__(self, network: nn.Module, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images (N, C, H, W) -> logits (N, K, H, W), or what else the network returns."""
+        logits: Tensor | tuple[Tensor, ...]
         if self.mode == "none":
             logits = network(images)
             return logits

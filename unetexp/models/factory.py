@@ -29,9 +29,9 @@ def create_segmentation_model(
 
     Encoders: resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, wide_resnet50_2
     of torchvision, and every model of timm that a family of encoders takes. Decoders: classic,
-    slim. Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError for an
-    unknown name or a number below 1, and WeightsUnavailableError, within about ten seconds, if the
-    weights are not available.
+    slim, lite. Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError
+    for an unknown name or a number below 1, and WeightsUnavailableError, within about ten seconds,
+    if the weights are not available.
     """
     if not isinstance(pretrained, bool):
         raise ConfigError(f"pretrained: {pretrained!r} is given, and True or False is needed.")

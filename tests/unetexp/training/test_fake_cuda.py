@@ -150,6 +150,8 @@ def steps():
             "decoder.upsampling": upsampling,
             "encoder.freeze": freezing[number % len(freezing)],
             "loss.kind": kind,
+            "decoder.attention": ("none", "scse")[number % 2],
+            "decoder.deep_supervision": 0.5 if number % 3 == 0 else 0,
             "ema_decay": 0.9 if number % 2 else None,
             "accumulation": 1 + number % 2,
         }
