@@ -6,7 +6,8 @@
 A sample is a crop that is flipped and rotated by up to 10 degrees, cut out of an image that is
 decoded and mapped into memory: (3, P, P) float32, normalised, and (P, P) int64. The peers first cut
 out the window that holds the rotated crop, as their tuned users do. Ours has two parts: the window
-is cut out on the host, and the rest is computed in batches on the device, here on the CPU too.
+is cut out on the host, and the rest is computed on the device: a GPU takes the whole batch at once,
+the CPU, here, one sample after the other.
 """
 
 from __future__ import annotations

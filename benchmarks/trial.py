@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +25,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
+from benchmarks.between_epochs import Arm, beside_epochs  # noqa: E402
 from benchmarks.peers.images import made_dataset, write_images  # noqa: E402
 from benchmarks.peers.loops import Combination  # noqa: E402
 from benchmarks.peers.ours import our_config  # noqa: E402
@@ -69,6 +70,9 @@ class Measured:
     start_s: list[float]  # from a trial's end to the next one's first epoch, less that epoch
     epoch_s: list[float]  # between two epochs of a trial, less the second one
     disk: Disk
+    store_bytes: int  # of the sweep's runs: database, pictures, and the kept weights once more
+    thread: Arm  # between epochs whose files the thread writes
+    loop: Arm  # the same where they are written in the loop
 
 
 def run_sweep(place: Path, options: argparse.Namespace) -> Path:
@@ -150,31 +154,48 @@ def construct_seconds(
 
 
 def measured(options: argparse.Namespace) -> Measured:
-    """Both parts, one after the other."""
-    construct_s = construct_seconds(torch.device("cpu"), options.encoder, options.decoder)
+    """All parts, one after the other."""
+    cpu = torch.device("cpu")
+    construct_s = construct_seconds(cpu, options.encoder, options.decoder)
+    epochs, rounds = (4, 1) if options.quick else (6, 2)
+    thread, loop = beside_epochs(
+        cpu, options.encoder, options.decoder, epochs=epochs, rounds=rounds
+    )
     with TemporaryDirectory(prefix="unetexp-bench-", ignore_cleanup_errors=True) as scratch:
         folder = run_sweep(Path(scratch), options)
         start_s, epoch_s = seconds_beside(read_ledger(folder / FILE).events)
-        return Measured(construct_s, start_s, epoch_s, disk_of(folder))
+        database, artifacts = Path(scratch) / "mlflow.db", Path(scratch) / "mlartifacts"
+        store_bytes = database.stat().st_size + folder_bytes(artifacts)
+        disk = disk_of(folder)
+    return Measured(construct_s, start_s, epoch_s, disk, store_bytes, thread, loop)
 
 
 def table(found: Measured) -> str:
     """The figures as Markdown."""
     disk = found.disk
     trials = disk.whole + disk.pruned
-    construct_s, start_s, epoch_s = (
+    thread, loop = found.thread, found.loop
+    construct_s, start_s, epoch_s, *both = (
         Spread.of(values).median if values else None
-        for values in (found.construct_s, found.start_s, found.epoch_s)
+        for values in (
+            *(found.construct_s, found.start_s, found.epoch_s),
+            *(thread.between_s, loop.between_s, thread.epoch_s, loop.epoch_s),
+        )
     )
     without = disk.pruned_bytes / MIB if disk.pruned else None
     rows = [
         ("start: until the first batch is in the model", construct_s, "s", START_TARGET_S),
         ("start in a warm worker, Ray and files included", start_s, "s", START_TARGET_S),
         ("beside each later epoch", epoch_s, "s", None),
+        ("between two epochs, all files by the writer thread", both[0], "s", None),
+        ("between two epochs, all files in the loop", both[1], "s", None),
+        ("a whole epoch there, all files by the writer thread", both[2], "s", None),
+        ("a whole epoch there, all files in the loop", both[3], "s", None),
         (f"trials of {trials} that keep their weights", disk.whole, "", None),
         ("disk of a trial with weights", disk.whole_bytes / MIB, "MiB", None),
         ("disk of a trial without", without, "MiB", None),
         (f"disk of the sweep of {trials}", disk.total_bytes / MIB, "MiB", None),
+        ("disk of its runs in the tracking store", found.store_bytes / MIB, "MiB", None),
     ]
     return figures_table(rows)
 
@@ -196,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(found))
     write_json(
         options.json,
-        {"about": facts, **vars(found), "disk": vars(found.disk)},
+        {"about": facts, **asdict(found)},
     )
 
 

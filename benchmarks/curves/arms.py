@@ -42,6 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "all as before": BEFORE,
 }
+_PACKAGED = {"encoder.weights": "packaged"}
 PEER = "plain loop, smp"
 INITIALISED = "decoder and head initialised as the peer's"
 
@@ -50,7 +51,10 @@ def random_values(trials: int) -> list[dict[str, Any]]:
     """Points of the quickstart's space, the same in every call."""
     recipe = load_recipe("quickstart", {})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    return [suggest(recipe.space, study.ask(), recipe.fixed_values()) for _ in range(trials)]
+    drawn = [suggest(recipe.space, study.ask(), recipe.fixed_values()) for _ in range(trials)]
+    return [
+        {**values, **_PACKAGED} if values["encoder.kind"] == "timm" else values for values in drawn
+    ]
 
 
 def runs(what: str, seeds: int, trials: int) -> Iterator[tuple[str, int, dict[str, Any]]]:

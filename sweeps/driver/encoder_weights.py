@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.config.recipe import Recipe
-from sweeps.config.space import Choice, Dimension
+from sweeps.config.space import Choice, Dimension, holds
 from unetexp.models.encoders import Encoder
 from unetexp.models.weights.resolution import resolve_weights
 
-_KIND = "encoder.kind"
+_KIND, _FREEZE = "encoder.kind", "encoder.freeze"
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,11 @@ class SettledWeights:
 
 
 def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -> SettledWeights:
-    """Resolve the weights of all encoders; `fixed` are the user's own changes, by dotted path.
+    """Resolve the weights of all encoders, for images of so many channels.
 
-    `channels` are the images'.
-
-    Where `encoder.weights` is auto and the recipe's one ResNet has no pretrained weights here, the
-    packaged encoder becomes part of the search. Raises WeightsUnavailableError.
+    `fixed` are the user's own changes, by dotted path. Where `encoder.weights` is auto and the
+    recipe's one ResNet has no pretrained weights here, the packaged encoder becomes part of the
+    search. Raises WeightsUnavailableError.
     """
     added = _packaged(recipe, fixed)
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
@@ -57,10 +56,15 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
             f"The search includes {_KIND}: {added[_KIND].describe()}, because the pretrained "
             f"weights of {recipe.base.encoder.name} are not available here, and those of "
             f"{searched.encoders()[-1].name} come with the installation. "
+            "Levels of freezing are searched for the latter alone. "
             f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
         )
-    random = [name for name, found in resolved.items() if found.encoder.weights == "none"]
-    if random and "encoder.freeze" in recipe.space:
+    random = [
+        name
+        for name, found in resolved.items()
+        if found.encoder.weights == "none" and _may_be_frozen(searched, found.encoder)
+    ]
+    if random:
         warnings.append(
             f"encoder.freeze is searched while {' and '.join(random)} "
             f"start{'s' if len(random) == 1 else ''} from random weights: a frozen part then "
@@ -68,6 +72,13 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
         )
     weights = {str(name): found.encoder.weights for name, found in resolved.items()}
     return SettledWeights(weights, added, tuple(warnings))
+
+
+def _may_be_frozen(recipe: Recipe, encoder: Encoder) -> bool:
+    """Whether levels of freezing are searched for this encoder."""
+    dimension = recipe.space.get(_FREEZE)
+    own = {_KIND: encoder.kind, "encoder.name": encoder.name}
+    return dimension is not None and holds(dimension.when, {**recipe.fixed_values(), **own})
 
 
 def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimension]:
@@ -80,4 +91,8 @@ def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimensio
         return {}
     if resolve_weights(encoder, download=False).encoder.weights != "none":
         return {}
-    return {_KIND: Choice(values=("resnet", "timm"))}
+    added: dict[str, Dimension] = {_KIND: Choice(values=("resnet", "timm"))}
+    freeze = recipe.space.get(_FREEZE)
+    if freeze is not None:  # what starts from random weights is not worth freezing
+        added[_FREEZE] = freeze.model_copy(update={"when": {**freeze.when, _KIND: "timm"}})
+    return added

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import torch
 
@@ -36,7 +35,6 @@ from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
-from unetexp.models.encoders import FreezeLevel
 from unetexp.system.machine import available_memory_bytes
 from unetexp.training.config import TrainConfig
 
@@ -72,7 +70,8 @@ def slowest_of(recipe: Recipe) -> TrainConfig:
     dimension = recipe.space.get("encoder.freeze")
     if not isinstance(dimension, Choice):
         return recipe.base
-    level = min(dimension.values, key=get_args(FreezeLevel).index)
+    levels = recipe.base.encoder.levels  # values of other families have none of its own
+    level = min(filter(levels.__contains__, dimension.values), key=levels.index, default="none")
     try:
         return recipe.config({"encoder.freeze": level})
     except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw

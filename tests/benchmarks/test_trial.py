@@ -7,7 +7,9 @@ import argparse
 import pytest
 import torch
 
-from benchmarks import trial
+from benchmarks import between_epochs, trial
+from unetexp.training import experiment
+from unetexp.training.writer import FileWriter
 
 
 def epoch(at, train_s, val_s):
@@ -47,12 +49,24 @@ def test_the_construction_in_a_warm_process_is_timed():
     assert 0 < seconds[0] < 60
 
 
+def test_files_are_written_by_the_thread_and_in_the_loop_in_turns(monkeypatch):
+    monkeypatch.setattr(between_epochs, "IMAGES", 2)
+    thread, loop = between_epochs.beside_epochs(
+        torch.device("cpu"), "resnet18", "slim", epochs=3, rounds=1
+    )
+    for arm in (thread, loop):
+        assert len(arm.between_s) == len(arm.epoch_s) == 1  # neither the first nor the last
+        assert 0 < arm.between_s[0] < arm.epoch_s[0]
+    assert experiment.FileWriter is FileWriter  # put back
+
+
 @pytest.mark.slow
 def test_a_real_sweep_is_measured(tmp_path):
-    options = argparse.Namespace(encoder="resnet18", decoder="slim", trials=3, epochs=2)
+    options = argparse.Namespace(encoder="resnet18", decoder="slim", trials=3, epochs=2, quick=True)
     found = trial.measured(options)
     assert len(found.construct_s) == 3
     assert len(found.start_s) == 2  # the trials after the first
     assert all(seconds > 0 for seconds in found.start_s)
     assert found.disk.whole + found.disk.pruned == 3
+    assert found.store_bytes > 2.9 * found.disk.whole_bytes  # all three keep their weights
     assert "start in a warm worker" in trial.table(found)

@@ -33,7 +33,7 @@ asha: {grace_epochs: 1}
 """
 # One after the other, none stopped: what the same sweep does twice.
 FEW = [
-    *("--gpus", 0, "--max-concurrent", 1, "--trials", 3, "--epochs", 4),
+    *("--gpus", 0, "--max-concurrent", 1, "--cpus-per-trial", 1, "--trials", 3, "--epochs", 4),
     *("--set", "asha.enabled=false", "--set", "batch_size=4", "--skip-preflight"),
 ]
 

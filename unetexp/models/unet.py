@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
-from unetexp.models.encoders import Encoder, FeatureEncoder, FreezeLevel
+from unetexp.models.encoders import Encoder, FeatureEncoder
 from unetexp.models.layout import (
     align_channels,
     channel_multiple,
@@ -118,10 +118,11 @@ def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels
     return model
 
 
-def freeze_encoder(model: nn.Module, level: FreezeLevel) -> None:
+def freeze_encoder(model: nn.Module, level: str) -> None:
     """Freeze a model's encoder up to and including `level`; the rest is thawed.
 
-    Levels: none, stem, stage1, stage2, stage3, all. A frozen part gets no gradients and keeps its
+    Levels: none, stem, stage1, stage2, stage3, all, and of a Vision Transformer also block1 and so
+    on: the stem and so many blocks. A frozen part gets no gradients and keeps its
     batch norm and dropout in eval mode, also after `model.train()`. Raises ConfigError for an
     unknown level and for a model that is not from this package.
     """

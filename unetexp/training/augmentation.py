@@ -61,7 +61,7 @@ class Augment(Component):
         """S: the window that holds any crop, at every rotation and zoom."""
         angle = math.radians(min(self.strength * self.rotation_deg, 45.0))
         reach = math.cos(angle) + math.sin(angle)
-        smallest = self.zoom_min**self.strength
+        smallest = float(self.zoom_min**self.strength)
         return math.ceil(self.crop_px / smallest * reach) + 1  # its start may be a fraction
 
     def draw(

@@ -9,6 +9,7 @@ FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the r
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -30,7 +31,7 @@ from unetexp.compute.measured import chosen_by
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError
-from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.latency import latency_once_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
 from unetexp.system.machine import cpu_model
 from unetexp.training.config import TrainConfig, decode_recorded, read_tree
@@ -132,12 +133,15 @@ class Experiment:
         return self.config.batch_size // self._accumulation
 
     def model_figures(self) -> dict[str, float]:
-        """`model/parameters`, and `time/latency_ms` of one image of the usual validation size."""
+        """`model/parameters`, and `time/latency_ms` of one image of the usual validation size.
+
+        Of models that are built alike the latency is measured once in a process.
+        """
         model = self.state.evaluated_model
         height, width = statistics.mode(self.data["val"].shapes)
         return {
             "model/parameters": parameter_count(model),
-            "time/latency_ms": latency_ms(model, self.data.channels, height, width),
+            "time/latency_ms": latency_once_ms(model, self.data.channels, height, width),
         }
 
     def _is_durable(self, report: EpochReport, durable_epochs: Collection[int] | None) -> bool:
@@ -159,18 +163,18 @@ class Experiment:
         }
 
         def write() -> None:
-            overlay = overlay_grid(self.data, report.evaluation.predictions)
+            overlay = _png(overlay_grid(self.data, report.evaluation.predictions))
             if weights:
                 self._write_best(report, weights, overlay, on)
             if pictured:
                 place = self.folder / OVERLAYS / f"{report.epoch:05d}.png"
                 place.parent.mkdir(exist_ok=True)
-                overlay.save(place)
+                place.write_bytes(overlay)
 
         return write
 
     def _write_best(
-        self, report: EpochReport, weights: Snapshot, overlay: Image, on: dict[str, str]
+        self, report: EpochReport, weights: Snapshot, overlay: bytes, on: dict[str, str]
     ) -> None:
         evaluation = report.evaluation
         with replacing(self.folder / BEST) as scratch:
@@ -185,12 +189,19 @@ class Experiment:
                 "initial_weights": initial.record(),
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
-            overlay.save(scratch / OVERLAY)
+            (scratch / OVERLAY).write_bytes(overlay)
             worst_grid(self.data, evaluation.worst, evaluation.image_miou).save(scratch / WORST)
 
     def _checkpoint_writer(self) -> Job:
         state = Snapshot.of(self.state.state_dict(), self.state.device)
         return lambda: self._checkpoints.save(state.content())
+
+
+def _png(picture: Image) -> bytes:
+    """Encoding takes longer than drawing, and the same picture goes to two places."""
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
 
 
 def _followed_by(write: Job, then: Job | None) -> Job:

@@ -18,7 +18,6 @@ from torch import Tensor
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
-from unetexp.models.encoders import FreezeLevel
 from unetexp.models.unet import freeze_encoder
 from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.training.averaging import update_batch_norm
@@ -112,7 +111,7 @@ def train_epoch(
     return {"train/loss": losses.mean(), "train/lr": lr}
 
 
-def freeze_level(config: TrainConfig, epoch: int) -> FreezeLevel:
+def freeze_level(config: TrainConfig, epoch: int) -> str:
     """What is frozen in `epoch`."""
     thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
     return "none" if thawed else config.encoder.freeze

@@ -11,6 +11,7 @@ from torch import nn
 
 from unetexp.component import Component
 from unetexp.errors import ConfigError
+from unetexp.models.encoders import FeatureEncoder
 
 ParameterGroup = dict[str, Any]
 
@@ -84,9 +85,10 @@ def parameter_groups(
     encoder_lr_scale: float = 1.0,
     head_lr_scale: float = 1.0,
 ) -> list[ParameterGroup]:
-    """All parameters in up to six groups: encoder, decoder or head, with weight decay or without.
+    """All parameters in groups: encoder, decoder or head, with weight decay or without.
 
-    Parameters of `model.encoder` learn at lr * encoder_lr_scale, those of `model.head` at
+    Parameters of `model.encoder` learn at lr * encoder_lr_scale, times their `lr_factor` where it
+    decays by layers, with groups for each layer; those of `model.head` learn at
     lr * head_lr_scale. Biases and the scales of norms (one dimension or none) do not decay, nor
     does the head beyond the others: its decay is divided by the scale. Frozen parameters are
     included, so that they can thaw later; without a gradient they are not updated and have no
@@ -95,14 +97,19 @@ def parameter_groups(
     scales = {"decoder": 1.0, "encoder": encoder_lr_scale}
     if head_lr_scale != 1:
         scales["head"] = head_lr_scale
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    encoder = model.get_submodule("encoder")
+    members: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        part = name.partition(".")[0]
-        key = (part if part in scales else "decoder", parameter.ndim > 1)
+        part, _, inner = name.partition(".")
+        factor, decays = 1.0, parameter.ndim > 1
+        if part == "encoder" and isinstance(encoder, FeatureEncoder):
+            factor = encoder.lr_factor(inner)
+            decays = decays and inner not in encoder.undecayed
+        key = (part if part in scales else "decoder", factor, decays)
         members.setdefault(key, []).append(parameter)
     groups = []
-    for (part, decays), parameters in sorted(members.items()):
-        rate = lr * scales[part]
+    for (part, factor, decays), parameters in sorted(members.items()):
+        rate = lr * scales[part] * factor
         decay = weight_decay / max(1.0, scales[part]) if decays else 0.0
         groups.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
     return groups

@@ -16,6 +16,7 @@ from sweeps.state.ledger import Ledger
 from tests.support.databases import new_database
 from tests.support.pretend_curves import play, score_of
 from tests.support.sweep_command import FEW, Place, refusal, results, run_here, start, wait_for
+from tests.support.trials_here import trials_here
 from unetexp.compute.measured import Measured, TimedStep
 from unetexp.compute.settings import ComputeSettings
 from unetexp.system.machine import cpu_model
@@ -30,8 +31,9 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def twin(place):
-    """The sweep that nobody disturbed."""
-    run_here(place.recipe, *place.flags, *FEW, "--name", "twin")
+    """The sweep that nobody disturbed, whose trials needed no workers."""
+    with trials_here():
+        run_here(place.recipe, *place.flags, *FEW, "--name", "twin")
     return results(place, "twin")
 
 
@@ -79,11 +81,12 @@ def test_a_resume_computes_as_the_preflight_chose_and_measures_nothing(place, mo
     def again(*_):
         raise AssertionError("a resume measures nothing")
 
-    few = [argument for argument in FEW if argument != "--skip-preflight"]
-    monkeypatch.setattr(run_sweep, "preflight", chosen)
-    run_here(place.recipe, *place.flags, *few, "--trials", 1, "--name", "chosen")
-    monkeypatch.setattr(run_sweep, "preflight", again)
-    run_here("--resume", "chosen", "--trials", 2, "--tracking-uri", place.uri)
+    few = [*(argument for argument in FEW if argument != "--skip-preflight"), "--epochs", 1]
+    with trials_here():
+        monkeypatch.setattr(run_sweep, "preflight", chosen)
+        run_here(place.recipe, *place.flags, *few, "--trials", 1, "--name", "chosen")
+        monkeypatch.setattr(run_sweep, "preflight", again)
+        run_here("--resume", "chosen", "--trials", 2, "--tracking-uri", place.uri)
 
     (parent,), children = place.runs("chosen")
     assert "bf16 contiguous" in parent.data.tags["sweep.measured"]

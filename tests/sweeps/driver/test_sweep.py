@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -13,8 +14,12 @@ from sweeps.cli.compare import app as compare
 from sweeps.cli.promote import app as promote
 from sweeps.promotion.registry import champion
 from sweeps.state.ledger import Ledger
+from sweeps.state.manifest import read_manifest
 from sweeps.tracking.store import open_store
 from tests.support.sweep_command import Place, run, run_here
+from tests.support.trials_here import trials_here
+
+LONG = "a-folder-of-a-batch-job-" * 4
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +29,15 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(place):
-    """A finished sweep named `first` on two pretend GPUs."""
-    done = run(place.recipe, *place.flags, "--simulate-gpus", 2, "--name", "first")
+    """A finished sweep named `first` on two pretend GPUs, from a batch job's temporary folder."""
+    (place.root / LONG).mkdir()
+    folders = set(Path("/tmp").glob("ray-*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_TMPDIR", raising=False)
+        patch.setenv("TMPDIR", str(place.root / LONG))
+        done = run(place.recipe, *place.flags, "--simulate-gpus", 2, "--name", "first")
     assert done.returncode == 0, done.stdout + done.stderr
+    done.left = set(Path("/tmp").glob("ray-*")) - folders
     return done
 
 
@@ -39,6 +50,14 @@ def test_every_trial_is_a_child_run_that_ended_as_it_did(sweep, place):
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.tags["stop_reason"] in ("completed", "asha")
         assert child.info.status == "FINISHED"
+
+
+def test_a_temporary_folder_with_a_long_path_does_not_disturb(sweep, place):
+    assert "open to the network" not in sweep.stdout + sweep.stderr
+    noted = (place.storage / "first" / "driver.log").read_text()
+    assert "ports of Ray" in noted
+    assert str(place.root / LONG / "ray") in noted
+    assert not sweep.left
 
 
 def test_a_child_has_one_point_an_epoch_and_its_best(sweep, place):
@@ -78,12 +97,14 @@ def test_parameters_are_dotted_paths(sweep, place):
 
 def test_a_child_has_its_pictures_and_the_best_three_their_weights(sweep, place, tmp_path):
     _, children = place.runs("first")
+    measured = read_manifest(place.storage / "first").measured  # in the preflight, if it had time
     holders = []
     for child in children:
         files = {item.path for item in place.client.list_artifacts(child.info.run_id)}
         assert {"config.yaml", "overlay.png", "confusion_matrix.png", "per_class.csv"} <= files
         assert "worst.png" in files
         assert child.data.tags["machine.device"] == "cpu"
+        assert child.data.tags["machine.chosen_by"] == ("measurement" if measured else "rule")
         if "checkpoint" in files:
             holders.append(child)
     assert len(holders) == 3
@@ -204,10 +225,11 @@ def test_the_best_trial_becomes_champion(sweep, place):
 def broken(place):
     """A sweep whose loss overflows in every trial."""
     overflow = ["--set", "loss.kind=cross_entropy", "--set", "loss.class_weights=[1e38,1e38,1e38]"]
-    run_here(
-        place.recipe, *place.flags, "--gpus", 0, "--trials", 2, "--epochs", 1, "--name", "broken",
-        "--skip-preflight", *overflow, code=1,
-    )  # fmt: skip
+    with trials_here():
+        run_here(
+            place.recipe, *place.flags, "--gpus", 0, "--trials", 2, "--epochs", 1,
+            "--name", "broken", "--skip-preflight", *overflow, code=1,
+        )  # fmt: skip
     return place.runs("broken")[1]
 
 

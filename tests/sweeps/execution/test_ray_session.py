@@ -1,18 +1,16 @@
-"""Ray's own folder where the usual one will not do, and what is noted of its ports."""
+"""Ray's own folder where the usual one will not do; a sweep in one: tests/sweeps/driver."""
 
 from __future__ import annotations
 
 import socket
 import stat
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from sweeps.execution import ray_session
 from sweeps.execution.placement import Placement
 from sweeps.execution.ray_session import ray_up, require_short_folder, short_folder
-from tests.sweeps.driver.test_sweep import Place, run
 from unetexp.errors import UserError
 
 LONG = "a-folder-of-a-batch-job-" * 4
@@ -53,23 +51,6 @@ def test_no_short_folder_is_one_message(long_folder, monkeypatch):
     monkeypatch.setattr(ray_session, "short_parents", lambda longest: [])
     with pytest.raises(UserError, match="RAY_TMPDIR=/some/folder"):
         require_short_folder()
-
-
-def test_a_sweep_whose_temporary_folder_has_a_long_path(tmp_path, monkeypatch):
-    place = Place(tmp_path)
-    long = tmp_path / LONG
-    long.mkdir()
-    monkeypatch.setenv("TMPDIR", str(long))
-    before = set(Path("/tmp").glob("ray-*"))
-    done = run(
-        *(place.recipe, *place.flags, "--gpus", 0, "--trials", 1, "--epochs", 1, "--name", "long"),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "open to the network" not in done.stdout + done.stderr
-    noted = (place.storage / "long" / "driver.log").read_text()
-    assert "ports of Ray" in noted
-    assert str(long / "ray") in noted
-    assert set(Path("/tmp").glob("ray-*")) <= before
 
 
 def test_loader_workers_hand_over_batches_in_spite_of_a_long_path(long_folder, monkeypatch):

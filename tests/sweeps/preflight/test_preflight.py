@@ -345,6 +345,12 @@ class TestWhole:
             )
         )
 
+    @pytest.fixture
+    def checked(self, monkeypatch):
+        """All choices train, as `test_says_what_it_will_cost_and_makes_nothing` has them do."""
+        found = preflight_module.DeviceChecks([], StepCost(4, 0.1, 0.1, 2**20, None))
+        monkeypatch.setattr(preflight_module, "_checked", lambda *_: found)
+
     def test_says_what_it_will_cost_and_makes_nothing(self, plan, data, tmp_path, monkeypatch):
         cost = StepCost(4, 0.1, 0.1, 2**20, None)
         monkeypatch.setattr(preflight_module, "measure_step_cost", lambda *_: cost)
@@ -372,6 +378,7 @@ class TestWhole:
             assert words in text
         assert set(tmp_path.iterdir()) == before
 
+    @pytest.mark.usefixtures("checked")
     @pytest.mark.parametrize("given", [{"max_concurrent": 1}, {"cpus_per_trial": 1.0}])
     def test_a_given_number_of_trials_at_once_stays(self, plan, data, given):
         budget = plan.recipe.budget.model_copy(update=given)
@@ -382,6 +389,7 @@ class TestWhole:
         (measured,) = checked.measured
         assert {step.threads for step in measured.steps} == {plan.placement.threads}
 
+    @pytest.mark.usefixtures("checked")
     def test_a_process_that_dies_is_told_and_the_rule_stands(self, plan, data, monkeypatch):
         monkeypatch.setattr(preflight_module, "Probes", LostProbes)
         said = []

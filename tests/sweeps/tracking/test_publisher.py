@@ -14,6 +14,7 @@ from sweeps.config.loading import load_recipe
 from sweeps.search.controller import SweepController
 from sweeps.state.ledger import FILE, Ledger
 from sweeps.state.storage import Storage
+from sweeps.tracking import publisher as publisher_module
 from sweeps.tracking.publisher import Publisher
 from sweeps.tracking.tracker import open_tracking
 from tests.support.databases import new_database
@@ -71,7 +72,8 @@ def arrivals(server):
         return found
 
 
-def test_points_wait_for_a_server_that_goes_away(sweep, server):
+def test_points_wait_for_a_server_that_goes_away(sweep, server, monkeypatch):
+    monkeypatch.setattr(publisher_module, "_RETRY_S", (0.5, 1.0))
     controller, publisher, said = sweep
     for trial in TRIALS:
         assert controller.propose().id == trial

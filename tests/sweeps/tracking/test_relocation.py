@@ -25,6 +25,7 @@ from sweeps.tracking.relocation import plan_relocation
 from sweeps.tracking.store import PROJECT_ROOT, open_store
 from tests.support.promotable import Place
 from tests.support.tracking_stores import write_sweep
+from tests.support.trials_here import trials_here
 from unetexp.cli.main import app as unetexp
 from unetexp.errors import UserError
 from unetexp.tracking.moved import FOLDER
@@ -83,7 +84,8 @@ def original(tmp_path_factory):
     place = Place(root)
     flags = ["--data", place.data_root, "--storage", root / "runs", "--trials", 2, "--gpus", 0]
     quick = ["--skip-preflight", "--name", "real"]
-    call(run.app, root / "small.yaml", *flags, *quick, uri=place.uri)
+    with trials_here():
+        call(run.app, root / "small.yaml", *flags, *quick, uri=place.uri)
     call(promote.app, "real", "--gpus", 0, uri=place.uri)
     write_sweep(place.store, "outside", TRIALS, storage=f"{root}2/outside", epochs=1)
     (root / "predictions").mkdir()

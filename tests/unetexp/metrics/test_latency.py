@@ -7,7 +7,7 @@ import torch
 
 from unetexp.inference.predictor import Predictor
 from unetexp.metrics import latency
-from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.latency import latency_ms, latency_once_ms
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
@@ -40,6 +40,52 @@ def test_a_slow_model_is_not_asked_more_often_than_need_be(monkeypatch):
     model = Slow([0.8] * 9, monkeypatch)
     assert latency_ms(model, 1, 8, 8) == pytest.approx(800)
     assert len(model.calls) == 3
+
+
+def calls_of(model, run):
+    """How often `run` calls the model."""
+    calls = []
+    handle = model.register_forward_pre_hook(lambda *_: calls.append(1))
+    run()
+    handle.remove()
+    return len(calls)
+
+
+class TestOnce:
+    @pytest.fixture(autouse=True)
+    def fresh_process(self, monkeypatch):
+        monkeypatch.setattr(latency, "_MEASURED_MS", {})
+
+    def test_models_that_are_built_alike_are_measured_once(self):
+        measured = latency_once_ms(spec().build(), 3, 32, 40)
+        again = spec().build()
+        assert calls_of(again, lambda: latency_once_ms(again, 3, 32, 40)) == 0
+        assert latency_once_ms(again, 3, 32, 40) == measured > 0
+
+    @pytest.mark.parametrize(
+        ("other", "size"),
+        [
+            ({"decoder": Decoder(upsampling="nearest")}, (32, 40)),
+            ({"encoder": ResNet(name="resnet34", weights="none")}, (32, 40)),
+            ({"encoder": ResNet(name="resnet18", weights="none", freeze="all")}, (32, 40)),
+            ({"class_names": ("a", "b", "c")}, (32, 40)),
+            ({}, (32, 48)),
+        ],
+        ids=str,
+    )
+    def test_another_model_or_size_is_measured(self, other, size):
+        latency_once_ms(spec().build(), 3, 32, 40)
+        model = spec().model_copy(update=other).build()
+        assert calls_of(model, lambda: latency_once_ms(model, 3, *size)) > 0
+
+    def test_with_other_threads_it_is_measured_again(self):
+        model, threads = spec().build(), torch.get_num_threads()
+        latency_once_ms(model, 3, 32, 40)
+        torch.set_num_threads(threads + 1)
+        try:
+            assert calls_of(model, lambda: latency_once_ms(model, 3, 32, 40)) > 0
+        finally:
+            torch.set_num_threads(threads)
 
 
 def conditions_of(model, run):

@@ -244,6 +244,23 @@ def test_the_train_step_does_not_wait(changes, channels):
     assert state.optimizer.state
 
 
+@pytest.mark.parametrize(
+    "name", ["test_vit", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"]
+)
+def test_the_train_step_of_a_vision_transformer_does_not_wait(name, monkeypatch):
+    for module in ("vision_transformer", "eva"):  # timm reads them from a tensor as it builds
+        rates = f"timm.models.{module}.calculate_drop_path_rates"
+        monkeypatch.setattr(rates, lambda rate, depth: [0.0] * depth)
+    vit = {"kind": "vit", "name": name, "weights": "none", "freeze": "block2", "layer_decay": 0.8}
+    config, data = config_with(encoder=vit), data_of()
+    loss, normalization = loss_for(config.loss, data), input_normalization(config.encoder, 3)
+    with fake_cuda():
+        state = state_of(config, data)
+        with NoWaiting(), pytest.raises(ReachedError):
+            train_epoch(config, data, state, Batches(config, 3), loss, normalization)
+    assert state.optimizer.state
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_validation_step_does_not_wait(kind):
     config, data = config_with(**{"loss.kind": kind, "batch_size": 2}), data_of()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from typing import get_args
 
@@ -44,11 +45,11 @@ def same_weights(one, other):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def train(config, data, folder, stop_after=None):
+def train(config, data, folder, stop_after=None, checkpoint_every_s=0.0):
     """Run an experiment in `folder`, killed right after reporting epoch `stop_after`."""
     experiment = Experiment(config, data, folder, CPU)
     metrics = {}
-    for report in experiment.run():
+    for report in experiment.run(checkpoint_every_s=checkpoint_every_s):
         metrics[report.epoch] = without_clock(report.metrics)
         if report.epoch == stop_after:
             break
@@ -82,7 +83,7 @@ def variants():
 @pytest.mark.parametrize("changes", variants())
 def test_a_stopped_and_resumed_run_equals_one_that_was_not(changes, data, tmp_path):
     config = config_with(**changes)
-    whole, expected = train(config, data, tmp_path / "whole")
+    whole, expected = train(config, data, tmp_path / "whole", checkpoint_every_s=math.inf)
     # Stopped in epoch 3: its report was seen, its checkpoint was never written.
     train(config, data, tmp_path / "parts", stop_after=3)
     resumed, metrics = train(config, data, tmp_path / "parts")
@@ -182,7 +183,7 @@ class TestCheckpoints:
     def stopped(self, data, tmp_path_factory):
         """A folder that was stopped in epoch 4, and the metrics of a run that was not."""
         root = tmp_path_factory.mktemp("stopped")
-        _, expected = train(config_with(), data, root / "whole")
+        _, expected = train(config_with(), data, root / "whole", checkpoint_every_s=math.inf)
         train(config_with(), data, root / "parts", stop_after=4)
         return root / "parts", expected
 

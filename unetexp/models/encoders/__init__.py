@@ -15,6 +15,7 @@ from unetexp.models.encoders.base import (
 )
 from unetexp.models.encoders.resnet import ResNet, ResNetEncoder, ResNetName
 from unetexp.models.encoders.timm_features import Timm, TimmEncoder
+from unetexp.models.encoders.vit import ViT, ViTEncoder
 
 __all__ = [
     "WEIGHTS_NAMES",
@@ -28,6 +29,8 @@ __all__ = [
     "ResNetName",
     "Timm",
     "TimmEncoder",
+    "ViT",
+    "ViTEncoder",
 ]
 
 
@@ -37,7 +40,7 @@ def _of_a_family(tree: Any) -> Any:
 
 
 Encoder = Annotated[
-    ResNet | Timm,
+    ResNet | Timm | ViT,
     Field(discriminator="kind"),
     BeforeValidator(_of_a_family),
 ]

@@ -62,6 +62,11 @@ class EncoderSettings(Component):
         return self
 
     @property
+    def levels(self) -> tuple[str, ...]:
+        """What `freeze` may be, each level freezing what the one before it does, or more."""
+        return get_args(FreezeLevel)
+
+    @property
     def mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Of RGB images scaled to 0..1, as the pretrained weights were trained with."""
         raise NotImplementedError
@@ -83,13 +88,18 @@ class FeatureEncoder(nn.Module):
     name: str
     channels: tuple[int, ...]
     """Channels of the feature of each stride, first those of the image; 0: there is none."""
-    parts: Mapping[FreezeLevel, tuple[str, ...]]
-    """The names of the modules and parameters that a level freezes beyond the level before it."""
+    parts: Mapping[str, tuple[str, ...]]
+    """The levels of freezing, in order, and the names of the modules and parameters that each
+    freezes beyond the level before it."""
     first_convolutions: tuple[str, ...]
     """The names of the convolutions that see the image."""
+    always_learning: tuple[str, ...] = ()
+    """The names of modules that no level freezes: no pretrained weights have them."""
     size_multiple: int = 32
     """The model pads images until both sides are multiples of this."""
-    frozen: FreezeLevel = "none"
+    frozen: str = "none"
+    undecayed: frozenset[str] = frozenset()
+    """Names of parameters without weight decay, besides those of one dimension."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +128,11 @@ class FeatureEncoder(nn.Module):
         *_, last = self.parts.values()
         return [self.get_submodule(name) for name in last]
 
-    def freeze(self, level: FreezeLevel) -> None:
+    def lr_factor(self, parameter: str) -> float:
+        """The learning rate of the parameter of this name, as a fraction of the encoder's."""
+        return 1.0
+
+    def freeze(self, level: str) -> None:
         """Freeze the parts up to and including `level` and thaw the rest; "none" thaws all.
 
         Frozen parameters get no gradients, and batch norm and dropout there stay in eval mode

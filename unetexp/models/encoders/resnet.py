@@ -12,7 +12,7 @@ import torchvision
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from unetexp.models.encoders.base import EncoderSettings, FreezeLevel
+from unetexp.models.encoders.base import EncoderSettings
 from unetexp.models.encoders.staged import StagedEncoder
 from unetexp.models.encoders.timm_names import timm_names
 from unetexp.models.layout import AlignedConv2d, PointwiseConv2d
@@ -30,7 +30,7 @@ ResNetName = Literal[
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_PARTS: dict[FreezeLevel, tuple[str, ...]] = {
+_PARTS: dict[str, tuple[str, ...]] = {
     "none": (),
     "stem": ("conv1", "bn1"),
     "stage1": ("layer1",),
@@ -100,7 +100,7 @@ class ResNetEncoder(StagedEncoder):
         """All layers but those of the shortcuts."""
         return [layer for name, layer in self.named_modules() if "downsample" not in name]
 
-    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
+    def _stage(self, level: str, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
         if level == "stage1":
             state = self.maxpool(state)
         state = super()._stage(level, modules, state)

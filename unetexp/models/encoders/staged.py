@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from unetexp.models.encoders.base import FeatureEncoder, FreezeLevel
+from unetexp.models.encoders.base import FeatureEncoder
 from unetexp.models.layout import computed_dtype, is_exported
 
 
@@ -34,21 +34,21 @@ class StagedEncoder(FeatureEncoder):
             features.append(self._feature(level, state, image))
         return features
 
-    def _modules_of(self, level: FreezeLevel) -> list[nn.Module]:
+    def _modules_of(self, level: str) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self.parts[level]]
 
     @torch.no_grad()
-    def _frozen_stage(self, level: FreezeLevel, state: Tensor) -> Tensor:
+    def _frozen_stage(self, level: str, state: Tensor) -> Tensor:
         dtype = computed_dtype(next(self.parameters()))
         modules = self.folded.of(level, self._modules_of(level), dtype)
         return self._stage(level, modules, state)
 
-    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
+    def _stage(self, level: str, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
         """What the stage makes of the stage before it."""
         for module in modules:
             state = module(state)
         return state
 
-    def _feature(self, level: FreezeLevel, state: Tensor, image: Tensor) -> Tensor:
+    def _feature(self, level: str, state: Tensor, image: Tensor) -> Tensor:
         """The feature (N, channels, H / stride, W / stride) that a stage's result stands for."""
         return state

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from unetexp.models.encoders.base import EncoderSettings, FreezeLevel
+from unetexp.models.encoders.base import EncoderSettings
 from unetexp.models.encoders.staged import StagedEncoder
 from unetexp.models.encoders.timm_names import timm_names, unknown_to_timm
 from unetexp.models.encoders.timm_outline import layers_of, outline_of
@@ -35,7 +35,7 @@ _LOCAL = (
     )
 )
 _WITH_SHORTCUT = ("BasicBlock", "Bottleneck")
-_STRIDES: dict[FreezeLevel, int] = {"stem": 2, "stage1": 4, "stage2": 8, "stage3": 16, "all": 32}
+_STRIDES: dict[str, int] = {"stem": 2, "stage1": 4, "stage2": 8, "stage3": 16, "all": 32}
 
 
 class Timm(EncoderSettings):
@@ -125,10 +125,10 @@ class TimmEncoder(StagedEncoder):
         parent.add_module(name, layer)
 
     @torch.no_grad()
-    def _frozen_stage(self, level: FreezeLevel, state: Tensor) -> Tensor:
+    def _frozen_stage(self, level: str, state: Tensor) -> Tensor:
         return self._stage(level, self._modules_of(level), state)
 
-    def _stage(self, level: FreezeLevel, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
+    def _stage(self, level: str, modules: Sequence[nn.Module], state: Tensor) -> Tensor:
         if level == "stem" and not self._takes_more_channels():
             state = state[:, : self.channels[0]]
         return super()._stage(level, modules, state)
@@ -138,7 +138,7 @@ class TimmEncoder(StagedEncoder):
             isinstance(self.get_submodule(path), AlignedConv2d) for path in self.first_convolutions
         )
 
-    def _feature(self, level: FreezeLevel, state: Tensor, image: Tensor) -> Tensor:
+    def _feature(self, level: str, state: Tensor, image: Tensor) -> Tensor:
         if level == "stem" and not self.channels[1]:
             batch, _, height, width = image.shape
             return state.new_empty(batch, 0, height // 2, width // 2)
@@ -148,14 +148,14 @@ class TimmEncoder(StagedEncoder):
         return feature if is_channels_last(image) else feature.contiguous()
 
 
-def _parts(paths: Sequence[str], taps: Mapping[int, str]) -> dict[FreezeLevel, tuple[str, ...]]:
+def _parts(paths: Sequence[str], taps: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
     """The layers of each level: those up to its stride's tap, behind those of the level before.
 
     Without a tap of stride 2 the stem is what comes before the layer that gives stride 4.
     """
     ends = {stride: paths.index(tap) + 1 for stride, tap in taps.items()}
     ends.setdefault(2, ends[4] - 1)
-    parts: dict[FreezeLevel, tuple[str, ...]] = {"none": ()}
+    parts: dict[str, tuple[str, ...]] = {"none": ()}
     start = 0
     for level, stride in _STRIDES.items():
         parts[level] = tuple(paths[start : ends[stride]])

@@ -1,8 +1,8 @@
 """The views of `augmentation.py` on a CPU: the same formulas with a third of the passes.
 
 There the time goes into memory. So one sample is done after the other, in buffers that stay in the
-cache; only what the view shows of its window is read; and scaling, brightness, contrast and
-normalisation, all linear, are one multiplication and one addition between the clamps.
+cache; only what the view shows of its window is read; scaling, brightness, contrast and
+normalisation, all linear, are one pass; and what leaves no value outside 0..1 is not clamped.
 
 N batch, C channels, S window side, P crop side.
 """
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
+from unetexp.training.batches.reused_memory import ReusedMemory
 
 _LUMA = (0.2989, 0.587, 0.114)  # as in augmentation.py
+_CROPS, _LABELS = ReusedMemory(torch.float32), ReusedMemory(torch.int64)
 Line = tuple[float, float, float]  # a coordinate in the image: a * x + b * y + c
 
 
@@ -36,17 +38,19 @@ def views_on_cpu(
     Returns what `warp`, `jitter_colour` and `to_input` give, within rounding: model input
     (N, C, P, P) float32 and labels (N, P, P) int64.
     """
-    crops = torch.empty((*images.shape[:2], crop_px, crop_px))
-    labels = torch.empty((len(images), crop_px, crop_px), dtype=torch.int64)
+    crops = _CROPS.empty(*images.shape[:2], crop_px, crop_px)
+    labels = _LABELS.empty(len(images), crop_px, crop_px)
+    points = torch.empty((crop_px, crop_px), dtype=torch.complex64)
+    floats = torch.empty(images[0].numel())
     for number, lines in enumerate(theta.tolist()):
         columns, line_x = _seen(lines[0], images.shape[-1])
         rows, line_y = _seen(lines[1], images.shape[-1])
-        grid = _grid(line_x, line_y, crop_px)
-        crop = _sampled(images[number, :, rows, columns].float(), grid, "bilinear")
-        shifted = masks[number, rows, columns].float().sub_(VOID)  # outside, 0, means void
-        labels[number] = _sampled(shifted.unsqueeze(0), grid, "nearest")[0].add_(VOID)
-        factors = colour[number].tolist()
-        _recolour(crop, factors, image_max, normalization, crops[number])
+        grid = _grid(line_x, line_y, points)
+        crop = _sampled(_in_floats(images[number, :, rows, columns], floats), grid, "bilinear")
+        shifted = _in_floats(masks[number, None, rows, columns], floats)
+        shifted.sub_(VOID)  # so that the padding's 0 means void
+        labels[number] = _sampled(shifted, grid, "nearest")[0].add_(VOID)
+        _recolour(crop, colour[number].tolist(), image_max, normalization, crops[number])
     return crops, labels
 
 
@@ -64,13 +68,22 @@ def _seen(line: Line, side: int) -> tuple[slice, Line]:
     )
 
 
-def _grid(line_x: Line, line_y: Line, side: int) -> Tensor:
-    """As F.affine_grid of one image: (1, P, P, 2)."""
+def _grid(line_x: Line, line_y: Line, points: Tensor) -> Tensor:
+    """As F.affine_grid of one image: (1, P, P, 2), in the memory of `points`, (P, P) complex.
+
+    As complex numbers x and y are written side by side in one pass.
+    """
+    side = len(points)
     centres = torch.linspace(1 / side - 1, 1 - 1 / side, side)
-    grid = torch.empty(1, side, side, 2)
-    for axis, (a, b, c) in enumerate((line_x, line_y)):
-        torch.add((centres * b + c).unsqueeze(1), centres, alpha=a, out=grid[0, :, :, axis])
-    return grid
+    (ax, bx, cx), (ay, by, cy) = line_x, line_y
+    along = torch.complex(centres * ax, centres * ay)
+    down = torch.complex(centres * bx + cx, centres * by + cy)
+    return torch.view_as_real(torch.add(down.unsqueeze(1), along, out=points)).unsqueeze(0)
+
+
+def _in_floats(pixels: Tensor, memory: Tensor) -> Tensor:
+    """`pixels` as float32, contiguous, in `memory` (flat)."""
+    return memory[: pixels.numel()].view(pixels.shape).copy_(pixels)
 
 
 def _sampled(image: Tensor, grid: Tensor, mode: str) -> Tensor:
@@ -84,17 +97,20 @@ def _recolour(
     brightness, contrast, saturation = colour
     if brightness > 1:
         crop.clamp_(max=image_max / brightness)
-    slope = brightness / image_max
-    means = crop.mean(dim=(1, 2)).tolist()
-    weights = _LUMA if len(crop) == 3 else (1 / len(crop),) * len(crop)
-    grey = slope * sum(weight * mean for weight, mean in zip(weights, means, strict=True))
-    slope, shift = slope * contrast, grey * (1 - contrast)
+    slope, shift = brightness / image_max, 0.0
+    if contrast != 1:
+        means = crop.mean(dim=(1, 2)).tolist()
+        weights = _LUMA if len(crop) == 3 else (1 / len(crop),) * len(crop)
+        grey = slope * sum(weight * mean for weight, mean in zip(weights, means, strict=True))
+        slope, shift = slope * contrast, grey * (1 - contrast)
+    strongest = contrast
     if len(crop) == 3 and saturation != 1:
         crop.mul_(slope).add_(shift).clamp_(0, 1)
         luma = crop[0] * _LUMA[0] + crop[1] * _LUMA[1] + crop[2] * _LUMA[2]
         torch.lerp(luma.expand_as(crop), crop, saturation, out=crop)
-        slope, shift = 1.0, 0.0
+        slope, shift, strongest = 1.0, 0.0, saturation
     planes = zip(crop, out, normalization.mean, normalization.std, strict=True)
     for plane, target, mean, std in planes:
-        torch.add(plane.mul_(slope / std), (shift - mean) / std, out=target)
-        target.clamp_(-mean / std, (1 - mean) / std)
+        torch.add(torch.tensor((shift - mean) / std), plane, alpha=slope / std, out=target)
+        if strongest > 1:  # else it is between values of 0..1
+            target.clamp_(-mean / std, (1 - mean) / std)
