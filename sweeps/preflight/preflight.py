@@ -10,40 +10,43 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from sweeps.driver.plan import SweepPlan
 from sweeps.execution.placement import available_cores
 from sweeps.execution.ray_session import ray_up, worker_environment
 from sweeps.execution.trial import data_on_this_node
-from sweeps.preflight.choices import describe
-from sweeps.preflight.contention import measure_throughput
-from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
-from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
-from sweeps.preflight.measured_choices import (
-    Subject,
+from sweeps.preflight.choices.combinations import describe
+from sweeps.preflight.choices.compiling import judged_on_gpu
+from sweeps.preflight.choices.measured_choices import (
     as_trials_compute,
     measure_on_cpu,
     measure_on_gpu,
     packed,
     probes_needed,
-    slowest_of,
-    subjects,
     with_choices,
 )
+from sweeps.preflight.choices.probes import Probes
+from sweeps.preflight.choices.subjects import Subject, mean_pace, slowest_of, subjects
+from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
+from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
+from sweeps.preflight.gpu_tasks import (
+    TaskLostError,
+    in_worker,
+    nodes_by_kind,
+    throughput_in_worker,
+)
 from sweeps.preflight.overheads import NO_OVERHEADS, Overheads, trial_overheads
-from sweeps.preflight.probes import Probes
 from sweeps.preflight.smoke_test import smoke_configs, smoke_test
 from sweeps.preflight.step_cost import Size, StepCost, measure_step_cost
 from sweeps.tracking.store import check_tracking, local_path, open_existing
 from unetexp.compute.measured import Measured
-from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
@@ -64,6 +67,7 @@ class DeviceChecks:
     measured: tuple[Measured, ...] = ()  # on a GPU
     # images a second that so many trials train together on a GPU; empty where it was not measured
     throughput: Mapping[int, float] = field(default_factory=dict)
+    node: str | None = None  # of the GPU, by Ray's id
 
 
 def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
@@ -76,7 +80,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     store that does not answer.
     """
     configs = smoke_configs(plan.recipe)
-    slowest = slowest_of(plan.recipe)
+    slowest = slowest_of(plan.recipe, data)
     wanted = subjects(plan.recipe, slowest, configs)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
@@ -98,7 +102,8 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     if plan.options.pack:
         plan = packed(plan, checks.step_cost, checks.throughput, log)
     step_cost = as_trials_compute(checks.step_cost, measured, slowest.augment.crop_px)
-    cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads)
+    pace = mean_pace(plan.recipe, measured)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads, pace)
     for line in describe_estimate(cost, plan.recipe, plan.placement, step_cost, overheads):
         log(line)
     return replace(plan, estimated_s=cost.expected_s(plan.recipe))
@@ -132,7 +137,7 @@ def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0)
         trials=plan.recipe.budget.trials,
         at_once=plan.placement.max_concurrent,
         epochs=plan.recipe.base.epochs,
-        kept=plan.recipe.budget.kept_models,
+        kept=plan.recipe.most_kept_models,
         ended=ended,
     )
     require_disk_space(wanted)
@@ -194,78 +199,62 @@ def _checked(
     if placement.device == "cpu":
         return check_on_device(*arguments, at_once=min(placement.max_concurrent, available_cores()))
     shared = replace(placement, gpus_per_trial=0.5) if plan.options.pack else placement
+    devices = max(1, int(placement.gpus_per_trial))
+
+    def check(node: str) -> DeviceChecks:
+        checks = check_in_worker(*arguments, 1, wanted, placement.loader_workers, node=node)
+        threads, workers = placement.threads, placement.loader_workers
+        of = [one.config for one in wanted]
+        judged = judged_on_gpu(checks.measured, of, data, devices, threads, workers, node)
+        return replace(checks, measured=judged, node=node)
+
     with ray_up(shared, plan.options.address):
-        checks = check_in_worker(*arguments, 1, wanted, placement.loader_workers)
+        checks = on_every_kind(check, nodes_by_kind())
         if plan.options.pack and trials_per_gpu(checks.step_cost) > 1:
             found = throughput_in_worker(
                 slowest,
                 data,
                 checks.step_cost,
                 placement.threads,
-                checks.measured[0].of_choice[0].settings if checks.measured else None,
+                checks.measured[0].best.settings if checks.measured else None,
+                checks.node,
             )
             checks = replace(checks, throughput=found)
         return checks
 
 
-def check_in_worker(*arguments: Any) -> DeviceChecks:
+def check_in_worker(*arguments: Any, node: str | None = None) -> DeviceChecks:
     """`check_on_device` in a Ray task with a whole GPU, however many trials will share it."""
-    checks = _in_worker(check_on_device, *arguments)
+    try:
+        checks = in_worker(check_on_device, *arguments, limit_s=_TASK_S, node=node)
+    except TaskLostError as error:
+        raise UserError(
+            f"the preflight did not finish on a GPU within {_TASK_S:g} s, or its worker died "
+            f"({error}). Is the GPU, or the memory, taken by other work? "
+            "(--skip-preflight starts without this check.)"
+        ) from None
     assert isinstance(checks, DeviceChecks)
     return checks
 
 
-def throughput_in_worker(
-    config: TrainConfig,
-    data: Dataset,
-    step_cost: StepCost,
-    threads: int,
-    compute: ComputeSettings | None = None,
-) -> dict[int, float]:
-    """Images a second that as many trials as memory holds train together on one GPU.
+def on_every_kind(check: Callable[[str], DeviceChecks], nodes: Sequence[str]) -> DeviceChecks:
+    """What `check` finds on the nodes, each with another kind of GPU, side by side.
 
-    `compute` is what was measured for the settings that are `auto`.
+    Costs are those of the kind that holds the fewest trials, the slowest of these; `measured` is
+    of all kinds, its own first.
     """
-    found = _in_worker(
-        _throughput,
-        config,
-        data,
-        step_cost.micro_batch,
-        trials_per_gpu(step_cost),
-        threads,
-        compute,
-    )
-    assert isinstance(found, dict)
-    return found
+    if len(nodes) == 1:  # in this thread, which gets the signals
+        return check(nodes[0])
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        found = sorted(pool.map(check, nodes), key=_room_and_speed)
+    measured: dict[tuple[str | None, ...], Measured] = {}
+    for each in (one for checks in found for one in checks.measured):
+        measured.setdefault((each.device, each.encoder, each.decoder), each)
+    return replace(found[0], measured=tuple(measured.values()))
 
 
-def _throughput(
-    config: TrainConfig,
-    data: Dataset,
-    images: int,
-    most: int,
-    threads: int,
-    compute: ComputeSettings | None,
-) -> dict[int, float]:
-    data = data_on_this_node(data, config)
-    return measure_throughput(
-        config, data, "cuda", images=images, most=most, threads=threads, compute=compute
-    )
-
-
-def _in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
-    """`work` in a Ray task with a whole GPU."""
-    task = ray.remote(work).options(num_cpus=1, num_gpus=1, max_retries=0)
-    try:
-        return ray.get(task.remote(*arguments), timeout=_TASK_S)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise UserError(
-            f"the preflight did not finish on a GPU within {_TASK_S:g} s, or its worker died "
-            f"({type(error).__name__}). Is the GPU, or the memory, taken by other work? "
-            "(--skip-preflight starts without this check.)"
-        ) from None
+def _room_and_speed(checks: DeviceChecks) -> tuple[int, float]:
+    return trials_per_gpu(checks.step_cost), -checks.step_cost.step_s
 
 
 def _artifacts(tracking_uri: str) -> Path | None:

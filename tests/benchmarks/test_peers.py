@@ -59,7 +59,7 @@ def test_rebuilt_unet_has_our_encoder_and_slim_widths(rebuilt):
     stem = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(image))))
     deepest = encoder.layer4(encoder.layer3(encoder.layer2(encoder.layer1(stem))))
     torch.testing.assert_close(ours.eval()(image)[-1], deepest, rtol=1e-4, atol=1e-5)
-    assert Decoder(kind="slim").widths(2048) == WIDTHS
+    assert Decoder(kind="slim").widths_over(2048) == WIDTHS
 
 
 def test_a_plain_loop_trains_as_adamw_does(batch):

@@ -97,6 +97,14 @@ def evaluate(
             "--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."
         ),
     ] = None,
+    without_channel: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="Also the figures with this channel, counted from 1, set to its mean, as if it "
+            "were missing. Repeatable: all that are named are missing together.",
+        ),
+    ] = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -111,7 +119,8 @@ def evaluate(
         limit_threads()
         absolute(tracking_uri)
         folder = locate(model, tracking_uri)
-        results = _evaluated(model, folder, data, changes, split, place, worst, chosen)
+        without = tuple(sorted({*(without_channel or ())}))
+        results = _evaluated(model, folder, data, changes, split, place, worst, chosen, without)
         if format_ is OutputFormat.json:
             typer.echo(json.dumps(results, indent=2))
         else:
@@ -127,10 +136,12 @@ def _evaluated(
     place: Path,
     worst: int,
     device: torch.device,
+    without: tuple[int, ...],
 ) -> dict[str, Any]:
     """The results of the model in `folder`, which are written into `place`."""
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     spec, train = read_spec(folder), train_config(folder)
+    _require_channels(without, spec.in_channels)
     dataset = open_aloud(source_of(data, train.data, changes), aside, to_train=False)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
@@ -140,6 +151,13 @@ def _evaluated(
     with aside.status(f"{len(samples)} images"):
         found = assess(load(folder), spec, dataset, part, device, train=train, worst=worst)
     results = results_of(found, model, dataset, known)
+    if without:
+        missing = [channel - 1 for channel in without]
+        with aside.status(f"{len(samples)} images without {_channels(without)}"):
+            partial = assess(
+                load(folder), spec, dataset, part, device, train=train, worst=0, without=missing
+            )
+        results["without_channels"] = _partial_results(partial, without)
     _write(results, place)
     if found.worst:
         seen = as_the_model_takes_it(dataset, spec)
@@ -185,6 +203,38 @@ def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -
     }
 
 
+def _partial_results(found: SplitEvaluation, without: tuple[int, ...]) -> dict[str, Any]:
+    """What was found with channels missing, in the form of the whole results."""
+    intervals = score_intervals(found.matrices)
+    return {
+        "channels": list(without),
+        "figures": {name: _number(value) for name, value in found.metrics.items()},
+        "summary": {
+            name: _with_interval(intervals[name], found.metrics[name])
+            for name in ("miou", "dice", "pixel_accuracy")
+        },
+    }
+
+
+def _require_channels(without: tuple[int, ...], channels: int) -> None:
+    """ConfigError for channels that the model does not have, and for all that it has."""
+    for channel in without:
+        if not 1 <= channel <= channels:
+            raise ConfigError(
+                f"--without-channel {channel}: the model takes {channels} channels. Give one from "
+                f"1 to {channels}."
+            )
+    if len(without) == channels:
+        raise ConfigError(
+            f"--without-channel: all {channels} channels of the model are named, and nothing would "
+            "be left to see. Leave one out."
+        )
+
+
+def _channels(numbers: list[int] | tuple[int, ...]) -> str:
+    return f"channel{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
 def _default_split(data: Dataset, known: bool) -> str:
     """Validation's; all of a folder that was split by a seed which the model does not know."""
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
@@ -223,14 +273,19 @@ def _print(results: Mapping[str, Any], place: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     images = "1 image" if results["images"] == 1 else f"{results['images']} images"
     console.print(f"{results['split']}, {images}", markup=False)
-    table = Table("", "value", "95 % interval", "Dice", "true pixels", "predicted")
+    partial = results.get("without_channels", {})
+    columns = [f"without {_channels(partial['channels'])}"] if partial else []
+    figures = partial.get("figures", {})
+    table = Table("", "value", *columns, "95 % interval", "Dice", "true pixels", "predicted")
     for name, interval in results["summary"].items():
-        table.add_row(name, _shown(interval["value"]), _range(interval))
+        beside = [_shown(figures[name])] if partial else []
+        table.add_row(name, _shown(interval["value"]), *beside, _range(interval))
     table.add_section()
     for row in results["classes"]:
         table.add_row(
             f"iou/{row['class']}",
             _shown(row["iou"]["value"]),
+            *([_shown(figures[f"iou/{row['class']}"])] if partial else []),
             _range(row["iou"]),
             _shown(row["dice"]),
             f"{row['true_pixels']:,}",

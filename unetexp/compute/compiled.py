@@ -19,18 +19,9 @@ from unetexp.compute.settings import Compile
 from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
 
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 # A worker process meets every architecture of a search, each with its levels of freezing.
 _VARIANTS = 64
-
-
-def compile_pays(eager_step_s: float, compiled_step_s: float, compile_s: float, steps: int) -> bool:
-    """Whether `steps` compiled steps save more than the `compile_s` that compiling takes.
-
-    Steps and seconds are those of one trial. With a shared cache only the first trial of an
-    architecture pays in full: then `compile_s` is the mean over the trials.
-    """
-    return (eager_step_s - compiled_step_s) * steps > compile_s
 
 
 class TrainForward:
@@ -49,9 +40,9 @@ class TrainForward:
         """Whether outputs and gradients live in memory that the next call overwrites."""
         return self.mode == "reduce-overhead"
 
-    def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, K, H, W)."""
-        logits: Tensor
+    def __call__(self, network: nn.Module, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images (N, C, H, W) -> logits (N, K, H, W), or what else the network returns."""
+        logits: Tensor | tuple[Tensor, ...]
         if self.mode == "none":
             logits = network(images)
             return logits
@@ -98,16 +89,16 @@ def share_cache(folder: Path) -> None:
     Compiled code is run as it is found, so the folder must belong to this user alone. Raises
     UserError where it does not.
     """
-    if _CACHE in os.environ:
+    if CACHE in os.environ:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = folder.stat()
     if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o022:
         raise UserError(
             f"{folder} holds compiled code and can be written by others, who could run theirs "
-            f"in your name. Remove it, or set {_CACHE} to a folder of your own."
+            f"in your name. Remove it, or set {CACHE} to a folder of your own."
         )
-    os.environ[_CACHE] = str(folder)
+    os.environ[CACHE] = str(folder)
 
 
 def compile_cache(cache_folder: Path) -> Path:

@@ -62,5 +62,6 @@ def _by_rule(config: TrainConfig, device: torch.device) -> ComputeSettings:
         return ComputeSettings("bf16" if bf16 else "fp16", "channels_last")
     # Only a CPU with AMX computes faster in bf16; AVX512-BF16 alone does not.
     bf16 = torch.cpu._is_amx_tile_supported()
-    layout: MemoryFormat = "channels_last" if config.decoder.kind == "slim" else "contiguous"
+    narrow = config.decoder.kind in ("slim", "lite")
+    layout: MemoryFormat = "channels_last" if narrow else "contiguous"
     return ComputeSettings("bf16" if bf16 else "fp32", layout)

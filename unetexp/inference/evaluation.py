@@ -85,12 +85,14 @@ def assess(
     *,
     train: TrainConfig | None = None,
     worst: int = WORST,
+    without: Sequence[int] = (),
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
-    training would have computed; without it, batches, precision and loss are the defaults. Raises
-    DataError if the data has other classes or no such split.
+    training would have computed; without it, batches, precision and loss are the defaults.
+    The channels `without`, counted from 0, are set to their means. Raises DataError if the data has
+    other classes or no such split.
     """
     config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
     model = model.to(device).to(memory_format=resolved(config, device).layout)
@@ -104,6 +106,7 @@ def assess(
         loss_for(config.loss, seen),
         worst=worst,
         keep_matrices=True,
+        without=without,
     )
     assert evaluation.matrices is not None
     return SplitEvaluation(

@@ -49,7 +49,22 @@ class SameConv2d(AlignedConv2d):
         return margins
 
 
-class PointwiseConv2d(nn.Conv2d):
+class AlignedDepthwise(nn.Conv2d):
+    """A 3x3 convolution of each channel by itself; takes zeros behind them as AlignedConv2d."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=3, padding=1, groups=channels, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C or the next multiple of 8, H, W) -> the same shape; zeros stay zeros."""
+        extra = input.shape[1] - self.in_channels
+        if not extra:
+            return super().forward(input)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, extra))
+        return F.conv2d(input, weight, padding=self.padding, groups=input.shape[1])
+
+
+class PointwiseConv2d(AlignedConv2d):
     """A 1x1 convolution, with any stride; on a CPU the matrix product that it is.
 
     torch multiplies image by image or reorders the weight at each step: at 96 px the ones of a
@@ -102,6 +117,21 @@ def align_channels(image: Tensor, multiple: int) -> Tensor:
     """Channels of zeros added until C is a multiple."""
     extra = -image.shape[1] % multiple
     return F.pad(image, (0, 0, 0, 0, 0, extra)) if extra else image
+
+
+def join(feature: Tensor, skip: Tensor, channels: int) -> Tensor:
+    """A feature and the first `channels` of a skip behind it, with zeros up to the multiple.
+
+    The skip may have zeros behind them already.
+    """
+    if not channels:
+        return feature
+    own = feature.shape[1] + channels
+    wanted = own + -own % channel_multiple(feature.device)
+    extra = wanted - feature.shape[1] - skip.shape[1]  # negative padding crops
+    if extra:
+        skip = F.pad(skip, (0, 0, 0, 0, 0, extra))
+    return torch.cat([feature, skip], dim=1)
 
 
 def computed_dtype(tensor: Tensor) -> torch.dtype:

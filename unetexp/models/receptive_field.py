@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from unetexp.models.decoders import ScSE
 from unetexp.models.layout import SameConv2d
 from unetexp.models.unet import UNet
 
@@ -17,7 +18,7 @@ def receptive_radius_px(model: UNet) -> int | None:
     It is that of the longest path, through the deepest stage; every skip has a smaller one.
     """
     path = model.encoder.longest_path
-    if path is None:
+    if path is None or any(isinstance(part, ScSE) for part in model.up_blocks.modules()):
         return None
     layers = [*model.up_blocks.modules()][::-1] + [*model.bridge.modules()][::-1] + path[::-1]
     radius = 0

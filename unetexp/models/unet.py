@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetexp.errors import ConfigError, UserError
-from unetexp.models.decoders import ConvBlock, Decoder, UpBlock
+from unetexp.models.decoders import ConvBlock, Decoder, up_blocks
 from unetexp.models.encoders import Encoder, FeatureEncoder
 from unetexp.models.layout import (
     align_channels,
@@ -33,19 +33,14 @@ class UNet(nn.Module):
     def __init__(self, encoder: FeatureEncoder, decoder: Decoder, num_classes: int) -> None:
         super().__init__()
         *skips, deepest = encoder.channels
-        widths = decoder.widths(deepest)
         self.decoder = decoder
         self.encoder = encoder
         self.bridge = nn.Sequential()
         if decoder.kind == "classic":
             self.bridge.extend([ConvBlock(deepest, deepest), ConvBlock(deepest, deepest)])
-        self.up_blocks = nn.ModuleList(
-            UpBlock(below, skip, width, decoder.upsampling)
-            for below, skip, width in zip(
-                (deepest, *widths[:-1]), reversed(skips), widths, strict=True
-            )
-        )
-        self.head = nn.Conv2d(widths[-1], num_classes, kernel_size=1)
+        self.up_blocks = nn.ModuleList(up_blocks(decoder, tuple(skips), deepest))
+        self.head = nn.Conv2d(decoder.widths_over(deepest)[-1], num_classes, kernel_size=1)
+        self._shown_layout = _weight_that_shows_layout(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Float images (N, C, H, W), any H and W from 1 up -> logits (N, K, H, W).
@@ -54,8 +49,7 @@ class UNet(nn.Module):
         one pixel where batch norm would have to normalise it.
         """
         self._check(image)
-        multiple = self.encoder.size_multiple
-        below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+        below, right = self._missing(image)
         if is_exported():
             padded = F.pad(image, (0, right, 0, below), mode="replicate")
             # negative padding crops; a slice here would fix torch.export to one size
@@ -74,11 +68,36 @@ class UNet(nn.Module):
         logits: Tensor = self.head(feature)
         return logits
 
+    def with_auxiliary(self, image: Tensor, heads: nn.ModuleList) -> tuple[Tensor, ...]:
+        """The logits, and those that `heads` make of the other up blocks' features.
+
+        There is a head for each block but the last; its logits are (N, K, H / s, W / s) of the
+        padded image with s = 16, 8, 4, 2. Raises as `forward` does.
+        """
+        self._check(image)
+        below, right = self._missing(image)
+        *skips, deepest = self.encoder(repeat_border(self._laid_out(image), right, below))
+        feature, auxiliary = self.bridge(deepest), []
+        for number, (up_block, skip) in enumerate(
+            zip(self.up_blocks, reversed(skips), strict=True)
+        ):
+            feature = up_block(feature, skip)
+            if number < len(heads):
+                auxiliary.append(heads[number](feature))
+        return F.pad(self.head(feature), (0, -right, 0, -below)), *auxiliary
+
+    def _missing(self, image: Tensor) -> tuple[int, int]:
+        """Rows and columns up to the sizes that the encoder takes."""
+        multiple = self.encoder.size_multiple
+        return -image.shape[-2] % multiple, -image.shape[-1] % multiple
+
     def _laid_out(self, image: Tensor) -> Tensor:
         """The image as the convolutions compute with it: number type, channels, memory layout."""
         image = image.to(computed_dtype(image))
         image = align_channels(image, channel_multiple(image.device))
-        return lay_out(image, self.up_blocks[0].get_parameter("conv_block_1.conv.weight"))
+        if self._shown_layout is None:
+            return image
+        return lay_out(image, self.get_parameter(self._shown_layout))
 
     def _check(self, image: Tensor) -> None:
         channels = self.encoder.channels[0]
@@ -109,6 +128,15 @@ class UNet(nn.Module):
                 f"more images per batch, a side above {self.encoder.strides[-1]} pixels, "
                 "or model.eval()."
             )
+
+
+def _weight_that_shows_layout(model: UNet) -> str | None:
+    """The name of a weight whose memory layout is not ambiguous: a decoder's, if it has one."""
+    candidates = [*model.up_blocks.named_parameters("up_blocks"), *model.named_parameters()]
+    for name, weight in candidates:
+        if weight.ndim == 4 and weight.shape[1] > 1 and weight.shape[-1] > 1:
+            return name
+    return None
 
 
 def build_unet(encoder: Encoder, decoder: Decoder, num_classes: int, in_channels: int) -> UNet:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -24,6 +25,7 @@ from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
 
 _WIDEST_SPAN = 0.99  # of a colour's factor: by strength alone no image becomes black
+_DROPOUT_STREAM = 1  # not 0, which would not change the seed
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
 
@@ -46,6 +48,14 @@ class Augment(Component):
         le=4,
         description="factor on rotation, brightness, contrast and saturation, and exponent of the "
         "zooms; 0: crops and flips alone",
+    )
+
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that one input channel of a sample is set to its mean, in images "
+        "of two or more channels",
     )
 
     @model_validator(mode="after")
@@ -92,6 +102,19 @@ class Augment(Component):
         return AugmentParams(
             top, left, theta, tuple(float(rng.uniform(1 - s, 1 + s)) for s in spans)
         )
+
+    def draw_dropped(
+        self, seed: int, epoch: int, index: int, channels: int, again: int = 0
+    ) -> int | None:
+        """The channel, from 0, of sample `index` that is set to its mean in `epoch`, if any.
+
+        From a generator of its own: with or without it, the sample's view is the same.
+        """
+        if not self.modality_dropout or channels < 2:
+            return None
+        rng = np.random.default_rng((seed, epoch, index, again, _DROPOUT_STREAM))
+        drawn, channel = rng.random(), int(rng.integers(channels))
+        return channel if drawn < self.modality_dropout else None
 
     def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
         """Where the window starts so that the crop stays inside the image, if possible.
@@ -142,6 +165,18 @@ def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
         grey = _grey(images)
         images = (grey + (images - grey) * saturation).clamp(0, 1)
     return images
+
+
+def drop_channels(inputs: Tensor, dropped: Tensor) -> Tensor:
+    """Model input (N, C, P, P) in which channel `dropped` (N,) is its mean, 0; -1: none is.
+
+    An empty `dropped` leaves all as they are.
+    """
+    if not len(dropped):
+        return inputs
+    channels = torch.arange(inputs.shape[1], device=inputs.device)
+    missing = dropped.view(-1, 1) == channels
+    return inputs.masked_fill(missing.view(*missing.shape, 1, 1), 0)
 
 
 def _grey(images: Tensor) -> Tensor:

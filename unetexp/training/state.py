@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from unetexp.atomic_folder import recover, replacing
 from unetexp.compute.compiled import TrainForward, compile_cache
@@ -27,6 +28,7 @@ from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset
 from unetexp.data.cache import cache_folder
 from unetexp.errors import CheckpointError
+from unetexp.models.deep_supervision import deep_supervision_of
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.resolution import load_encoder_weights
 from unetexp.training.averaging import AveragedWeights
@@ -65,6 +67,7 @@ class TrainState:
         self.model: UNet = model.to(device).to(memory_format=self.compute.layout)
         decay = config.averaging_decay(len(data["train"]))
         self.ema = None if decay is None else AveragedWeights(self.model, decay)
+        self.supervised = deep_supervision_of(self.model)
         groups = parameter_groups(
             self.model,
             config.optimizer.lr,
@@ -72,9 +75,18 @@ class TrainState:
             config.encoder.lr_scale,
             config.optimizer.head_lr_scale,
         )
+        if self.supervised:
+            heads, optimizer = nn.ModuleDict({"head": self.supervised.heads}), config.optimizer
+            scale, weight_decay = optimizer.head_lr_scale, optimizer.weight_decay
+            groups += parameter_groups(heads, optimizer.lr, weight_decay, head_lr_scale=scale)
         self.optimizer = config.optimizer.build(groups, fused=True)
         self.scaler = self.compute.scaler(device)
         self.forward = TrainForward(self.compute.compile, compile_cache(cache_folder()))
+
+    @property
+    def network(self) -> nn.Module:
+        """What learns: the model, with its auxiliary heads if there are any."""
+        return self.supervised or self.model
 
     @property
     def evaluated_model(self) -> UNet:
@@ -107,6 +119,7 @@ class TrainState:
             "history": self.history,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "auxiliary": self.supervised.heads.state_dict() if self.supervised else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
@@ -119,6 +132,8 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+        if self.supervised:
+            self.supervised.heads.load_state_dict(state["auxiliary"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):  # empty where nothing is scaled, missing in older checkpoints
             self.scaler.load_state_dict(state["scaler"])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
+from unetexp.models.deep_supervision import AUXILIARY_STRIDES, labels_at
 from unetexp.models.weights.resolution import Normalization
 from unetexp.training.batches.train_batches import RawBatch, augmented
 from unetexp.training.config import TrainConfig
@@ -33,11 +34,11 @@ class TrainStep:
     ) -> None:
         self._config, self._data, self._state = config, data, state
         self._loss, self._normalization, self._ranks = loss, normalization, ranks
-        self._network = ranks.network(state.model)
+        self._network = ranks.network(state.network)
         # A CUDA graph's next call overwrites the gradients that it returned: sum them elsewhere.
         self._keeps_gradients = state.forward.uses_cuda_graphs and config.accumulation > 1
         if self._keeps_gradients:
-            for parameter in state.model.parameters():
+            for parameter in state.network.parameters():
                 if parameter.requires_grad and parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
 
@@ -68,17 +69,29 @@ class TrainStep:
         state, ranks = self._state, self._ranks
         with ranks.accumulating(self._network, last=last):
             with state.compute.autocast(state.device):
-                logits = state.forward(self._network, images)
-            value = self._loss(*ranks.whole_batch(logits, labels)) / self._config.accumulation
+                outputs = state.forward(self._network, images)
+            value = self._loss_of(outputs, labels) / self._config.accumulation
             torch.autograd.backward(state.scaler.scale(value))
         return value.detach()
+
+    def _loss_of(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """The loss of logits (N, K, H, W), and the weighted mean one of auxiliary ones."""
+        if isinstance(outputs, Tensor):
+            return self._loss(*self._ranks.whole_batch(outputs, labels))
+        logits, *auxiliary = outputs
+        value = self._loss(*self._ranks.whole_batch(logits, labels))
+        share = self._config.decoder.deep_supervision / len(auxiliary)
+        for stride, deep in zip(AUXILIARY_STRIDES, auxiliary, strict=True):
+            deep_labels = labels_at(stride, labels, deep)
+            value = value + share * self._loss(*self._ranks.whole_batch(deep, deep_labels))
+        return value
 
     def _update(self) -> None:
         """Apply the gradients; the scaler leaves that out if scaled ones have overflowed."""
         state = self._state
         if self._config.clip_norm is not None:
             state.scaler.unscale_(state.optimizer)
-            torch.nn.utils.clip_grad_norm_(state.model.parameters(), self._config.clip_norm)
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._config.clip_norm)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=not self._keeps_gradients)

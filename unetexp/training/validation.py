@@ -63,12 +63,14 @@ def evaluate(
     keep_matrices: bool = False,
     compute: ComputeSettings | None = None,
     workers: int = 0,
+    without: Sequence[int] = (),
 ) -> Evaluation:
     """The metrics of `model` on whole images at their own size, the same for every trial.
 
     The label maps of the images `keep` and of the `worst` ones are included. The ranks share
     the images, and each gets the metrics of them all. `compute` replaces the config's settings.
     Up to two of `workers` threads load images in advance; the metrics do not depend on them.
+    The channels `without`, counted from 0, are set to their means, as if they were missing.
     """
     device = next(model.parameters()).device
     # the ranks' counts are gathered with their images' below
@@ -84,6 +86,7 @@ def evaluate(
         input_normalization(config.encoder, data.channels),
         data.image_max,
         Limits.of(model, data.num_classes),
+        tuple(without),
     )
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     pin = device.type == "cuda"
@@ -121,6 +124,7 @@ class _Judge:
     normalization: Normalization
     image_max: int
     limits: Limits
+    without: tuple[int, ...] = ()  # channels, from 0, that are set to their means
 
     def __call__(self, batch: WholeBatch) -> _Judged:
         images, masks = batch.padded(self.limits, self.device)
@@ -162,6 +166,8 @@ class _Judge:
 
     def _logits(self, images: Tensor) -> Tensor:
         inputs = to_input(images.float() / self.image_max, self.normalization)
+        for channel in self.without:
+            inputs[:, channel] = 0
         with self.compute.autocast(images.device):
             logits: Tensor = self.model(inputs.contiguous(memory_format=self.compute.layout))
         return logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import namedtuple
 from dataclasses import replace
@@ -17,13 +18,14 @@ from sweeps.execution import placement as placement_module
 from sweeps.execution.placement import Placement, place
 from sweeps.execution.ray_session import ray_up
 from sweeps.preflight import disk_space as room
+from sweeps.preflight import gpu_tasks
 from sweeps.preflight import preflight as preflight_module
 from sweeps.preflight import smoke_test as smoke_test_module
+from sweeps.preflight.choices.probes import ProbeLostError
 from sweeps.preflight.disk_space import Need, largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import estimate_sweep, expected_epochs, trials_per_gpu
 from sweeps.preflight.overheads import Overheads, trial_overheads
 from sweeps.preflight.preflight import check_in_worker, preflight
-from sweeps.preflight.probes import ProbeLostError
 from sweeps.preflight.smoke_test import miniature, smoke_configs, smoke_test
 from sweeps.preflight.step_cost import (
     Cost,
@@ -36,7 +38,8 @@ from sweeps.preflight.step_cost import (
 )
 from sweeps.state.storage import Storage
 from tests.support.data_folders import write_folder_dataset
-from unetexp.compute.measured import settings_for
+from unetexp.compute import measured as measured_module
+from unetexp.compute.measured import Measured, TimedStep, settings_for
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Folder, open_dataset
 from unetexp.errors import ConfigError, UserError
@@ -374,9 +377,19 @@ class TestWhole:
             "on the CPU here",
             "fp32 contiguous: 0.5 s a step (fp32 channels_last 0.6",
             "2 at once with 1 thread on 2 cores",
+            "compile none: a trial's 18 steps take 9 s",
         ):
             assert words in text
         assert set(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize(("step_s", "images"), [(1.5, 4), (60.0, 2)])
+    def test_steps_are_timed_on_whole_batches_unless_they_take_minutes(
+        self, plan, data, monkeypatch, step_s, images
+    ):
+        cost = StepCost(4, step_s, 0.1, 2**20, None)
+        monkeypatch.setattr(preflight_module, "measure_step_cost", lambda *_: cost)
+        (measured,) = preflight(plan, data, lambda _: None).measured
+        assert (measured.images, measured.side_px) == (images, 32)
 
     @pytest.mark.usefixtures("checked")
     @pytest.mark.parametrize("given", [{"max_concurrent": 1}, {"cpus_per_trial": 1.0}])
@@ -499,3 +512,53 @@ class TestLateBloomers:
 def test_the_preflight_of_the_quickstart_has_all_its_choices():
     found = smoke_configs(load_recipe("quickstart", {}))
     assert len(found) == 8  # the base, and 2 + 3 + 2 choices that it has not got
+
+
+NODES = [
+    {"Alive": alive, "NodeID": name, "Resources": {"CPU": 8, **resources}}
+    for name, alive, resources in [
+        ("a", True, {"GPU": 2, "accelerator_type:H100": 1}),
+        ("b", True, {"GPU": 1, "accelerator_type:T4": 1}),
+        ("c", True, {"GPU": 2, "accelerator_type:H100": 1}),
+        ("d", True, {}),
+        ("e", False, {"GPU": 1, "accelerator_type:A100": 1}),
+    ]
+]
+
+
+class TestKindsOfGpu:
+    """A cluster whose nodes have different GPUs."""
+
+    def checks(self, device, settings, gib, step_s):
+        measured = Measured(device, "slim", 4, 32, 1, (TimedStep(settings, 1, 2, step_s),))
+        cost = StepCost(4, step_s, 0.1, 10 * GIB, gib * GIB)
+        return preflight_module.DeviceChecks([], cost, measured=(measured,), node=device)
+
+    def test_one_node_of_each_kind_is_asked(self, monkeypatch):
+        monkeypatch.setattr(gpu_tasks.ray, "nodes", lambda: NODES)
+        assert gpu_tasks.nodes_by_kind() == ["a", "b"]
+
+    def test_each_has_its_own_choice_and_the_smallest_counts_for_the_estimate(self, monkeypatch):
+        bf16 = ComputeSettings("bf16", "channels_last", "reduce-overhead")
+        fp16 = ComputeSettings("fp16", "contiguous")
+        by_node = {
+            "a": self.checks("H100", bf16, 80, 0.1),
+            "b": self.checks("T4", fp16, 16, 0.9),
+        }
+        found = preflight_module.on_every_kind(by_node.__getitem__, list(by_node))
+        assert found.step_cost == by_node["b"].step_cost
+        assert found.node == "T4"
+        for kind, settings in (("H100", bf16), ("T4", fp16)):
+            monkeypatch.setattr(measured_module, "device_kind", lambda _, kind=kind: kind)
+            config = load_recipe("quickstart", {}).base
+            assert settings_for(found.measured, config, CPU) == settings
+
+    def test_a_single_kind_is_checked_in_this_thread(self):
+        threads = []
+
+        def check(node):
+            threads.append((node, threading.current_thread()))
+            return self.checks("H100", ComputeSettings("bf16", "channels_last"), 80, 0.1)
+
+        preflight_module.on_every_kind(check, ["a"])
+        assert threads == [("a", threading.main_thread())]

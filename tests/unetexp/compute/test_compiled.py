@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from unetexp.compute.compiled import TrainForward, compile_pays, share_cache
+from unetexp.compute.compiled import TrainForward, share_cache
+from unetexp.compute.measured import compile_pays
 from unetexp.errors import UserError
 
 

@@ -137,6 +137,29 @@ def test_the_command_s_json_has_training_s_miou_and_intervals(trained, tmp_path)
     assert found["worst"][0]["miou"] == min(own.values())
 
 
+def test_with_a_channel_missing_the_figures_stand_beside_the_whole_ones(trained, tmp_path):
+    options = ("--out", tmp_path, "--without-channel", 2, "--without-channel", 3)
+    result = evaluate(trained[0], trained[1], *options)
+    assert result.exit_code == 0, result.output
+    assert "channels 2, 3" in " ".join(result.output.split())
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    partial = found["without_channels"]
+    assert partial["channels"] == [2, 3]
+    assert partial["figures"].keys() == found["figures"].keys()
+    assert partial["figures"]["loss"] != found["figures"]["loss"]
+    assert partial["summary"]["miou"]["value"] == partial["figures"]["miou"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"), [((4,), "takes 3 channels"), ((0,), "1 to 3"), ((1, 2, 3), "all 3")]
+)
+def test_channels_that_cannot_be_missing(trained, tmp_path, channels, message):
+    options = [option for channel in channels for option in ("--without-channel", channel)]
+    result = evaluate(trained[0], trained[1], "--out", tmp_path, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
 def test_all_splits_together(trained, tmp_path):
     result = evaluate(trained[0], trained[1], "--split", "all", "--out", tmp_path)
     assert result.exit_code == 0 and "all, 10 images" in result.output

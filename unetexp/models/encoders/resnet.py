@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unetexp.models.encoders.base import EncoderSettings
 from unetexp.models.encoders.staged import StagedEncoder
-from unetexp.models.encoders.timm_names import timm_names
+from unetexp.models.encoders.timm_names import timm_names, vit_names
 from unetexp.models.layout import AlignedConv2d, PointwiseConv2d
 
 ResNetName = Literal[
@@ -50,9 +50,12 @@ class ResNet(EncoderSettings):
     @classmethod
     def _of_this_family(cls, name: object) -> object:
         """Another family's name is answered with that family."""
-        if name not in get_args(ResNetName) and name in timm_names():
+        if not isinstance(name, str) or name in get_args(ResNetName):
+            return name
+        if name in timm_names():
+            kind = "vit" if name in vit_names() else "timm"
             raise ValueError(
-                f"{name!r} is a model of timm: set encoder.kind=timm. Of kind resnet there are: "
+                f"{name!r} is a model of timm: set encoder.kind={kind}. Of kind resnet there are: "
                 f"{', '.join(get_args(ResNetName))}"
             )
         return name

@@ -15,6 +15,21 @@ def timm_names() -> frozenset[str]:
     return frozenset([*timm.list_models(), *timm.list_models(include_tags=True)])
 
 
+@cache
+def vit_names() -> frozenset[str]:
+    """timm's plain Vision Transformers, likewise."""
+    import timm
+
+    modules = {"vision_transformer": "", "deit": "", "eva": "dinov3"}
+    return frozenset(
+        name
+        for module, part in modules.items()
+        for tags in (False, True)
+        for name in timm.list_models(module=module, include_tags=tags)
+        if part in name
+    )
+
+
 def unknown_to_timm(name: str) -> str:
     """The sentence, without its path, for a name that is none of timm's."""
     import timm

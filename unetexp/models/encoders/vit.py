@@ -21,6 +21,7 @@ from unetexp.errors import not_a_choice
 from unetexp.models.encoders.base import EncoderSettings, FeatureEncoder, FreezeLevel
 from unetexp.models.encoders.feature_pyramid import SimpleFeaturePyramid, resample
 from unetexp.models.encoders.rotary_embedding import RotaryEmbedding
+from unetexp.models.encoders.timm_names import timm_names, vit_names
 from unetexp.models.layout import AlignedConv2d, is_channels_last, is_exported, repeat_border
 
 _UNDECAYED = frozenset(["vit.cls_token", "vit.dist_token", "vit.reg_token", "vit.pos_embed"])
@@ -53,14 +54,15 @@ class ViT(EncoderSettings):
     @field_validator("name")
     @classmethod
     def _known_name(cls, name: str) -> str:
-        if name in _names():
+        if name in vit_names():
             return name
-        near = get_close_matches(name, _names(), n=3)
+        if name in timm_names():
+            raise ValueError(f"{name!r} is no plain Vision Transformer: set encoder.kind=timm.")
+        near = get_close_matches(name, sorted(vit_names()), n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"{name!r} is not a plain Vision Transformer of timm.{hint} timm.list_models('vit_*') "
-            "and 'deit*' list them; those with other parts (hybrid, relative positions) are of "
-            "encoder.kind timm, if at all."
+            "and 'deit*' list them."
         )
 
     @field_validator("freeze")
@@ -177,21 +179,6 @@ class ViTEncoder(FeatureEncoder):
         if is_exported():
             return F.pad(image, (0, right, 0, below), mode="replicate")
         return repeat_border(image, right, below)
-
-
-@cache
-def _names() -> frozenset[str]:
-    """timm's plain Vision Transformers, without and with the tags of their weights."""
-    import timm
-
-    modules = {"vision_transformer": "", "deit": "", "eva": "dinov3"}
-    return frozenset(
-        name
-        for module, part in modules.items()
-        for tags in (False, True)
-        for name in timm.list_models(module=module, include_tags=tags)
-        if part in name
-    )
 
 
 @cache

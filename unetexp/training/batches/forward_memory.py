@@ -27,7 +27,7 @@ def forward_bytes_per_pixel(model: UNet) -> int:
         for at in range(1, len(skips))
     ]
     below = channels[-1]
-    outputs = model.decoder.widths(below)
+    outputs = model.decoder.widths_over(below)
     for (skip, stride), out in zip(reversed(skips[:-1]), outputs, strict=True):
         joined, made = _numbers(skip + out, stride), 3 * _numbers(out, stride)
         moments.append(held + _numbers(below, 2 * stride) + joined + made)

@@ -18,7 +18,7 @@ from unetexp.data import Dataset, Split
 from unetexp.errors import ConfigError
 from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
-from unetexp.training.augmentation import Augment, jitter_colour, warp
+from unetexp.training.augmentation import Augment, drop_channels, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
 from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
@@ -34,6 +34,11 @@ class RawBatch(NamedTuple):
     masks: Tensor  # (N, S, S) uint8
     theta: Tensor  # (N, 2, 3) float32
     colour: Tensor  # (N, 3) float32
+    dropped: Tensor = torch.empty(0, dtype=torch.int64)  # (N,) missing channel or -1; (0,): none
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> RawBatch:
+        """The batch with every tensor changed."""
+        return RawBatch(*map(change, self))
 
 
 class SampleKey(NamedTuple):
@@ -60,18 +65,22 @@ class _Windows:
         places = views[:, :3].long().tolist()
         for (index, top, left), image, mask in zip(places, images, masks, strict=True):
             split.window(index, top, left, side, side, (image, mask))
-        warp_and_colour = (part.contiguous() for part in _warp_and_colour(views))
-        return RawBatch(
-            images, masks, *(p.pin_memory() if self.pin else p for p in warp_and_colour)
-        )
+        batch = RawBatch(images, masks, *_parts(views)).each(Tensor.contiguous)
+        return batch.each(Tensor.pin_memory) if self.pin else batch
 
     def views(self, keys: list[SampleKey]) -> Tensor:
-        """(N, 12) float64: index, top, left, theta row by row and the colour factors."""
-        rows = []
+        """(N, 12) float64: index, top, left, theta row by row and the colour factors.
+
+        (N, 13) with modality dropout: the channel that is missing, or -1.
+        """
+        channels, rows = self.split.channels, []
         for epoch, index, again in keys:
             shape = self.split.shapes[index]
             view = self.augment.draw(self.seed, epoch, index, *shape, again=again)
             rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
+            if self.augment.modality_dropout:
+                dropped = self.augment.draw_dropped(self.seed, epoch, index, channels, again)
+                rows[-1].append(-1 if dropped is None else dropped)
         views = torch.tensor(rows, dtype=torch.float64)
         return views.pin_memory() if self.pin else views
 
@@ -80,16 +89,16 @@ class _Windows:
         return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
-def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
-    """theta (N, 2, 3) and colour (N, 3) of `views`, both float32."""
+def _parts(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """theta (N, 2, 3) and colour (N, 3) of `views`, both float32, and what is dropped."""
     rounded = views.float()
-    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
+    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:12], views[:, 12:].long().flatten()
 
 
 def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
-    """The batch of `views` (N, 12) with windows of `side` px, cut where the split is."""
+    """The batch of `views` (N, 12 or 13) with windows of `side` px, cut where the split is."""
     images, masks = resident.windows(views[:, :3].long(), side)
-    return RawBatch(images, masks, *_warp_and_colour(views))
+    return RawBatch(images, masks, *_parts(views))
 
 
 class _Order:
@@ -181,7 +190,7 @@ def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[
     for batch in batches:
         ready = ahead
         with torch.cuda.stream(copying):
-            ahead = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
+            ahead = batch.each(lambda part: part.to(device, non_blocking=True))
         if ready is not None:
             yield ready
         current.wait_stream(copying)
@@ -208,7 +217,10 @@ def augmented(
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
     if device.type == "cpu":
-        return views_on_cpu(*batch, crop_px, data.image_max, normalization)
-    images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
-    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
-    return to_input(jitter_colour(crops, colour), normalization), labels
+        inputs, labels = views_on_cpu(*batch[:4], crop_px, data.image_max, normalization)
+        return drop_channels(inputs, batch.dropped), labels
+    batch = batch.each(lambda part: part.to(device, non_blocking=True))
+    images = batch.images.float() / data.image_max
+    crops, labels = warp(images, batch.masks, batch.theta, crop_px)
+    inputs = to_input(jitter_colour(crops, batch.colour), normalization)
+    return drop_channels(inputs, batch.dropped), labels

@@ -17,6 +17,7 @@ from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder, ViT, ViTEncoder
 from unetexp.models.encoders.feature_pyramid import resample
 from unetexp.models.unet import build_unet, freeze_encoder
+from unetexp.models.weights.resolution import load_encoder_weights
 from unetexp.training.optim import parameter_groups
 
 TINY = "test_vit"  # timm's own for tests: 6 blocks, 64 channels, patches of 16
@@ -192,6 +193,20 @@ def test_one_pixel_left_for_the_bridges_batch_norm_is_a_clear_error():
         small_unet("classic").train()(image)
 
 
+@pytest.mark.parametrize("name", [TINY, "vit_wee_patch16_reg1_gap_256"])
+def test_timms_weights_are_loaded_from_a_file(name, tmp_path):
+    theirs = timm.create_model(name, dynamic_img_size=True).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    settings = ViT(name=name, weights=str(tmp_path / "vit.pth"))
+    model = build_unet(settings, Decoder(), num_classes=2, in_channels=1).eval()
+    load_encoder_weights(model, settings)
+    grey = torch.randn(1, 1, 32, 48)
+    with torch.no_grad():
+        tokens = theirs.forward_features(grey.expand(1, 3, 32, 48))[:, theirs.num_prefix_tokens :]
+        feature = model.encoder.feature_map(grey).flatten(2).mT
+    torch.testing.assert_close(feature, tokens, rtol=1e-4, atol=1e-5)
+
+
 # Freezing ----------------------------------------------------------------------------------------
 
 
@@ -304,7 +319,12 @@ def test_images_are_normalised_as_the_weights_were_trained(name):
     ("tree", "message"),
     [
         ({"name": "vit_smal_patch16_224"}, r"encoder\.name: 'vit_smal.*Did you mean 'vit_small_p"),
-        ({"name": "vit_relpos_small_patch16_224"}, r"is not a plain Vision Transformer of timm"),
+        (
+            {"name": "vit_relpos_small_patch16_224"},
+            r"no plain Vision Transformer: set encoder\.kind=timm",
+        ),
+        ({"kind": "timm", "name": "vit_tiny_patch16_224"}, r"set encoder\.kind=vit"),
+        ({"kind": "resnet", "name": "deit_tiny_patch16_224"}, r"set encoder\.kind=vit"),
         ({"name": "vit_tiny_patch16_224.nobody"}, r"Did you mean 'vit_tiny_patch16_224'"),
         (
             {"freeze": "stage4"},
@@ -326,6 +346,6 @@ def test_configuration_mistakes_are_named(tree, message):
 def test_a_wrong_name_is_the_only_fault_that_is_reported():
     with pytest.raises(ConfigError) as error:
         decode(Encoder, {"kind": "vit", "name": "vit", "freeze": "block3"}, "encoder")
-    assert str(error.value).count("encoder.") == 2  # with the hint at encoder.kind
+    assert str(error.value).count("encoder.") == 1
     with pytest.raises(ConfigError, match="Did you mean 'stage2'"):
         freeze_encoder(small_unet(), "stage22")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.support.data_folders import write_folder_dataset
+from unetexp.component import decode
 from unetexp.data import Folder, Split, open_dataset
 from unetexp.data.dataset import SplitTable
 from unetexp.data.labels import VOID
-from unetexp.training.augmentation import Augment
+from unetexp.models.weights.resolution import input_normalization
+from unetexp.training.augmentation import Augment, drop_channels
 from unetexp.training.batches.resident import ResidentSplit, fits, resident_bytes
-from unetexp.training.batches.train_batches import TrainBatches, cut_on_device
+from unetexp.training.batches.train_batches import TrainBatches, augmented, cut_on_device
 from unetexp.training.config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -130,3 +134,43 @@ def test_an_epoch_of_more_steps_repeats_the_images_with_other_views(tmp_path):
     few = TrainBatches(split, TrainConfig(augment=Augment(crop_px=32), batch_size=2))
     usual = [key for keys in few._order for key in keys]
     assert usual == keys[: len(usual)]
+
+
+class TestModalityDropout:
+    def test_one_channel_of_a_sample_or_none_and_the_same_again(self):
+        augment = Augment(modality_dropout=0.5)
+        drawn = [augment.draw_dropped(1, 2, index, 3) for index in range(600)]
+        assert {*drawn} == {None, 0, 1, 2}
+        assert 0.4 < sum(channel is None for channel in drawn) / len(drawn) < 0.6
+        assert drawn == [augment.draw_dropped(1, 2, index, 3) for index in range(600)]
+        assert drawn != [augment.draw_dropped(1, 3, index, 3) for index in range(600)]
+        assert augment.draw_dropped(1, 2, 0, 3, again=1) in {None, 0, 1, 2}
+
+    def test_images_of_one_channel_keep_it(self):
+        assert Augment(modality_dropout=1).draw_dropped(1, 2, 3, 1) is None
+
+    def test_the_view_is_that_without_it(self):
+        with_it, without = Augment(modality_dropout=1), Augment()
+        assert with_it.draw(1, 2, 3, 90, 90) == without.draw(1, 2, 3, 90, 90)
+
+    def test_the_channel_is_its_mean(self):
+        inputs = torch.randn(3, 2, 4, 4)
+        out = drop_channels(inputs, torch.tensor([-1, 0, 1]))
+        assert torch.equal(out[0], inputs[0])
+        assert not out[1, 0].any() and torch.equal(out[1, 1], inputs[1, 1])
+        assert not out[2, 1].any() and torch.equal(out[2, 0], inputs[2, 0])
+
+    @pytest.mark.parametrize("device", ["host", "resident"])
+    def test_whole_batches_come_with_it(self, device, tmp_path):
+        split = write_split(tmp_path, *STORED["rgb"])
+        tree = {"batch_size": 3, "augment": {"crop_px": 16, "modality_dropout": 1.0}}
+        config = decode(TrainConfig, {**tree, "data": {"kind": "mni152"}})
+        batches = TrainBatches(split, config)
+        if device == "resident":
+            batches._resident = ResidentSplit(split, CPU)
+        (batch,) = batches.epoch(1)
+        data = SimpleNamespace(image_max=255)
+        inputs, _ = augmented(batch, data, 16, input_normalization(config.encoder, 3), CPU)
+        missing = (inputs == 0).all(dim=(2, 3))
+        assert missing.sum(dim=1).tolist() == [1, 1, 1]
+        assert missing.int().argmax(dim=1).tolist() == batch.dropped.tolist()

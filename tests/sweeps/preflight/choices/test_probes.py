@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 
-from sweeps.preflight.probes import ProbeFailedError, ProbeLostError, Probes
+from sweeps.preflight.choices.probes import ProbeFailedError, ProbeLostError, Probes
+from sweeps.preflight.choices.stepper import Stepper
 from sweeps.preflight.step_cost import Size
-from sweeps.preflight.stepper import Stepper
 from tests.support.data_folders import write_folder_dataset
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Folder, open_dataset

@@ -9,7 +9,13 @@ import torch
 from pydantic import TypeAdapter
 
 from sweeps.execution.trial import not_measured
-from sweeps.preflight.choices import Model, affordable, describe, measure, ways_to_share
+from sweeps.preflight.choices.combinations import (
+    Model,
+    affordable,
+    describe,
+    measure,
+    ways_to_share,
+)
 from sweeps.preflight.step_cost import Size
 from unetexp.compute.device import device_kind
 from unetexp.compute.measured import (

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
-from sweeps.config.recipe import Recipe
-from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, with_budget
-from sweeps.preflight.choices import (
+from sweeps.execution.ray_session import worker_environment
+from sweeps.preflight.choices.combinations import (
     PATIENCE_S,
-    Model,
     affordable,
     describe,
     measure,
     ways_to_share,
 )
+from sweeps.preflight.choices.compiling import judged_on_cpu
+from sweeps.preflight.choices.probes import ProbeFailedError, ProbeLostError, Probes
+from sweeps.preflight.choices.stepper import Stepper
+from sweeps.preflight.choices.subjects import Subject
 from sweeps.preflight.contention import most_productive
 from sweeps.preflight.estimate import trials_per_gpu
 from sweeps.preflight.overheads import Overheads
-from sweeps.preflight.probes import ProbeFailedError, ProbeLostError, Probes
 from sweeps.preflight.step_cost import Size, StepCost
-from sweeps.preflight.stepper import Stepper
 from unetexp.compute.device import device_kind
-from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
+from unetexp.compute.measured import Measured, wording
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
@@ -41,41 +41,7 @@ from unetexp.training.config import TrainConfig
 _CPU = torch.device("cpu")
 _LIMIT_S = 40.0  # for a single step of one size: then the processes are ended
 _MOST_PROCESSES = 4  # where the number of trials at once is given and not chosen
-_ROUNDS = 2.5  # steps of each way, in the mean, the first of them slower
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A configuration to measure."""
-
-    config: TrainConfig  # what is chosen is `auto` in it
-    searched: frozenset[str]
-
-    def model(self, device: torch.device) -> Model:
-        return Model(self.config.decoder.kind, candidates(self.config, device), self.searched)
-
-
-def subjects(
-    recipe: Recipe, slowest: TrainConfig, tried: Mapping[str, TrainConfig]
-) -> list[Subject]:
-    """`slowest`, and of the configurations `tried` those with another kind of decoder."""
-    searched = frozenset(name for name in CHOSEN if name in recipe.space)
-    free = dict.fromkeys(searched, "auto")
-    others = [config for label, config in tried.items() if label.startswith("decoder.kind=")]
-    return [Subject(config.model_copy(update=free), searched) for config in [slowest, *others]]
-
-
-def slowest_of(recipe: Recipe) -> TrainConfig:
-    """The base with as little frozen as the sweep will freeze."""
-    dimension = recipe.space.get("encoder.freeze")
-    if not isinstance(dimension, Choice):
-        return recipe.base
-    levels = recipe.base.encoder.levels  # values of other families have none of its own
-    level = min(filter(levels.__contains__, dimension.values), key=levels.index, default="none")
-    try:
-        return recipe.config({"encoder.freeze": level})
-    except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
-        return recipe.base
+_ROUND_S = 30.0  # for one step of each way, which are timed whatever patience there is
 
 
 def shares_are_free(plan: SweepPlan) -> bool:
@@ -92,7 +58,7 @@ def probes_needed(plan: SweepPlan, wanted: Sequence[Subject]) -> int:
         return 0
     if shares_are_free(plan):
         return max(ways_to_share(placement.cpus, 0, 1, plan.recipe.budget.trials))
-    if all(len(one.model(_CPU).candidates) == 1 for one in wanted):
+    if not any(one.is_open(_CPU) for one in wanted):
         return 0
     on_a_node = placement.max_concurrent * placement.ranks // placement.nodes
     return max(1, min(on_a_node, placement.cpus // placement.nodes, _MOST_PROCESSES))
@@ -122,8 +88,8 @@ def measure_on_cpu(
     for one in wanted:
         model = one.model(_CPU)
         patience_s = PATIENCE_S / len(wanted)
-        steps = math.ceil(_ROUNDS * len(model.candidates) * len(shares))
-        size = affordable(full, cost.step_s, steps, patience_s)
+        ways = len(model.candidates) * len(shares)
+        size = affordable(full, cost.step_s, ways, _ROUND_S / len(wanted))
         failures: list[str] = []
         try:
             probes.load(one.config, data, max(shares), _LIMIT_S)
@@ -143,8 +109,10 @@ def measure_on_cpu(
             log(failure)
         if measured is None:
             continue
+        environment = worker_environment(plan.placement)
+        measured = judged_on_cpu(measured, one.config, data, environment)
         found.append(measured)
-        label = f"decoder.kind={one.config.decoder.kind}: " if len(wanted) > 1 else ""
+        label = f"{' and '.join(one.architecture)}: " if len(wanted) > 1 else ""
         for line in describe(measured, plan.placement.cpus, full):
             log(f"{label}{line}")
         shares = {count: n for count, n in shares.items() if count == found[0].at_once}
@@ -163,7 +131,7 @@ def measure_on_gpu(
     found = []
     for one in wanted:
         model = one.model(device)
-        if len(model.candidates) == 1:
+        if not one.is_open(device):
             continue
         full = Size(one.config.augment.crop_px, cost.micro_batch)
         patience_s = PATIENCE_S / len(wanted)
@@ -220,7 +188,7 @@ def as_trials_compute(cost: StepCost, measured: Sequence[Measured], crop_px: int
         return cost
     best = measured[0]
     size, full = Size(best.side_px, best.images), Size(crop_px, cost.micro_batch)
-    step_s = best.of_choice[0].step_s * full.pixels / size.pixels
+    step_s = best.best.step_s * full.pixels / size.pixels
     val_s = cost.val_s * step_s / cost.step_s
     return replace(cost, step_s=step_s, val_s=val_s, extrapolated=size != full)
 

@@ -19,8 +19,8 @@ from typing import IO, Any, Self
 
 import torch
 
+from sweeps.preflight.choices.stepper import Stepper
 from sweeps.preflight.step_cost import Size
-from sweeps.preflight.stepper import Stepper
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.training.config import TrainConfig, decode_config
@@ -28,7 +28,7 @@ from unetexp.training.config import TrainConfig, decode_config
 _PROBE = (
     "import time, psutil, sweeps.execution.trial; "
     "up_s = time.time() - psutil.Process().create_time(); "
-    "from sweeps.preflight.probes import serve; serve(up_s)"
+    "from sweeps.preflight.choices.probes import serve; serve(up_s)"
 )
 _UP_S = 60.0
 _LEAVES_S = 5.0  # to remove its files; then it is killed

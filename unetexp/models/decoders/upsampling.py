@@ -1,6 +1,6 @@
-"""The decoder's parts: convolution blocks, the four ways to upsample, and the up block.
+"""The four ways to double a feature's height and width.
 
-Letters: N batch, C channels, H W height and width of the block's input.
+Letters: N batch, C channels, H W height and width of the input.
 """
 
 from __future__ import annotations
@@ -9,43 +9,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from unetexp.component import Component
-from unetexp.models.layout import AlignedConv2d, is_channels_last, is_multiplied
+from unetexp.models.layout import is_channels_last, is_multiplied
 
-DecoderKind = Literal["classic", "slim"]
 Upsampling = Literal["conv_transpose", "bilinear", "nearest", "pixel_shuffle"]
 
 _FEW_PIXELS = 64  # an image's; measured on one thread
-_SLIM_WIDTHS = (256, 128, 64, 32, 16)
-
-
-class Decoder(Component):
-    """How features become a mask: the widths of the up blocks and the way they upsample."""
-
-    kind: DecoderKind = Field("slim", description="classic: wide, with a bridge; slim: narrow")
-    upsampling: Upsampling = Field("conv_transpose", description="how an up block doubles H and W")
-
-    def widths(self, deepest: int) -> tuple[int, ...]:
-        """Output channels of the five up blocks on an encoder that ends in `deepest` channels.
-
-        classic halves from block to block: 1024, 512, 256, 128, 64 over a ResNet-50.
-        """
-        if self.kind == "slim":
-            return _SLIM_WIDTHS
-        return tuple(deepest // 2**step for step in range(1, 6))
-
-
-class ConvBlock(nn.Sequential):
-    """3x3 convolution, batch norm, ReLU; H and W stay. No bias: batch norm would remove it."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = AlignedConv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
 
 
 class UpConvolution(nn.ConvTranspose2d):
@@ -85,29 +55,6 @@ class UpConvolution(nn.ConvTranspose2d):
         grid = pixels.view(batch, height, width, self.out_channels, 2, 2)
         image = grid.permute(0, 3, 1, 4, 2, 5)
         return image.reshape(batch, self.out_channels, 2 * height, 2 * width)
-
-
-class UpBlock(nn.Module):
-    """Upsample, concatenate the encoder's feature of that size, convolve twice."""
-
-    def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, upsampling: Upsampling
-    ) -> None:
-        super().__init__()
-        self.upsample = make_upsampling(upsampling, in_channels, out_channels)
-        self.conv_block_1 = ConvBlock(out_channels + skip_channels, out_channels)
-        self.conv_block_2 = ConvBlock(out_channels, out_channels)
-
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, skip_channels, 2H, 2W) -> (N, out_channels, 2H, 2W).
-
-        The skip may have channels of zeros behind its own, or none at all.
-        """
-        feature = self.upsample(deep)
-        if skip.shape[1]:
-            feature = torch.cat([feature, skip], dim=1)
-        result: Tensor = self.conv_block_2(self.conv_block_1(feature))
-        return result
 
 
 def make_upsampling(kind: Upsampling, in_channels: int, out_channels: int) -> nn.Module:

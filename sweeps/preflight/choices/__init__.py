@@ -1,0 +1,1 @@
+"""How trials compute, chosen by timing their steps: numbers, layout, compiling, trials at once."""
