@@ -35,6 +35,15 @@ class Component(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
+    @classmethod
+    def allows(cls, name: str, value: object) -> bool:
+        """Whether the field `name` may have this value, whatever the others have."""
+        try:
+            cls.model_validate({name: value})
+        except ValidationError as error:
+            return all(fault["loc"][:1] != (name,) for fault in error.errors())
+        return True
+
     def tree(self) -> Tree:
         """The part as plain data (str, int, float, bool, None, list, dict): YAML and JSON safe."""
         return self.model_dump(mode="json")
@@ -162,11 +171,7 @@ def _is_kept(part: type[Component], name: str, value: object) -> bool:
         return True
     if name not in part.model_fields or name in part.own_fields:
         return False
-    try:
-        part.model_validate({name: value})
-    except ValidationError as error:
-        return all(fault["loc"][:1] != (name,) for fault in error.errors())
-    return True
+    return part.allows(name, value)
 
 
 def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
