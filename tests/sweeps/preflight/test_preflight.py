@@ -511,7 +511,7 @@ class TestLateBloomers:
 
 def test_the_preflight_of_the_quickstart_has_all_its_choices():
     found = smoke_configs(load_recipe("quickstart", {}))
-    assert len(found) == 8  # the base, and 2 + 3 + 2 choices that it has not got
+    assert len(found) == 9  # the base, and 1 + 2 + 3 + 2 choices that it has not got
 
 
 NODES = [
