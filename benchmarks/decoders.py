@@ -16,15 +16,14 @@ from typing import NamedTuple, get_args
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 from unetexp.component import decode  # noqa: E402
+from unetexp.models.cost import model_cost  # noqa: E402
 from unetexp.models.decoders import Decoder, DecoderKind  # noqa: E402
 from unetexp.models.encoders import Encoder  # noqa: E402
-from unetexp.models.saved_model import parameter_count  # noqa: E402
 from unetexp.models.unet import build_unet  # noqa: E402
 
 ENCODERS = ("resnet:resnet50", "timm:tf_efficientnet_lite0")
@@ -46,7 +45,10 @@ def measured(encoders: list[str], side: int, rounds: int) -> list[Figures]:
     """The figures of every kind of decoder over each of `encoders`, KIND:NAME."""
     image = torch.randn(1, 3, side, side)
     models = {(encoder, kind): _model(encoder, kind) for encoder in encoders for kind in KINDS}
-    flops = {key: _flops(model, image) for key, model in models.items()}
+    costs = {
+        (encoder, kind): model_cost(settings_of(encoder), Decoder(kind=kind), CLASSES, 3, side)
+        for encoder, kind in models
+    }
     seconds = dict.fromkeys(models, float("inf"))
     with torch.inference_mode():
         for _ in range(rounds + 1):  # the first warms up
@@ -55,8 +57,7 @@ def measured(encoders: list[str], side: int, rounds: int) -> list[Figures]:
                 model(image)
                 seconds[key] = min(seconds[key], time.process_time() - started)
     return [
-        Figures(*key, parameter_count(model), flops[key] / 1e9, 1 / seconds[key])
-        for key, model in models.items()
+        Figures(*key, costs[key].parameters, costs[key].gflops, 1 / seconds[key]) for key in models
     ]
 
 
@@ -74,19 +75,18 @@ def table(figures: list[Figures]) -> str:
     return "\n".join(lines)
 
 
-def _model(encoder: str, kind: DecoderKind) -> nn.Module:
+def settings_of(encoder: str) -> Encoder:
+    """The settings of an encoder KIND:NAME, with random weights."""
     family, _, name = encoder.partition(":")
     settings: Encoder = decode(Encoder, {"kind": family, "name": name, "weights": "none"})
-    model = build_unet(settings, Decoder(kind=kind), CLASSES, 3).eval()
+    return settings
+
+
+def _model(encoder: str, kind: DecoderKind) -> nn.Module:
+    model = build_unet(settings_of(encoder), Decoder(kind=kind), CLASSES, 3).eval()
     # the layout that training chooses on a CPU
     suits = torch.contiguous_format if kind == "classic" else torch.channels_last
     return model.to(memory_format=suits)
-
-
-def _flops(model: nn.Module, image: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
-    return counter.get_total_flops()
 
 
 def main() -> None:

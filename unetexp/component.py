@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -34,6 +34,15 @@ class Component(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
+
+    @classmethod
+    def allows(cls, name: str, value: object) -> bool:
+        """Whether the field `name` may have this value, whatever the others have."""
+        try:
+            cls.model_validate({name: value})
+        except ValidationError as error:
+            return all(fault["loc"][:1] != (name,) for fault in error.errors())
+        return True
 
     def tree(self) -> Tree:
         """The part as plain data (str, int, float, bool, None, list, dict): YAML and JSON safe."""
@@ -162,11 +171,7 @@ def _is_kept(part: type[Component], name: str, value: object) -> bool:
         return True
     if name not in part.model_fields or name in part.own_fields:
         return False
-    try:
-        part.model_validate({name: value})
-    except ValidationError as error:
-        return all(fault["loc"][:1] != (name,) for fault in error.errors())
-    return True
+    return part.allows(name, value)
 
 
 def _sentence(root: Any, fault: ErrorDetails, where: str) -> str:
@@ -211,7 +216,12 @@ def _user_path(root: Any, loc: tuple[int | str, ...]) -> tuple[list[str], type[C
     for step in loc:
         if get_origin(annotation) in (dict, list, tuple):
             path.append(str(step))
-            annotation, part = get_args(annotation)[-1], None
+            inner = get_args(annotation)
+            annotation, part = inner[0] if get_origin(annotation) is tuple else inner[-1], None
+            continue
+        member = _tagged(annotation, step)
+        if member is not None:
+            annotation = member
             continue
         parts = components_in(annotation)
         tagged = [p for p in parts if "kind" in p.model_fields]
@@ -231,6 +241,16 @@ def _user_path(root: Any, loc: tuple[int | str, ...]) -> tuple[list[str], type[C
         else:
             path.append(str(step))
     return path, part
+
+
+def _tagged(annotation: Any, tag: int | str) -> Any:
+    """The member of a union that a pydantic Tag names; None where none does."""
+    for member in get_args(annotation):
+        if get_origin(member) is Annotated:
+            inner, *notes = get_args(member)
+            if any(isinstance(note, Tag) and note.tag == tag for note in notes):
+                return inner
+    return None
 
 
 def _kinds_at(root: Any, path: list[str]) -> Iterator[str]:

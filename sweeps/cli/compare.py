@@ -59,7 +59,7 @@ def compare(
         typer.Option(
             metavar="COLUMN",
             help="Order by this column, the better or smaller value first; -COLUMN reverses it.",
-            show_default="full budget first, then best/val/miou",
+            show_default="full budget first, then the best score",
         ),
     ] = None,
     where: Annotated[
@@ -101,9 +101,10 @@ def compare(
 ) -> None:
     """Compare the trials of one or several sweeps.
 
-    A leaderboard by best val/miou: parameters that differ, IoU of each class in
-    the best epoch, epochs used, stop reason, parameters of the model, latency,
-    and cost in seconds on a device.
+    A leaderboard by the best score, val/miou or the first objective: parameters that
+    differ, IoU of each class in the best epoch, epochs used, stop reason, parameters of
+    the model, latency, and cost in seconds on a device. With several objectives the
+    column pareto marks the trials that no other one of their sweep beats in all of them.
 
     Exit codes: 0 done, 2 a mistake, 130 interrupted.
     """

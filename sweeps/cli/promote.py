@@ -27,6 +27,7 @@ from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import TrackingUri
+from unetexp.component import Tree
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import ConfigError, UserError
 from unetexp.training.config import parse_assignments
@@ -64,6 +65,14 @@ def promote(
             min=1, metavar="N", help="Number of trials that are evaluated, the best first."
         ),
     ] = 3,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="MS",
+            help="Take the best trial that needs at most this long for one image on this machine.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,7 +116,7 @@ def promote(
     with exit_codes():
         in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
-        if rollback and (sweep or run or confirm or force or dry_run):
+        if rollback and (sweep or run or confirm or force or dry_run or max_latency_ms):
             raise ConfigError("--rollback swaps champion and previous and takes no other choice.")
         if sweep is not None and run is not None:
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
@@ -116,6 +125,7 @@ def promote(
                 f"--seeds {seeds}: this needs --confirm K, the number of trials that get them."
             )
         changes = parse_assignments(set_ or [])
+        _require_one_limit(max_latency_ms, run, changes)
         require_gpus_here(gpus)
         store = open_existing(tracking_uri)
         if store is None:
@@ -130,11 +140,27 @@ def promote(
             seeds=seeds or _SEEDS,
             split=split,
             candidates=candidates,
+            max_latency_ms=max_latency_ms,
             force=force,
             changes=changes,
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),
         )
         _promote(store, request, dry_run, console)
+
+
+def _require_one_limit(limit_ms: float | None, run: str | None, changes: Tree) -> None:
+    """ConfigError where --max-latency-ms meets another choice or another limit."""
+    if limit_ms is None:
+        return
+    if run is not None:
+        raise ConfigError(
+            f"--max-latency-ms chooses the trial, and --run {run} has chosen one. For the gate "
+            f"alone: --set promotion.max_latency_ms={limit_ms:g}"
+        )
+    if "promotion.max_latency_ms" in changes:
+        raise ConfigError(
+            "--max-latency-ms sets promotion.max_latency_ms as well: leave out that --set."
+        )
 
 
 def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Console) -> None:

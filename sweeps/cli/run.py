@@ -20,6 +20,7 @@ from sweeps.cli.options import (
     Trials,
 )
 from sweeps.cli.run_sweep import run_sweep
+from sweeps.driver.model_costs import describe_models
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
 from sweeps.driver.resume import plan_resume, require_sound_warm_start
 from sweeps.state.ledger import TRUNCATE
@@ -195,7 +196,8 @@ def run(
             with named_by_flag(flags):
                 plan, manifest = _planned(resume, options)
             if dry_run:
-                Console(highlight=False, soft_wrap=True).print(describe(plan), markup=False)
+                lines = [describe(plan), "", *describe_models(plan.recipe)]
+                Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
             else:
                 sys.exit(run_sweep(plan, manifest))
 

@@ -3,21 +3,73 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from sweeps.config.metric_names import COST, LATENCY, PARAMETERS
 from unetexp.component import Component
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, not_a_choice
+
+SCORES = ("val/miou", "val/dice", "val/pixel_accuracy")
+PER_CLASS = ("val/iou/", "val/dice/")  # and the class's name
+COSTS = {"latency_ms": LATENCY, "parameters": PARAMETERS, COST: COST}  # as they are tracked
 
 
 class Objective(Component):
-    """What the sweep maximises."""
+    """One metric by which trials are compared."""
 
-    metric: Literal["val/miou"] = Field(
-        "val/miou", description="the metric by which trials are compared"
+    metric: str = Field(
+        "val/miou",
+        description="`val/miou`, `val/dice`, `val/pixel_accuracy`, `val/iou/CLASS` or "
+        "`val/dice/CLASS`; as a further objective also `latency_ms`, `parameters` or "
+        "`cost/device_s`",
     )
-    mode: Literal["max"] = Field("max", description="max: a larger value is better")
+    mode: Literal["max", "min"] = Field(
+        "max", description="whether a larger or a smaller value is better: the metric's own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_alone(cls, given: Any) -> Any:
+        """A metric's name stands for the objective; the mode is the metric's own."""
+        tree = {"metric": given} if isinstance(given, str) else given
+        if isinstance(tree, dict) and tree.get("metric") in COSTS:
+            return {"mode": "min", **tree}
+        return tree
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, metric: str) -> str:
+        if metric in (*SCORES, *COSTS) or any(
+            metric.startswith(prefix) and metric != prefix for prefix in PER_CLASS
+        ):
+            return metric
+        choices = [*SCORES, *(f"{prefix}CLASS" for prefix in PER_CLASS), *COSTS]
+        raise ConfigError(not_a_choice("metric", metric, choices).removeprefix("metric: "))
+
+    @model_validator(mode="after")
+    def _own_mode(self) -> Objective:
+        own = "min" if self.is_cost else "max"
+        if self.mode != own:
+            raise ConfigError(f"mode {self.mode}: that of {self.metric} is {own}. Leave it out.")
+        return self
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is what a model or its training costs, and not how well it segments."""
+        return self.metric in COSTS
+
+    @property
+    def tracked(self) -> str:
+        """The metric's name in the ledger and in MLflow."""
+        return COSTS.get(self.metric, self.metric)
+
+    @property
+    def class_name(self) -> str | None:
+        """The class that it is about; None for all classes together."""
+        found = [p for p in PER_CLASS if self.metric.startswith(p)]
+        return self.metric.removeprefix(found[0]) if found else None
 
 
 def parse_duration(text: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from sweeps.config.goals import check_goals
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, Integer, search_order, suggest
 from unetexp.component import decode, fields_at, override
@@ -34,6 +35,7 @@ def check(recipe: Recipe) -> None:
     Raises ConfigError naming the faults. Random points of the space are decoded too, so that
     values that do not fit together are found before a trial starts.
     """
+    check_goals(recipe.goals)
     for path, dimension in recipe.space.items():
         fields_at(TrainConfig, path)
         for other in dimension.when:

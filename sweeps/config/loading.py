@@ -49,7 +49,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     if data is not None:
         base["data"] = {"kind": "folder", "root": data}
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
-    fixed = {p: v for p, v in changes.items() if p not in own}
+    fixed = _with_kinds({p: v for p, v in changes.items() if p not in own})
     tree = override(Recipe, tree, own)
     space = _mapping(tree, "space")
     constants = _conditional(space, fixed)
@@ -84,8 +84,24 @@ def _conditional(space: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
             continue
         owners = [part for part, _ in fields_at(TrainConfig, path)]
         kinds = [part.model_fields["kind"].default for part in owners]
+        if len(kinds) == len(fields_at(TrainConfig, kind_path)):
+            continue
         constants[path] = {"kind": "choice", "values": [value], "when": {kind_path: kinds}}
     return constants
+
+
+def _with_kinds(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The fixed values, and the kind that each value belongs to which only one kind can have."""
+    found = dict(fixed)
+    for path, value in fixed.items():
+        parent, _, name = path.rpartition(".")
+        kind_path = f"{parent}.kind"
+        owners = [part for part, _ in fields_at(TrainConfig, path) if name in part.own_fields]
+        if owners and kind_path not in found:
+            kinds = [part.model_fields["kind"].default for part in owners]
+            known = [k for k, part in zip(kinds, owners, strict=True) if part.allows(name, value)]
+            found |= dict.fromkeys([kind_path], known[0]) if known else {}
+    return found
 
 
 def _reachable(recipe: Recipe) -> Space:

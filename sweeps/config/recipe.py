@@ -5,16 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from sweeps.config.budget import Asha, Budget, Objective
 from sweeps.config.gates import Gates
+from sweeps.config.goals import Goals
 from sweeps.config.space import Space, holds
 from unetexp.component import Component, flatten
 from unetexp.models.encoders import Encoder
 from unetexp.training.config import TrainConfig, decode_config
+
+_Objectives = Annotated[
+    Annotated[Objective, Tag("one")]
+    | Annotated[tuple[Objective, ...], Field(min_length=1), Tag("list")],
+    Discriminator(lambda given: "list" if isinstance(given, list | tuple) else "one"),
+]
 
 
 class Recipe(Component):
@@ -34,7 +41,11 @@ class Recipe(Component):
         description="initial weights by the encoder's name, in place of `encoder.weights`: where "
         "several encoders are searched",
     )
-    objective: Objective = Field(Objective(), description="what the sweep maximises")
+    objective: _Objectives = Field(
+        Objective(),
+        description="what trials are compared by: one objective, or a list of several; the first "
+        "decides a trial's best epoch, early stopping and the order of trials",
+    )
     budget: Budget = Field(Budget(), description="how much the sweep may spend")
     asha: Asha = Field(Asha(), description="early stopping by asynchronous successive halving")
     points: tuple[dict[str, Any], ...] = Field(
@@ -43,6 +54,17 @@ class Recipe(Component):
     promotion: Gates = Field(
         Gates(), description="the gates that a model passes before it becomes the champion"
     )
+
+    @property
+    def goals(self) -> Goals:
+        """The objectives, the first of which is the score."""
+        given = self.objective
+        return Goals((given,) if isinstance(given, Objective) else given)
+
+    @property
+    def most_kept_models(self) -> int:
+        """The most trials that keep their weights: a Pareto front may be all of them."""
+        return self.budget.trials if self.goals.several else self.budget.kept_models
 
     def fixed_values(self) -> dict[str, Any]:
         """Dotted path -> value of the base, for conditions on what is not searched."""
@@ -104,14 +126,18 @@ class Recipe(Component):
 
     def encoders(self) -> list[Encoder]:
         """Every encoder that trials may have, the base's first."""
+        return [self.config(point).encoder for point in self.encoder_points()]
+
+    def encoder_points(self) -> list[dict[str, Any]]:
+        """The values that lead to each encoder, by dotted path; the base's first."""
         kinds, names = (self._options(path) for path in ("encoder.kind", "encoder.name"))
-        found = [self.config({}).encoder]
+        found: dict[str, dict[str, Any]] = {self.base.encoder.name: {}}
         for kind, name in itertools.product(kinds, names):
             point = {**kind, **name}
             values = {**self.fixed_values(), **point}
             if all(holds(self.space[path].when, values) for path in point):
-                found.append(self.config(point).encoder)
-        return list({encoder.name: encoder for encoder in found}.values())
+                found.setdefault(self.config(point).encoder.name, point)
+        return list(found.values())
 
     def _options(self, path: str) -> list[dict[str, Any]]:
         """What the dimension at `path` may set; one that sets nothing where it has conditions."""

@@ -42,9 +42,9 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
     """
     added = _packaged(recipe, fixed)
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
+    encoders = searched.encoders()
     resolved = {
-        encoder.name: resolve_weights(encoder, in_channels=channels)
-        for encoder in searched.encoders()
+        encoder.name: resolve_weights(encoder, in_channels=channels) for encoder in encoders
     }
     warnings = [
         f"{name}: {found.warning}" if len(resolved) > 1 else found.warning
@@ -55,20 +55,25 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
         warnings.append(
             f"The search includes {_KIND}: {added[_KIND].describe()}, because the pretrained "
             f"weights of {recipe.base.encoder.name} are not available here, and those of "
-            f"{searched.encoders()[-1].name} come with the installation. "
-            "Levels of freezing are searched for the latter alone. "
+            f"{encoders[-1].name} come with the installation. "
             f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
         )
-    random = [
-        name
-        for name, found in resolved.items()
-        if found.encoder.weights == "none" and _may_be_frozen(searched, found.encoder)
-    ]
-    if random:
+    random = [one for one in encoders if resolved[one.name].encoder.weights == "none"]
+    random = [one for one in random if _may_be_frozen(searched, one)]
+    kinds = {one.kind for one in encoders} - {one.kind for one in random}
+    if random and kinds and _KIND in searched.space:
+        freeze = searched.space[_FREEZE]
+        added[_FREEZE] = freeze.model_copy(update={"when": {**freeze.when, _KIND: sorted(kinds)}})
         warnings.append(
-            f"encoder.freeze is searched while {' and '.join(random)} "
-            f"start{'s' if len(random) == 1 else ''} from random weights: a frozen part then "
-            "learns nothing. Give pretrained weights, or --set encoder.freeze=none."
+            f"{_FREEZE} is searched for {_KIND}={' and '.join(sorted(kinds))} alone: what starts "
+            "from random weights is not worth freezing."
+        )
+    elif random:
+        names = " and ".join(one.name for one in random)
+        warnings.append(
+            f"{_FREEZE} is searched while {names} start{'s' if len(random) == 1 else ''} from "
+            "random weights: a frozen part then learns nothing. Give pretrained weights, or "
+            f"--set {_FREEZE}=none."
         )
     weights = {str(name): found.encoder.weights for name, found in resolved.items()}
     return SettledWeights(weights, added, tuple(warnings))
@@ -91,8 +96,4 @@ def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimensio
         return {}
     if resolve_weights(encoder, download=False).encoder.weights != "none":
         return {}
-    added: dict[str, Dimension] = {_KIND: Choice(values=("resnet", "timm"))}
-    freeze = recipe.space.get(_FREEZE)
-    if freeze is not None:  # what starts from random weights is not worth freezing
-        added[_FREEZE] = freeze.model_copy(update={"when": {**freeze.when, _KIND: "timm"}})
-    return added
+    return {_KIND: Choice(values=("resnet", "timm"))}

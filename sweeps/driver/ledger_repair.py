@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.config.goals import goals_of
 from sweeps.driver.plan import SweepOptions, control_folder
 from sweeps.state.ledger import (
     DRIVER_LOCK,
@@ -85,7 +85,8 @@ def _detach_runs(store: TrackingStore, sweep: Run, kept: set[str]) -> int:
 
 def _correct_best(store: TrackingStore, sweep: Run, events: list[Event]) -> None:
     """Rewrite the sweep's best score, which may have been that of a lost trial."""
-    scores = [event["metrics"].get(OBJECTIVE, math.nan) for event in events if "metrics" in event]
+    goals = goals_of(sweep.data.tags)
+    scores = [event["metrics"].get(goals.score, math.nan) for event in events if "metrics" in event]
     best = max(filter(math.isfinite, scores), default=math.nan)
     writer = RunWriter(store.client, sweep.info.run_id)
-    writer.log_metrics({BEST_OBJECTIVE: best}, 0, now_ms())
+    writer.log_metrics({goals.best: best}, 0, now_ms())

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.config.metric_names import OBJECTIVE
+from sweeps.config.goals import Goals
 from sweeps.state.ledger import now_s
 from sweeps.state.progress import Event, SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
@@ -94,9 +94,12 @@ class LiveView:
             self._line(f"Wall time: {wall_time}.")
         best = self.progress.ranking[:_BEST_TRIALS]
         if best:
-            self.console.print(_best_table(best, self.progress.epochs))
+            self.console.print(_best_table(best, self.progress))
         else:
             self._line("No trial has a score.")
+        if front := self.progress.front:
+            named = ", ".join(trial.id for trial in front)
+            self._line(f"Pareto front of {self.progress.goals.describe()}: trials {named}.")
         if any(trial.reason != StopReason.COMPLETED for trial in best):
             self._line("* had fewer epochs than the full budget: ranked after those that had it.")
         self._line("")
@@ -138,7 +141,7 @@ class LiveView:
         return Text.assemble(
             "Best so far: ",
             (f"{leader.best:.4f}", "bold green"),
-            f" {OBJECTIVE}, trial {leader.id}, epoch {leader.best_epoch}: ",
+            f" {self.progress.goals.score}, trial {leader.id}, epoch {leader.best_epoch}: ",
             settings(leader.values),
             no_wrap=True,
             overflow="ellipsis",
@@ -151,7 +154,7 @@ class LiveView:
         table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
         for heading in ("trial", "epoch", ""):
             table.add_column(heading, no_wrap=True)
-        table.add_column("mIoU", justify="right", no_wrap=True)
+        table.add_column(self.progress.goals.label, justify="right", no_wrap=True)
         table.add_column("best", justify="right", no_wrap=True)
         widest = max(10, width - _WIDTH_BESIDE_SETTINGS)
         table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=widest)
@@ -193,7 +196,8 @@ class LiveView:
                 return f"trial {trial.id} started: {settings(trial.values)}"
             case "epoch":
                 progress = f"epoch {trial.epoch}/{self.progress.epochs}"
-                return f"trial {trial.id} {progress}: {OBJECTIVE} {trial.score:.4f} ({best})"
+                score = f"{self.progress.goals.score} {trial.score:.4f}"
+                return f"trial {trial.id} {progress}: {score} ({best})"
             case "end":
                 reason = StopReason(event["reason"]).label
                 cause = (event.get("error") or "").strip().rpartition("\n")[2]
@@ -206,9 +210,11 @@ class LiveView:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
-def _best_table(trials: Sequence[TrialProgress], epochs: int) -> Table:
+def _best_table(trials: Sequence[TrialProgress], progress: SweepProgress) -> Table:
+    goals: Goals = progress.goals
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("rank", "trial", OBJECTIVE, "in epoch", "epochs"):
+    others = [objective.metric for objective in goals.others]
+    for heading in ("rank", "trial", goals.score, "in epoch", "epochs", *others):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "trial" else "right")
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(trials, start=1):
@@ -218,7 +224,8 @@ def _best_table(trials: Sequence[TrialProgress], epochs: int) -> Table:
             trial.id,
             f"{trial.best:.4f}",
             str(trial.best_epoch),
-            f"{trial.epoch}/{epochs}{partial}",
+            f"{trial.epoch}/{progress.epochs}{partial}",
+            *(f"{value:.4g}" for value in trial.point[1:]),
             settings(trial.values),
         )
     return table

@@ -143,11 +143,16 @@ def describe(plan: SweepPlan) -> str:
         *(searched or ["  nothing is searched"]),
         *(["", "Tried first", *points] if points else []),
         "",
+        *(
+            []
+            if recipe.goals.usual
+            else ["Objective" + "s" * recipe.goals.several, f"  {recipe.goals.describe()}", ""]
+        ),
         "Budget",
         f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
         f"  {f'at most {budget.time}' if budget.time else 'no time limit'}",
         f"  {_stopping(recipe)}",
-        f"  {_keeping(budget)}",
+        f"  {_keeping(recipe)}",
         f"  {plan.placement.describe()}",
         "",
         "Promotion gates",
@@ -168,10 +173,14 @@ def _condition(when: Mapping[str, Any]) -> str:
     return f" (when {' and '.join(conditions)})" if conditions else ""
 
 
-def _keeping(budget: Budget) -> str:
+def _keeping(recipe: Recipe) -> str:
+    budget = recipe.budget
     if budget.kept_models == budget.trials:
         return "the weights of all trials are kept"
-    return f"the weights of the best {budget.keep_models} trials are kept, the others' removed"
+    front = " and those of the Pareto front" if recipe.goals.several else ""
+    return (
+        f"the weights of the best {budget.keep_models} trials{front} are kept, the others' removed"
+    )
 
 
 def _stopping(recipe: Recipe) -> str:
@@ -183,8 +192,10 @@ def _stopping(recipe: Recipe) -> str:
     if not rungs:
         return f"no early stopping: the grace period of {grace} epochs is the whole trial"
     listed = ", ".join(map(str, rungs))
+    front = ", or on the Pareto front" if recipe.goals.several else ""
     return (
         f"early stopping (ASHA) after epoch {listed}: a trial continues if it is among the best "
         f"1/{recipe.asha.reduction_factor:g} so far"
         + (f" of its {recipe.asha.bracket_by}" if recipe.asha.bracket_by else "")
+        + front
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sweeps.config.goals import check_classes
 from sweeps.config.recipe import Recipe
 from sweeps.driver.encoder_weights import SettledWeights, settle_weights
 from sweeps.driver.plan import SweepPlan
@@ -34,13 +35,15 @@ def prepare(
 ) -> PreparedSweep:
     """Open the data and resolve the weights, once for all trials; creates nothing of the sweep.
 
-    Raises DataError and WeightsUnavailableError, and UserError as `require_short_folder`. Data with
+    Raises DataError, WeightsUnavailableError, ConfigError for the objective of a class that
+    cannot be measured, and UserError as `require_short_folder`. Data with
     problems is refused unless the sweep, or the one whose trials it trains again, was `started` on
     it already.
     """
     if plan.options.address is None:
         require_short_folder()
     data = open_dataset(plan.recipe.base.data, on_progress=on_progress, to_train=not started)
+    check_classes(plan.recipe.goals, data.class_names, data["val"].class_pixels.tolist())
     weights = settle_weights(plan.recipe, plan.options.changes, data.channels)
     doubts = data.problems if started else ()
     warnings = [*data.notes, *doubts, *weights.warnings]

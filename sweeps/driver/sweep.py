@@ -99,6 +99,7 @@ class Sweep:
             },
             note=sweep_note(plan.name, plan.recipe, data),
             dimensions=[path for path, some in plan.recipe.space.items() if not some.when],
+            goals=plan.recipe.goals,
         )
         known: Iterable[Event] = ()
         if plan.options.warm_start is not None:
@@ -164,6 +165,7 @@ class Sweep:
             placement.rank_resources(),
             compute=plan.measured,
             gpu_share=placement.gpu_share,
+            score=plan.recipe.goals.score,
             durable_epochs=self.controller.rungs.decisive_epochs,
         )
         reason = StopReason.ERROR
@@ -223,7 +225,8 @@ class Sweep:
         self._closed = True
         for trial in self.controller.running:
             self.controller.trial_ended(trial.id, StopReason.INTERRUPTED)
-        best = [trial.id for trial in self.progress.ranking[: self.plan.recipe.budget.kept_models]]
+        kept = self.progress.kept(self.plan.recipe.budget.kept_models)
+        best = [trial.id for trial in kept]
         self.publisher({"event": "best", "trials": best})
         self.publisher(self.ledger.append("closed", reason=reason))
 

@@ -212,7 +212,7 @@ def _train_a_rank(task: _Task, ranks: Ranks) -> None:
         return
     with context.storage.trial_folder(task.trial) as folder:
         experiment = Experiment(
-            config, data, folder.path, device, task.accumulation, ranks, compute
+            config, data, folder.path, device, task.accumulation, ranks, compute, context.score
         )
         unmeasured = not_measured(context.compute, compute, config, device)
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:

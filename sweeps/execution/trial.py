@@ -43,7 +43,7 @@ from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
-from unetexp.training.config import TrainConfig, decode_config
+from unetexp.training.config import SCORE, TrainConfig, decode_config
 from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport
 
@@ -69,6 +69,7 @@ class TrialContext:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     compute: tuple[Measured, ...] = ()  # by the preflight, if there was one
     gpu_share: float = 1.0  # of a GPU's memory, for a trial that shares the GPU
+    score: str = SCORE  # the metric of a trial's best epoch
     durable_epochs: frozenset[int] | None = None  # after which a trial may end; None: after any
 
 
@@ -192,7 +193,9 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
     with context.storage.trial_folder(trial) as folder:
         device = torch.device(context.device)
         compute = settings_for(context.compute, config, device)
-        experiment = Experiment(config, data, folder.path, device, accumulation, compute=compute)
+        experiment = Experiment(
+            config, data, folder.path, device, accumulation, compute=compute, score=context.score
+        )
         unmeasured = not_measured(context.compute, compute, config, device)
         for sentence in [*unmeasured, *experiment.skipped_checkpoints]:
             send(TrialMessage(sentence))

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
+from sweeps.config.metric_names import BEST, BEST_EPOCH, COST, LATENCY, PARAMETERS
 from sweeps.leaderboard.filtering import column_named, filter_trials
-from sweeps.leaderboard.trials import LATENCY, PARAMETERS, parameter_columns, per_class_columns
+from sweeps.leaderboard.trials import (
+    PARETO,
+    parameter_columns,
+    per_class_columns,
+    score_columns,
+)
 
-_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
+_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget")
 _WHOLE_NUMBERS = (BEST_EPOCH, PARAMETERS)
 
 
@@ -30,7 +35,7 @@ def rank_trials(
 ) -> Leaderboard:
     """The leaderboard of a frame of trials, see `leaderboard.trials_frame`.
 
-    Without `sort`, trials that had the full budget come first, each group by best `val/miou`.
+    Without `sort`, trials that had the full budget come first, each group by its best score.
     With a column to sort by, the best value comes first, or the smallest where neither end is
     better; `-COLUMN` reverses the order. Raises ConfigError for an unknown column.
     """
@@ -44,7 +49,18 @@ def rank_trials(
     rows = rows.head(top).reset_index(drop=True)
     settings = _differing(rows if len(rows) > 1 else frame)
     classes = per_class_columns(rows)
-    columns = (*_OUTCOME, *settings, PARAMETERS, LATENCY, COST, *classes)
+    pareto = [PARETO] if PARETO in rows else []
+    columns = (
+        *_OUTCOME,
+        *score_columns(rows),
+        BEST_EPOCH,
+        *pareto,
+        *settings,
+        PARAMETERS,
+        LATENCY,
+        COST,
+        *classes,
+    )
     extra = [column] if column not in (None, "sweep", "trial", "run_id", *columns) else []
     shown = rows[["sweep", "trial", "run_id", *columns, *extra]]
     whole = dict.fromkeys(_WHOLE_NUMBERS, "Int64")
@@ -52,7 +68,7 @@ def rank_trials(
 
 
 def _best_is_largest(column: str) -> bool:
-    return column.startswith(("val/", "best/val/")) and column != "val/loss"
+    return column.startswith(("val/", f"{BEST}val/", PARETO)) and column != "val/loss"
 
 
 def _differing(rows: pd.DataFrame) -> list[str]:
@@ -63,7 +79,9 @@ def _differing(rows: pd.DataFrame) -> list[str]:
 
 def _notes(rows: pd.DataFrame) -> tuple[str, ...]:
     """Notes about trials that had less than the full budget."""
-    full = rows["full_budget"]
+    full, scores = rows["full_budget"], score_columns(rows)
+    if len(scores) > 1:
+        return (f"The sweeps were compared by different scores: {', '.join(scores)}.",)
     if full.all():
         return ()
     partial = "* had fewer epochs than the full budget"

@@ -11,9 +11,9 @@ import pandas as pd
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, COST
+from sweeps.config.metric_names import COST, LATENCY, PARAMETERS
 from sweeps.leaderboard.ranking import Leaderboard
-from sweeps.leaderboard.trials import LATENCY, PARAMETERS
+from sweeps.leaderboard.trials import PARETO, score_columns
 
 _GAP = 2
 _MOST_BLOCKS = 4
@@ -99,10 +99,10 @@ def _columns(board: Leaderboard, with_sweep: bool) -> tuple[list[_Column], list[
         f"{epochs}/{budget}{mark}"
         for epochs, budget, mark in zip(rows["epochs"], rows["budget"], marks, strict=True)
     ]
-    score = next(i for i, column in enumerate(columns) if column.name == BEST_OBJECTIVE)
-    columns.insert(0, columns.pop(score))
-    columns.insert(1, _Column("epochs", tuple(used), False))
-    return keys, columns
+    scores = score_columns(rows)
+    first = [column for column in columns if column.name in scores]
+    rest = [column for column in columns if column.name not in scores]
+    return keys, [*first, _Column("epochs", tuple(used), False), *rest]
 
 
 def _text_column(rows: pd.DataFrame, name: str) -> _Column:
@@ -113,6 +113,8 @@ def _text_column(rows: pd.DataFrame, name: str) -> _Column:
 
 
 def _cell(name: str, value: Any) -> str:
+    if name == PARETO:
+        return "yes" if value else ""
     if name == PARAMETERS:
         return f"{value / 1e6:.1f}M" if value >= 1e5 else str(value)
     if name in (LATENCY, COST):

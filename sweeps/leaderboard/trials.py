@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
+from sweeps.config.goals import Goals, goals_of
+from sweeps.config.metric_names import BEST, BEST_EPOCH, COST, LATENCY, PARAMETERS
 from sweeps.state.stop_reason import RUNNING, StopReason
 from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
@@ -19,14 +20,23 @@ from unetexp.errors import UserError, not_a_choice
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["histories", "parameter_columns", "per_class_columns", "select_sweeps", "trials_frame"]
+__all__ = [
+    "LATENCY",
+    "PARAMETERS",
+    "histories",
+    "parameter_columns",
+    "per_class_columns",
+    "score_columns",
+    "select_sweeps",
+    "trials_frame",
+]
 
-LATENCY, PARAMETERS = "time/latency_ms", "model/parameters"
+PARETO = "pareto"  # a column where a sweep has several objectives
 _BUDGET = "epochs"  # the parameter with the epochs of a full trial
 _IDENTITY = ("sweep", "trial", "run_id")
-_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget", BEST_OBJECTIVE, BEST_EPOCH)
+_OUTCOME = ("stop_reason", "full_budget", "epochs", "budget")
 _COSTS = (LATENCY, PARAMETERS, COST)
-_OWN = (*_IDENTITY, *_OUTCOME, *_COSTS, "start_time")
+_OWN = (*_IDENTITY, *_OUTCOME, BEST_EPOCH, *_COSTS, "start_time")
 
 
 def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
@@ -51,33 +61,58 @@ def trials_frame(store: TrackingStore, sweeps: Sequence[str]) -> pd.DataFrame:
     best first.
 
     Columns: `sweep`, `trial` (its id), `run_id`; `stop_reason`, `full_budget`, `epochs` (used) and
-    `budget` (of a full trial); `best/val/miou` and `best/epoch`; every validation metric
+    `budget` (of a full trial); the best score, `best/val/miou` or that of another objective, and
+    `best/epoch`; `pareto` where a sweep has several objectives: whether a full-budget trial is on
+    the Pareto front of its sweep; every validation metric
     (`val/...`) in that best epoch; `time/latency_ms`, `model/parameters`, `cost/device_s`;
     `start_time` (UTC); and every parameter by its dotted path, as number, bool or text. What a
-    trial lacks is missing (NaN). Raises UserError for a name that no sweep has.
+    trial lacks is missing (NaN). Sweeps of different scores have a column each, and are ordered by
+    those in turn. Raises UserError for a name that no sweep has.
     """
     parents = select_sweeps(store, sweeps)
+    goals = {parent.data.tags["sweep.name"]: goals_of(parent.data.tags) for parent in parents}
+    scores = list(dict.fromkeys(each.best for each in goals.values()))
     runs = [run for parent in parents for run in store.trial_runs(parent.info.run_id)]
     metrics = _best_epoch_metrics(store, runs)
     parameters = _typed([run.data.params for run in runs])
-    own = pd.DataFrame([_own_columns(run) for run in runs], columns=list(_OWN))
+    rows = [_own_columns(run, scores) for run in runs]
+    own = pd.DataFrame(rows, columns=[*_OWN, *scores])
     frame = pd.concat(
         [
-            own[[*_IDENTITY, *_OUTCOME]],
+            own[[*_IDENTITY, *_OUTCOME, *scores, BEST_EPOCH]],
             pd.DataFrame(metrics, columns=sorted({name for row in metrics for name in row})),
             own[[*_COSTS, "start_time"]],
             parameters.drop(columns=[name for name in _OWN if name in parameters]),
         ],
         axis="columns",
     )
-    order = ["full_budget", BEST_OBJECTIVE, "start_time", "trial"]
-    ascending = [False, False, True, True]
+    if any(each.several for each in goals.values()):
+        frame.insert(frame.columns.get_loc(BEST_EPOCH) + 1, PARETO, _on_front(frame, goals))
+    order = ["full_budget", *scores, "start_time", "trial"]
+    ascending = [False, *([False] * len(scores)), True, True]
     return frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
+
+
+def _on_front(frame: pd.DataFrame, goals: Mapping[str, Goals]) -> pd.Series:
+    """Whether each trial is on the Pareto front of its sweep's full-budget trials."""
+    front = pd.Series(False, index=frame.index)
+    for sweep, own in goals.items():
+        full = frame[(frame["sweep"] == sweep) & frame["full_budget"]]
+        if own.several and len(full):
+            points = full.reindex(columns=list(own.columns)).to_numpy(float)
+            front[full.index[own.front(points)]] = True
+    return front
+
+
+def score_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame of trials that hold the best score of one sweep or another."""
+    return [name for name in frame if name.startswith(BEST) and name != BEST_EPOCH]
 
 
 def parameter_columns(frame: pd.DataFrame) -> list[str]:
     """The columns of a frame of trials that are parameters: dotted paths, never with a slash."""
-    return [name for name in frame if name not in _OWN and "/" not in name]
+    own = (*_OWN, PARETO)
+    return [name for name in frame if name not in own and "/" not in name]
 
 
 def per_class_columns(frame: pd.DataFrame) -> list[str]:
@@ -85,7 +120,7 @@ def per_class_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame if name.startswith("val/iou/")]
 
 
-def _own_columns(run: Run) -> dict[str, Any]:
+def _own_columns(run: Run, scores: Sequence[str]) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     reason = tags.get("stop_reason", RUNNING)
     return {
@@ -96,7 +131,7 @@ def _own_columns(run: Run) -> dict[str, Any]:
         "full_budget": reason == StopReason.COMPLETED,
         "epochs": max(_last_epochs(run).values(), default=0),
         "budget": int(run.data.params.get(_BUDGET, 0)),
-        **{name: metrics.get(name, math.nan) for name in (BEST_OBJECTIVE, BEST_EPOCH, *_COSTS)},
+        **{name: metrics.get(name, math.nan) for name in (*scores, BEST_EPOCH, *_COSTS)},
         "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
     }
 

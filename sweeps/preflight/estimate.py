@@ -47,11 +47,13 @@ def estimate_sweep(
     data: Dataset,
     step_cost: StepCost,
     overheads: Overheads = NO_OVERHEADS,
+    pace: float = 1.0,
 ) -> Estimate:
-    """The cost of all trials, each taken to be as slow as the measured configuration.
+    """The cost of all trials.
 
-    At most: every trial runs all its epochs. Expected: the schedule is played through with trials
-    of random quality that keep their order from epoch to epoch.
+    At most: every trial runs all its epochs and is as slow as the measured configuration. Expected:
+    the schedule is played through with trials of random quality that keep their order from epoch
+    to epoch; an epoch takes `pace` times what the measured one does, in the mean.
     """
     config = recipe.base
     devices = max(1, int(placement.gpus_per_trial))
@@ -66,14 +68,14 @@ def estimate_sweep(
     trials, slots = recipe.budget.trials, placement.max_concurrent
     rounds = math.ceil(trials / slots)
     wall_epochs, epochs = expected_epochs(recipe, slots)
-    whole_s = epoch_s + overheads.epoch_s
+    whole_s, usual_s = (factor * epoch_s + overheads.epoch_s for factor in (1.0, pace))
     around_s = overheads.start_s(placement) + overheads.end_s
     return Estimate(
         epoch_s,
         around_s + rounds * (overheads.trial_s + config.epochs * whole_s),
         trials * (overheads.trial_s + config.epochs * whole_s) * share,
-        around_s + rounds * overheads.trial_s + wall_epochs * whole_s,
-        (trials * overheads.trial_s + epochs * whole_s) * share,
+        around_s + rounds * overheads.trial_s + wall_epochs * usual_s,
+        (trials * overheads.trial_s + epochs * usual_s) * share,
         around_s,
     )
 

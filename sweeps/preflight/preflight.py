@@ -25,17 +25,15 @@ from sweeps.execution.trial import data_on_this_node
 from sweeps.preflight.choices.combinations import describe
 from sweeps.preflight.choices.compiling import judged_on_gpu
 from sweeps.preflight.choices.measured_choices import (
-    Subject,
     as_trials_compute,
     measure_on_cpu,
     measure_on_gpu,
     packed,
     probes_needed,
-    slowest_of,
-    subjects,
     with_choices,
 )
 from sweeps.preflight.choices.probes import Probes
+from sweeps.preflight.choices.subjects import Subject, mean_pace, slowest_of, subjects
 from sweeps.preflight.disk_space import largest_sizes, needs, require_disk_space
 from sweeps.preflight.estimate import describe_estimate, estimate_sweep, trials_per_gpu
 from sweeps.preflight.gpu_tasks import (
@@ -82,7 +80,7 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     store that does not answer.
     """
     configs = smoke_configs(plan.recipe)
-    slowest = slowest_of(plan.recipe)
+    slowest = slowest_of(plan.recipe, data)
     wanted = subjects(plan.recipe, slowest, configs)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
@@ -104,7 +102,8 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     if plan.options.pack:
         plan = packed(plan, checks.step_cost, checks.throughput, log)
     step_cost = as_trials_compute(checks.step_cost, measured, slowest.augment.crop_px)
-    cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads)
+    pace = mean_pace(plan.recipe, measured)
+    cost = estimate_sweep(plan.recipe, plan.placement, data, step_cost, overheads, pace)
     for line in describe_estimate(cost, plan.recipe, plan.placement, step_cost, overheads):
         log(line)
     return replace(plan, estimated_s=cost.expected_s(plan.recipe))
@@ -138,7 +137,7 @@ def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0)
         trials=plan.recipe.budget.trials,
         at_once=plan.placement.max_concurrent,
         epochs=plan.recipe.base.epochs,
-        kept=plan.recipe.budget.kept_models,
+        kept=plan.recipe.most_kept_models,
         ended=ended,
     )
     require_disk_space(wanted)
@@ -248,9 +247,9 @@ def on_every_kind(check: Callable[[str], DeviceChecks], nodes: Sequence[str]) ->
         return check(nodes[0])
     with ThreadPoolExecutor(len(nodes)) as pool:
         found = sorted(pool.map(check, nodes), key=_room_and_speed)
-    measured: dict[tuple[str, str], Measured] = {}
+    measured: dict[tuple[str | None, ...], Measured] = {}
     for each in (one for checks in found for one in checks.measured):
-        measured.setdefault((each.device, each.decoder), each)
+        measured.setdefault((each.device, each.encoder, each.decoder), each)
     return replace(found[0], measured=tuple(measured.values()))
 
 

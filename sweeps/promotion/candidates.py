@@ -1,7 +1,8 @@
 """Which trials can be promoted, and the data they are evaluated on.
 
 A candidate had the full budget and kept its weights. Candidates are ordered by the sweep's
-objective, the best `val/miou` first; a test split does not affect the order.
+objective (`val/miou` unless it has another; the first one of several), the best first; a test split
+does not affect the order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE
+from sweeps.config.goals import USUAL, Goals, goals_of
+from sweeps.config.metric_names import BEST_EPOCH
 from sweeps.config.recipe import Recipe
 from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import CONFIRMS, TrackingStore
@@ -35,6 +37,7 @@ class Candidate:
     """A trial that had the full budget."""
 
     run: Run
+    goals: Goals = USUAL  # of its sweep
 
     @property
     def run_id(self) -> str:
@@ -46,9 +49,9 @@ class Candidate:
         return str(self.run.data.tags["tune.trial_id"])
 
     @property
-    def val_miou(self) -> float:
+    def score(self) -> float:
         """The best score of its epochs."""
-        return float(self.run.data.metrics[BEST_OBJECTIVE])
+        return float(self.run.data.metrics[self.goals.best])
 
     @property
     def epoch(self) -> int:
@@ -70,6 +73,11 @@ class SourceSweep:
     @property
     def name(self) -> str:
         return str(self.run.data.tags["sweep.name"])
+
+    @property
+    def goals(self) -> Goals:
+        """What its trials are compared by."""
+        return goals_of(self.run.data.tags)
 
     @property
     def fingerprint(self) -> str:
@@ -113,10 +121,12 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
 
 
 def full_budget_trials(store: TrackingStore, source: SourceSweep) -> list[Candidate]:
-    """The sweep's trials that had the full budget, the best `val/miou` first."""
+    """The sweep's trials that had the full budget, the best score first."""
     runs = store.trial_runs(source.run.info.run_id, f"tags.stop_reason = '{StopReason.COMPLETED}'")
-    scored = [run for run in runs if math.isfinite(run.data.metrics.get(BEST_OBJECTIVE, math.nan))]
-    return sorted(map(Candidate, scored), key=lambda trial: (-trial.val_miou, trial.trial))
+    goals = source.goals
+    scored = [run for run in runs if math.isfinite(run.data.metrics.get(goals.best, math.nan))]
+    found = [Candidate(run, goals) for run in scored]
+    return sorted(found, key=lambda trial: (-trial.score, trial.trial))
 
 
 def candidates(
@@ -144,7 +154,7 @@ def candidates(
             why = "its weights were not kept (budget.keep_models). To train it again: "
             why += store.reproduce_command(run_id)
         named = "".join(
-            f"\n  {trial.run_id}  trial {trial.trial}, {BEST_OBJECTIVE} {trial.val_miou:.4f}"
+            f"\n  {trial.run_id}  trial {trial.trial}, {source.goals.best} {trial.score:.4f}"
             for trial in able[:_NAMED_AT_MOST]
         )
         raise UserError(

@@ -25,9 +25,11 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
         console.print(f"note: {warning}", style="yellow")
     console.print()
     console.print(_models(decision))
-    how = (
-        "asked for" if decision.asked_for else f"chosen by val/miou ({decision.trial.val_miou:.4f})"
-    )
+    trial = decision.trial
+    chosen = f"chosen by {trial.goals.score} ({trial.score:.4f})"
+    if decision.max_latency_ms is not None:
+        chosen += f" among those that take at most {decision.max_latency_ms:g} ms"
+    how = "asked for" if decision.asked_for else chosen
     console.print(f"* {how}. The {decision.split} split is only used to evaluate, never to choose.")
     console.print()
     for paired in (decision.runner_up, decision.champion):
@@ -66,7 +68,12 @@ def show_rollback(console: Console, now: str, before: str) -> None:
 def _models(decision: PromotionDecision) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
-    for heading in ("val mIoU", f"{decision.split} mIoU (95 % interval)", "latency", "size"):
+    for heading in (
+        f"val {decision.trial.goals.label}",
+        f"{decision.split} mIoU (95 % interval)",
+        "latency",
+        "size",
+    ):
         table.add_column(heading, justify="right")
     rows = [
         decision.chosen,

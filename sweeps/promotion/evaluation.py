@@ -45,7 +45,7 @@ class ModelEvaluation:
     assessment: SplitEvaluation
     intervals: Mapping[str, Interval]  # miou, dice, pixel_accuracy, iou/<class>
     measures: Measures
-    val_miou: float | None = None  # in its sweep
+    val_miou: float | None = None  # in its sweep; the sweep's score, where that is another metric
 
     @property
     def miou(self) -> float:
@@ -129,6 +129,7 @@ class PromotionDecision:
     confirmation: Confirmation | None
     warnings: tuple[str, ...]  # shown beside the metrics
     forced: bool
+    max_latency_ms: float | None = None  # what the choice was limited to
 
     @property
     def red(self) -> list[Verdict]:

@@ -125,10 +125,12 @@ def _comparison(decision: PromotionDecision) -> Iterator[str]:
     how = (
         "It was selected by its run's id"
         if decision.asked_for
-        else "It was chosen by the sweep's objective, its best val/miou"
+        else f"It was chosen by the sweep's objective, its best {trial.goals.score}"
     )
+    if decision.max_latency_ms is not None:
+        how += f" among the trials that take at most {decision.max_latency_ms:g} ms"
     yield (
-        f"{how} ({trial.val_miou:.4f}, in epoch {trial.epoch}), not by the metrics above: a "
+        f"{how} ({trial.score:.4f}, in epoch {trial.epoch}), not by the metrics above: a "
         "split that is used to choose is part of the search, and its metrics are too optimistic."
     )
     for paired in (decision.runner_up, decision.champion):

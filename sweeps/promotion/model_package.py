@@ -42,16 +42,17 @@ def package(source: Path, target: Path, *, run_id: str, name: str, example: NDAr
         python_model=_PACKAGE / "inference" / "served_model.py",
         code_paths=[str(_PACKAGE)],
         artifacts={path.partition(".")[0]: str(source / path) for path in (WEIGHTS, CONFIG)},
-        pip_requirements=pinned_requirements(),
+        pip_requirements=pinned_requirements(spec.encoder.kind),
         signature=_signature(spec),
         input_example=_example(example, spec),
         mlflow_model=mlflow.models.Model(artifact_path=name, run_id=run_id),
     )
 
 
-def pinned_requirements() -> list[str]:
+def pinned_requirements(encoder_kind: str = "resnet") -> list[str]:
     """The requirements of a served model, in the versions that are installed here."""
-    versions = {name: Version(importlib.metadata.version(name)) for name in REQUIREMENTS}
+    own = () if encoder_kind == "resnet" else ("timm",)
+    versions = {name: Version(importlib.metadata.version(name)) for name in (*REQUIREMENTS, *own)}
     # a local version (2.14.1+cpu) is not on PyPI
     return [f"{name}=={version.public}" for name, version in versions.items()]
 

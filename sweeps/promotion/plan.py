@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sweeps.promotion.candidates import (
     sweep_to_promote,
 )
 from sweeps.promotion.evaluation import TEST, VAL
+from sweeps.promotion.latency_limit import fast_enough
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
 from sweeps.promotion.seed_confirmation import require_enough
 from sweeps.tracking.own_files import require_own_files
@@ -43,6 +45,7 @@ class Request:
     seeds: int = 3  # trainings per trial
     split: str = TEST
     candidates: int = 3
+    max_latency_ms: float | None = None  # the best trial that holds it is taken
     force: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths: promotion.*
     options: SweepOptions = field(default_factory=SweepOptions)  # GPUs, store and storage
@@ -62,6 +65,7 @@ class PromotionPlan:
     data: Dataset
     split: str
     warnings: tuple[str, ...]
+    latencies: Mapping[str, float] = field(default_factory=dict)  # ms, by run id, where measured
 
     @property
     def chosen(self) -> Candidate:
@@ -86,7 +90,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         source = sweep_of_run(store, run_id)
     beside = request.confirm > 0 and request.options.storage is None
     require_own_files(store.uri, source.run, storage=beside)
-    gates = changed_gates(source.recipe.promotion, request.changes)
+    gates = _gates(source, request)
     trials = full_budget_trials(store, source)
     able = candidates(store, source, trials, run_id)
     if request.confirm:
@@ -94,10 +98,16 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     data = open_data(source)
     split = _split(source, data, request)
     baseline = find_baseline(store, data, force=request.force)
+    latencies: dict[str, float] = {}
+    if request.max_latency_ms is not None:
+        able, latencies = fast_enough(
+            store, able, data, device, request.max_latency_ms, force=request.force
+        )
     warnings = [
         *_forced_split_warnings(split, request),
         *_source_warnings(source),
-        *_choice_warnings(trials[0], able[0], asked_for=run_id is not None),
+        *_choice_warnings(trials[0], able[0], request),
+        *_front_warnings(source, trials, request),
         *_few_images_warnings(data, split),
         *_baseline_warnings(baseline, able[0], data, split),
     ]
@@ -112,7 +122,15 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         data=data,
         split=split,
         warnings=tuple(warnings),
+        latencies=latencies,
     )
+
+
+def _gates(source: SourceSweep, request: Request) -> Gates:
+    """The recipe's gates with the request's changes."""
+    limit = request.max_latency_ms
+    own = {} if limit is None else {"promotion.max_latency_ms": limit}
+    return changed_gates(source.recipe.promotion, {**request.changes, **own})
 
 
 def find_baseline(store: TrackingStore, data: Dataset, *, force: bool) -> Baseline:
@@ -180,13 +198,40 @@ def _source_warnings(source: SourceSweep) -> Iterator[str]:
         yield f"Sweep {source.name} only trained trials of {tags[CONFIRMS]} again."
 
 
-def _choice_warnings(best: Candidate, chosen: Candidate, *, asked_for: bool) -> Iterator[str]:
-    if best.val_miou > chosen.val_miou:
-        why = "the one asked for by its run" if asked_for else "the best that kept its weights"
+def _choice_warnings(best: Candidate, chosen: Candidate, request: Request) -> Iterator[str]:
+    if best.score > chosen.score:
+        why = "the best that kept its weights"
+        if request.run_id is not None:
+            why = "the one asked for by its run"
+        elif request.max_latency_ms is not None:
+            why = f"the best that takes at most {request.max_latency_ms:g} ms"
         yield (
-            f"Trial {best.trial} scored higher in the sweep ({best.val_miou:.4f} against "
-            f"{chosen.val_miou:.4f}); trial {chosen.trial} is {why}."
+            f"Trial {best.trial} scored higher in the sweep ({best.score:.4f} against "
+            f"{chosen.score:.4f}); trial {chosen.trial} is {why}."
         )
+
+
+def _front_warnings(
+    source: SourceSweep, trials: Sequence[Candidate], request: Request
+) -> Iterator[str]:
+    """Where there are several objectives, what else could be chosen."""
+    goals = source.goals
+    if not goals.several or request.run_id is not None:
+        return
+    points = [[trial.run.data.metrics.get(n, math.nan) for n in goals.columns] for trial in trials]
+    named = [
+        f"trial {trials[index].trial} ("
+        + ", ".join(
+            f"{each.metric} {value:.4g}"
+            for each, value in zip(goals.objectives, points[index], strict=True)
+        )
+        + ")"
+        for index in goals.front(points)
+    ]
+    yield (
+        f"The sweep has several objectives; on its Pareto front: {'; '.join(named)}. Without "
+        "--max-latency-ms or --run the best in the first objective is taken."
+    )
 
 
 def _few_images_warnings(data: Dataset, split: str) -> Iterator[str]:

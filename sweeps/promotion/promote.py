@@ -1,13 +1,14 @@
 """Promotes a model: the sweep's best becomes the champion, after an evaluation on the test split.
 
-The model is chosen by the sweep's objective alone. The test split is only used to evaluate it: if
-it were used to choose, it would be part of the search.
+The model is chosen by the sweep's objective alone, among those that are fast enough where a limit
+is asked for. The test split is only used to evaluate it: if it were used to choose, it would be
+part of the search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -97,6 +98,7 @@ def decide(
         confirmation=confirmation,
         warnings=plan.warnings,
         forced=plan.request.force,
+        max_latency_ms=plan.request.max_latency_ms,
     )
 
 
@@ -126,7 +128,12 @@ def _evaluate_trial(plan: PromotionPlan, trial: Candidate, console: Console) -> 
     title = f"trial {trial.trial}"
     with console.status(f"{title}, on the {plan.split} split"):
         folder = locate(trial.run_id, plan.store.uri)
-        return _evaluate(plan, title, trial.run_id, folder, trial.val_miou)
+        found = _evaluate(plan, title, trial.run_id, folder, trial.score)
+    if trial.run_id not in plan.latencies:
+        return found
+    # The one that the trial was chosen by: a second one near the limit could fall on its other side
+    measured = replace(found.measures, latency_ms=plan.latencies[trial.run_id])
+    return replace(found, measures=measured)
 
 
 def _evaluate_baseline(

@@ -33,7 +33,7 @@ from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
 from unetexp.component import flatten
 from unetexp.compute.measured import Measured
 from unetexp.errors import ConfigError, UnetexpError
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import SCORE, TrainConfig
 
 _LONGEST_STEM = 80  # of a name to which a suffix is added
 _SEEDS = 2**31
@@ -44,8 +44,8 @@ class SeedScores:
     """A trial of the sweep, and its scores with new seeds."""
 
     trial: str
-    val_miou: float  # in the sweep, with the sweep's seed
-    scores: Mapping[int, float]  # best val/miou by new seed; without those that failed
+    score: float  # in the sweep, with the sweep's seed
+    scores: Mapping[int, float]  # best score by new seed; without those that failed
 
     @property
     def mean(self) -> float:
@@ -62,7 +62,7 @@ class SeedScores:
                 f", standard deviation {statistics.stdev(values):.4f}, "
                 f"{values[0]:.4f} to {values[-1]:.4f}"
             )
-        return f"{text} ({self.val_miou:.4f} in the sweep)"
+        return f"{text} ({self.score:.4f} in the sweep)"
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Confirmation:
     sweep: str  # the confirming one
     seeds: tuple[int, ...]
     trials: tuple[SeedScores, ...]
+    metric: str = SCORE  # of the scores
 
     def describe(self) -> list[str]:
         """The result: a heading, one line per trial, and the verdict."""
         count = len(self.seeds)
-        head = f"Best val/miou over {count} new seed{'s' if count > 1 else ''} (sweep {self.sweep})"
+        seeds = f"{count} new seed{'s' if count > 1 else ''}"
+        head = f"Best {self.metric} over {seeds} (sweep {self.sweep})"
         return [f"{head}:", *(trial.describe() for trial in self.trials), self.verdict()]
 
     def verdict(self) -> str:
@@ -241,5 +243,6 @@ def _gathered(
     for number, trial in enumerate(trials):
         ids = {seed: f"{number * len(seeds) + i:04d}" for i, seed in enumerate(seeds)}
         reached = {seed: scores[id_] for seed, id_ in ids.items() if id_ in scores}
-        rows.append(SeedScores(trial.trial, trial.val_miou, reached))
-    return Confirmation(plan.name, tuple(seeds), tuple(rows))
+        rows.append(SeedScores(trial.trial, trial.score, reached))
+    metric = plan.recipe.goals.score
+    return Confirmation(plan.name, tuple(seeds), tuple(rows), metric)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
+from sweeps.config.metric_names import BEST_EPOCH, COST
+from sweeps.leaderboard.trials import PARETO
 from sweeps.report.effects import FEWEST, Effect
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
@@ -32,7 +33,7 @@ def findings(sweep_data: SweepData, effects: Sequence[Effect]) -> list[Finding]:
     undecided = [s.path for s in sweep_data.settings if s.path not in decided]
     return [
         *facts,
-        *(Finding(_clear(effect), "clear") for effect in clear),
+        *(Finding(_clear(effect, sweep_data.score), "clear") for effect in clear),
         *(Finding(_open(path, effects), "open") for path in undecided),
     ]
 
@@ -44,8 +45,8 @@ def caveats(sweep_data: SweepData, effects: Sequence[Effect]) -> list[str]:
     tested = sum(effect.enough for effect in effects)
     compared = len(sweep_data.comparable)
     sentences = [
-        f"Equal budget means: the best val/miou until epoch {sweep_data.equal_epoch} of "
-        f"{sweep_data.budget}, "
+        f"Equal budget means: the best {sweep_data.goals.score} until epoch "
+        f"{sweep_data.equal_epoch} of {sweep_data.budget}, "
         f"the last that all completed and stopped trials reached; {compared} of "
         f"{count(len(sweep_data.trials), 'trial')} are compared.",
         f"{count(tested, 'comparison')} had the {FEWEST} trials on each side that are needed. A "
@@ -67,10 +68,16 @@ def _facts(sweep_data: SweepData) -> list[str]:
     trials = sweep_data.trials
     if trials.empty:
         return ["The sweep has no trials: there is nothing to report."]
-    return [*_best(sweep_data), *_stopping(sweep_data), *_failures(trials)]
+    return [
+        *_best(sweep_data),
+        *_front(sweep_data),
+        *_stopping(sweep_data),
+        *_failures(trials),
+    ]
 
 
 def _best(sweep_data: SweepData) -> list[str]:
+    score, label = sweep_data.goals.best, sweep_data.score
     full = sweep_data.scored[sweep_data.scored["full_budget"]]
     if full.empty:
         some = sweep_data.scored
@@ -79,7 +86,7 @@ def _best(sweep_data: SweepData) -> list[str]:
         best = some.iloc[0]
         return [
             f"No trial had the full budget. The best partial score is "
-            f"{best[BEST_OBJECTIVE]:.1%} mIoU, trial {best['trial']} "
+            f"{best[score]:.1%} {label}, trial {best['trial']} "
             f"in epoch {best[BEST_EPOCH]:.0f}, stopped after "
             f"{count(int(best['epochs']), 'epoch')}."
         ]
@@ -87,17 +94,36 @@ def _best(sweep_data: SweepData) -> list[str]:
     used = [f"{s.path} = {text(best[s.path])}" for s in sweep_data.settings if _set(best, s.path)]
     sentences = [
         f"Trial {best['trial']} is the best of {count(len(full), 'full-budget trial')}: "
-        f"{best[BEST_OBJECTIVE]:.1%} mIoU in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
+        f"{best[score]:.1%} {label} in epoch {best[BEST_EPOCH]:.0f} of {best['budget']}"
         + (f", with {', '.join(used)}." if used else ".")
     ]
     if len(full) > 1:
-        lead = 100 * (best[BEST_OBJECTIVE] - full.iloc[1][BEST_OBJECTIVE])
+        lead = 100 * (best[score] - full.iloc[1][score])
         sentences.append(
             f"The runner-up, trial {full.iloc[1]['trial']}, is {lead:.1f} points behind. With one "
             "training each, such a lead may be due to the seed: promote.py tests it on images and, "
             "with --confirm, on new seeds."
         )
     return sentences
+
+
+def _front(sweep_data: SweepData) -> list[str]:
+    """Which trials several objectives leave to choose from."""
+    goals, trials = sweep_data.goals, sweep_data.trials
+    if not goals.several or not trials[PARETO].any():
+        return []
+    front = trials[trials[PARETO]]
+    named = [
+        f"{row['trial']} ({row[goals.best]:.1%} {goals.label}, "
+        + ", ".join(f"{each.metric} {row[each.tracked]:.4g}" for each in goals.others)
+        + ")"
+        for _, row in front.iterrows()
+    ]
+    return [
+        f"{count(len(front), 'full-budget trial')} {'is' if len(front) == 1 else 'are'} on the "
+        f"Pareto front of {goals.describe()}, where no other one is better in one objective and "
+        f"not worse in the rest: {'; '.join(named)}."
+    ]
 
 
 def _stopping(sweep_data: SweepData) -> list[str]:
@@ -123,12 +149,12 @@ def _failures(trials: pd.DataFrame) -> list[str]:
     return [f"{int(failed.sum())} of {count(len(trials), 'trial')} failed: {causes}."]
 
 
-def _clear(effect: Effect) -> str:
+def _clear(effect: Effect, score: str) -> str:
     low, high = sorted(abs(100 * bound) for bound in _bounds(effect))
     verb = "gained" if effect.difference.value > 0 else "cost"
     return (
-        f"{effect.group} {verb} {abs(100 * effect.difference.value):.1f} points of mIoU at equal "
-        f"budget, 95 % interval {low:.1f} to {high:.1f}, {effect.trials} against "
+        f"{effect.group} {verb} {abs(100 * effect.difference.value):.1f} points of {score} at "
+        f"equal budget, 95 % interval {low:.1f} to {high:.1f}, {effect.trials} against "
         f"{effect.others} trials ({effect.against})."
     )
 

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from PIL import Image
 
-from sweeps.config.metric_names import BEST_OBJECTIVE
 from sweeps.report.sweep_data import SweepData
 from sweeps.tracking.store import TrackingStore
 from unetexp.training.pictures import SheetRow, class_colours, cut_grid
@@ -51,7 +50,7 @@ def gallery(store: TrackingStore, sweep_data: SweepData) -> Gallery:
     for _, trial in sweep_data.scored.head(_TRIALS).iterrows():
         fixed, worst = _sheets(store, trial["run_id"])
         if fixed or worst:
-            columns.append(_column(trial, fixed, worst))
+            columns.append(_column(trial, sweep_data.goals.best, fixed, worst))
     names = sweep_data.data.get("classes") or []
     return Gallery(columns, class_colours(names) if names else [])
 
@@ -63,8 +62,10 @@ def data_uri(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _column(trial: pd.Series, fixed: Sequence[SheetRow], worst: Sequence[SheetRow]) -> Column:
-    score, full = float(trial[BEST_OBJECTIVE]), bool(trial["full_budget"])
+def _column(
+    trial: pd.Series, best: str, fixed: Sequence[SheetRow], worst: Sequence[SheetRow]
+) -> Column:
+    score, full = float(trial[best]), bool(trial["full_budget"])
     return Column(str(trial["trial"]), score, full, list(fixed), list(worst))
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST
-from sweeps.leaderboard.trials import LATENCY, PARAMETERS, per_class_columns
+from sweeps.config.metric_names import BEST_EPOCH, COST, LATENCY, PARAMETERS
+from sweeps.leaderboard.trials import PARETO, per_class_columns
 from sweeps.report.findings import Finding
 from sweeps.report.gallery import Gallery, data_uri
 from sweeps.report.importance import Importance
@@ -60,6 +60,7 @@ def page(
         printed_rows=_PRINTED_ROWS,
         facts=_facts(sweep_data),
         budget=sweep_data.budget,
+        score=sweep_data.score,
         nonce=secrets.token_urlsafe(16),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -94,13 +95,15 @@ def _table(sweep_data: SweepData) -> dict[str, Any]:
     trials = sweep_data.trials
     classes = per_class_columns(trials)
     classes = classes if len(classes) <= _CLASSES_IN_TABLE else []
+    score = sweep_data.score
     columns = {
         "trial": trials["label"],
         "ended": [label_of(reason) for reason in trials["stop_reason"]],
         "epochs": [f"{used} of {sweep_data.budget}" for used in trials["epochs"]],
-        "best mIoU": _format(trials[BEST_OBJECTIVE], "{:.4f}"),
+        f"best {score}": _format(trials[sweep_data.goals.best], "{:.4f}"),
         "in epoch": _format(trials[BEST_EPOCH], "{:.0f}"),
-        f"mIoU at epoch {sweep_data.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
+        **({"Pareto front": _marks(trials[PARETO])} if PARETO in trials else {}),
+        f"{score} at epoch {sweep_data.equal_epoch}": _format(trials[EQUAL], "{:.4f}"),
         **{s.path: _setting(trials, s.path, s.active(trials)) for s in sweep_data.settings},
         **{f"IoU {c.removeprefix('val/iou/')}": _format(trials[c], "{:.3f}") for c in classes},
         "M parameters": _format(trials[PARAMETERS] * 1e-6, "{:.1f}"),
@@ -110,6 +113,10 @@ def _table(sweep_data: SweepData) -> dict[str, Any]:
     rows = list(zip(*columns.values(), strict=True))
     full = trials["full_budget"].tolist()
     return {"headings": list(columns), "rows": list(zip(full, rows, strict=True))}
+
+
+def _marks(values: Iterable[bool]) -> list[str]:
+    return ["yes" if value else "" for value in values]
 
 
 def _setting(trials: pd.DataFrame, path: str, active: Iterable[bool]) -> list[str]:

@@ -64,14 +64,14 @@ def heat_map(sweep_data: SweepData) -> Chart:
         if panels:
             place = {"x": sum(x) / 2, "y": y[1], "xanchor": "center", "yanchor": "bottom"}
             titles.append(annotation(f"{panels.path} = {plain(text(option))}", **place))
-    bar = {"tickformat": ".0%", "title": {"text": "mIoU"}, "outlinewidth": 0}
+    bar = {"tickformat": ".0%", "title": {"text": plain(sweep_data.score)}, "outlinewidth": 0}
     scale = {"colorscale": SCALE, "cmin": ends[0], "cmax": ends[1], "colorbar": bar}
     return Chart(
         "heat",
         own if {across.path, up.path, panels.path if panels else ""} == set(_HEAT) else title,
-        f"Mean val mIoU after epoch {sweep_data.equal_epoch} of the trials with each combination, "
-        "and how many there were. Empty cells and choices without a panel were "
-        "never tried; a cell of one or two trials is weak evidence.",
+        f"Mean val {sweep_data.score} after epoch {sweep_data.equal_epoch} of the "
+        "trials with each combination, and how many there were. Empty cells and choices without a "
+        "panel were never tried; a cell of one or two trials is weak evidence.",
         f"{count(len(options), 'panel')} of {title}.",
         data,
         layout(60 + rows * side + 60, coloraxis=scale, annotations=titles, **axes),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, COST
+from sweeps.config.metric_names import COST
 from sweeps.report.plot_style import (
     BLUE,
     FULL,
@@ -26,6 +26,7 @@ from sweeps.report.plot_style import (
     layout,
     mark,
     percent,
+    plain,
 )
 from sweeps.report.sweep_data import Curve, SweepData
 from sweeps.state.stop_reason import RUNNING, StopReason, is_failure, label_of
@@ -38,6 +39,7 @@ _HIGHLIGHTED = 5
 def history(sweep_data: SweepData) -> Chart:
     """Each trial's best score when it ended, and the best so far."""
     trials = sweep_data.scored[sweep_data.scored["end_h"].notna()].sort_values("end_h")
+    score, label = sweep_data.goals.best, plain(sweep_data.score)
     minutes = bool(trials["end_h"].max() < 2)
     unit, scale = ("minutes", 60.0) if minutes else ("hours", 1.0)
     data = []
@@ -49,15 +51,15 @@ def history(sweep_data: SweepData) -> Chart:
                 "mode": "markers",
                 "name": name,
                 "x": list(some["end_h"] * scale),
-                "y": list(some[BEST_OBJECTIVE]),
+                "y": list(some[score]),
                 "text": list(some["label"]),
                 "marker": mark(full),
-                "hovertemplate": "trial %{text}<br>%{y:.1%} mIoU<extra></extra>",
+                "hovertemplate": f"trial %{{text}}<br>%{{y:.1%}} {label}<extra></extra>",
             }
         )
     finished = trials[trials["full_budget"]]
     until = [trials["end_h"].max() * scale] if len(finished) else []
-    best = finished[BEST_OBJECTIVE].cummax().tolist()
+    best = finished[score].cummax().tolist()
     data.append(
         {
             "type": "scatter",
@@ -72,19 +74,20 @@ def history(sweep_data: SweepData) -> Chart:
     return Chart(
         "history",
         "History",
-        "Each trial's best mIoU at the time it ended. The line follows full-budget trials only.",
+        f"Each trial's best {sweep_data.score} at the time it ended. The line follows full-budget "
+        "trials only.",
         f"{count(len(trials), 'trial')} with a score by end time.",
         data,
         layout(
             360,
             xaxis=axis(f"{unit} since the start", rangemode="tozero"),
-            yaxis=percent("best val mIoU"),
+            yaxis=percent(f"best val {label}"),
         ),
     )
 
 
 def learning_curves(sweep_data: SweepData) -> Chart:
-    """val/miou by epoch: the best trials highlighted, crosses where trials were stopped."""
+    """The score by epoch: the best trials highlighted, crosses where trials were stopped."""
     scored = sweep_data.trials[
         [bool(sweep_data.curves[run]) for run in sweep_data.trials["run_id"]]
     ]
@@ -111,11 +114,16 @@ def learning_curves(sweep_data: SweepData) -> Chart:
     return Chart(
         "curves",
         "Learning curves",
-        "val mIoU after each epoch. A cross marks where early stopping (ASHA) stopped a trial.",
+        f"val {sweep_data.score} after each epoch. A cross marks where early stopping (ASHA) "
+        "stopped a trial.",
         f"{count(len(scored), 'trial')}, the {len(best)} best full-budget trials highlighted; "
         f"{int((scored['stop_reason'] == StopReason.ASHA).sum())} were stopped early.",
         data,
-        layout(420, xaxis=axis("epoch", rangemode="tozero"), yaxis=percent("val mIoU")),
+        layout(
+            420,
+            xaxis=axis("epoch", rangemode="tozero"),
+            yaxis=percent(f"val {plain(sweep_data.score)}"),
+        ),
     )
 
 

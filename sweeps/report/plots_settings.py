@@ -41,13 +41,17 @@ def parallel(sweep_data: SweepData) -> Chart:
     trials = sweep_data.comparable
     dimensions = [_axis_of(trials, setting) for setting in sweep_data.settings]
     scores = trials[EQUAL].round(4).tolist()
-    label = f"mIoU, epoch {sweep_data.equal_epoch}"
+    label = f"{plain(sweep_data.score)}, epoch {sweep_data.equal_epoch}"
     dimensions.append({"label": label, "values": scores, "tickformat": ".0%"})
     line = {
         "color": scores,
         "colorscale": SCALE,
         "showscale": True,
-        "colorbar": {"tickformat": ".0%", "title": {"text": "mIoU"}, "outlinewidth": 0},
+        "colorbar": {
+            "tickformat": ".0%",
+            "title": {"text": plain(sweep_data.score)},
+            "outlinewidth": 0,
+        },
     }
     plot = {
         "type": "parcoords",
@@ -133,9 +137,9 @@ def importance(sweep_data: SweepData, found: Sequence[Importance]) -> Chart:
     return Chart(
         "importance",
         "Importance of each setting",
-        f"How much worse a forest predicts the mIoU after epoch {sweep_data.equal_epoch} when a "
-        "setting is shuffled, as a share of the variance; whiskers: 95 % of bootstrap resamples. "
-        "Hatched: not clearly above zero."
+        f"How much worse a forest predicts the {sweep_data.score} after epoch "
+        f"{sweep_data.equal_epoch} when a setting is shuffled, as a share of the variance; "
+        "whiskers: 95 % of bootstrap resamples. Hatched: not clearly above zero."
         if found
         else few,
         summary if found else few,
@@ -172,7 +176,7 @@ def slices(sweep_data: SweepData) -> Chart:
             setting.path, domain=x, anchor=numbered("y", index), **kind
         )
         shared = {"matches": "y"} if index else {}
-        title = "" if index % columns else "val mIoU"
+        title = "" if index % columns else f"val {plain(sweep_data.score)}"
         own = {"domain": y, "anchor": numbered("x", index), **shared}
         axes[axis_key("y", index)] = percent(title, **own)
     left_out = len(sweep_data.settings) - len(shown)
@@ -180,8 +184,8 @@ def slices(sweep_data: SweepData) -> Chart:
     return Chart(
         "slices",
         "Slices",
-        f"val mIoU after epoch {sweep_data.equal_epoch} over each setting; an open diamond is a "
-        f"trial that did not have the full budget.{more}",
+        f"val {sweep_data.score} after epoch {sweep_data.equal_epoch} over each setting; an open "
+        f"diamond is a trial that did not have the full budget.{more}",
         f"{count(len(shown), 'panel')}, one per setting.",
         data,
         layout(80 + 270 * rows, **axes),

@@ -1,4 +1,4 @@
-"""Plots of the trials' models: per-class IoU; mIoU against latency, parameters and cost."""
+"""Plots of the trials' models: per-class IoU; the score against latency, parameters and cost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, COST
-from sweeps.leaderboard.trials import LATENCY, PARAMETERS, per_class_columns
+from sweeps.config.budget import Objective
+from sweeps.config.goals import Goals
+from sweeps.config.metric_names import COST, LATENCY, PARAMETERS
+from sweeps.leaderboard.trials import per_class_columns
 from sweeps.report.plot_style import (
     LINES,
     MARKS,
@@ -33,6 +35,7 @@ _COSTS = {
     PARAMETERS: "parameters, millions",
     COST: "cost, device minutes",
 }
+_USUAL = ("latency_ms", "parameters", COST)  # where the sweep has one objective
 _SCALES = {LATENCY: 1.0, PARAMETERS: 1e-6, COST: 1 / 60}
 
 
@@ -101,27 +104,42 @@ def _class_name(column: str) -> str:
 
 
 def prices(sweep_data: SweepData) -> Chart:
-    """mIoU against latency, parameters and cost, with the Pareto front of full-budget trials."""
+    """The score against the other objectives, or latency, parameters and cost; Pareto fronts."""
+    goals = sweep_data.goals
+    others = goals.others or tuple(Objective.model_validate(metric) for metric in _USUAL)
+    places = grid_places(len(others), len(others), (0.06, 0))
     data, axes = [], {}
-    for index, ((column, title), (x, y)) in enumerate(
-        zip(_COSTS.items(), grid_places(3, 3, (0.06, 0)), strict=True)
-    ):
-        trials = sweep_data.scored[sweep_data.scored[column].notna()]
-        data += _cost_panel(trials, column, index)
+    for index, (other, (x, y)) in enumerate(zip(others, places, strict=True)):
+        trials = sweep_data.scored[sweep_data.scored[other.tracked].notna()]
+        data += _cost_panel(trials, goals, other, index)
         own = {"domain": x, "anchor": numbered("y", index)}
-        axes[axis_key("x", index)] = axis(title, **own)
+        axes[axis_key("x", index)] = axis(_COSTS.get(other.tracked, plain(other.metric)), **own)
         shared: dict[str, Any] = {"matches": "y", "showticklabels": False} if index else {}
         own = {"domain": y, "anchor": numbered("x", index), **shared}
-        axes[axis_key("y", index)] = percent("" if index else "best val mIoU", **own)
+        title = "" if index else f"best val {plain(goals.label)}"
+        axes[axis_key("y", index)] = percent(title, **own)
     return Chart(
         "prices",
-        "mIoU against latency, parameters and cost",
+        f"{goals.label} against {_names(others)}",
         "The line is the Pareto front of full-budget trials: none of them is better and cheaper. "
         "Partial-budget trials cost less because they were stopped, and are not on it.",
-        f"{count(len(sweep_data.scored), 'trial')} against three costs.",
+        f"{count(len(sweep_data.scored), 'trial')} against {_figures(others)}.",
         data,
         layout(380, **axes),
     )
+
+
+def _names(others: Sequence[Objective]) -> str:
+    words = {"latency_ms": "latency", COST: "cost"}
+    *first, last = [words.get(other.metric, other.metric) for other in others]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _figures(others: Sequence[Objective]) -> str:
+    if all(other.is_cost for other in others):
+        number = {1: "one cost", 2: "two costs", 3: "three costs"}
+        return number[len(others)]
+    return count(len(others), "other objective")
 
 
 def pareto(prices: Sequence[float], scores: Sequence[float]) -> list[int]:
@@ -133,18 +151,20 @@ def pareto(prices: Sequence[float], scores: Sequence[float]) -> list[int]:
     return front
 
 
-def _cost_panel(trials: pd.DataFrame, column: str, index: int) -> list[dict[str, Any]]:
+def _cost_panel(
+    trials: pd.DataFrame, goals: Goals, other: Objective, index: int
+) -> list[dict[str, Any]]:
     place = {"xaxis": numbered("x", index), "yaxis": numbered("y", index)}
-    price = trials[column] * _SCALES[column]
+    price = trials[other.tracked] * _SCALES.get(other.tracked, 1.0)
     found = []
     for full in (True, False):
         rows = trials["full_budget"] == full
-        points = trial_points(trials[rows], full, index, price[rows].round(4), BEST_OBJECTIVE)
+        points = trial_points(trials[rows], full, index, price[rows].round(4), goals.best)
         hover = "trial %{text}<br>%{x:.3~g}: %{y:.1%}<extra></extra>"
         found.append(points | {"hovertemplate": hover})
     full_price = price[trials["full_budget"]].tolist()
-    full_score = trials.loc[trials["full_budget"], BEST_OBJECTIVE].tolist()
-    front = pareto(full_price, full_score)
+    full_score = trials.loc[trials["full_budget"], goals.best].tolist()
+    front = pareto([-p if other.mode == "max" else p for p in full_price], full_score)
     line = {
         "type": "scatter",
         "mode": "lines+markers",

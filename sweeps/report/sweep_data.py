@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, COST
+from sweeps.config.goals import USUAL, Goals, goals_of
+from sweeps.config.metric_names import COST
 from sweeps.leaderboard.trials import histories, trials_frame
 from sweeps.report.searched_settings import Setting, searched_settings
 from sweeps.state.progress import saved_s
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EQUAL = "score at equal budget"  # a column of the trials
-Curve = list[tuple[int, float]]  # (epoch, val/miou)
+Curve = list[tuple[int, float]]  # (epoch, score)
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,17 @@ class SweepData:
     settings: tuple[Setting, ...]
     budget: int  # epochs of a full trial
     equal_epoch: int  # the last that all completed and stopped trials reached; 0 without any
+    goals: Goals = USUAL
+
+    @property
+    def score(self) -> str:
+        """What the score is called: mIoU, Dice, IoU of lesion."""
+        return self.goals.label
 
     @property
     def scored(self) -> pd.DataFrame:
         """The trials with a score."""
-        return self.trials[self.trials[BEST_OBJECTIVE].notna()]
+        return self.trials[self.trials[self.goals.best].notna()]
 
     @property
     def comparable(self) -> pd.DataFrame:
@@ -66,7 +73,8 @@ def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
     """Read a sweep; UserError if there is none of that name."""
     parent = store.sweep_run(sweep)
     trials = trials_frame(store, [sweep])
-    curves = histories(store, list(trials["run_id"]))
+    goals = goals_of(parent.data.tags)
+    curves = histories(store, list(trials["run_id"]), goals.score)
     curves = {run: [p for p in curve if np.isfinite(p[1])] for run, curve in curves.items()}
     texts = _texts(store, parent)
     budget = int(max([*trials["budget"], *trials["epochs"], 0]))
@@ -81,7 +89,7 @@ def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
     trials = trials.assign(**own)
     data = _mapping(texts.get("data.json"))
     tags, params = dict(parent.data.tags), dict(parent.data.params)
-    return SweepData(sweep, params, tags, data, trials, curves, settings, budget, epoch)
+    return SweepData(sweep, params, tags, data, trials, curves, settings, budget, epoch, goals)
 
 
 def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:

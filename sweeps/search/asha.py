@@ -5,36 +5,61 @@ stopping form: a trial that reaches a rung is compared with those that reached i
 stops when it is below their best 1/reduction_factor. Unlike in Ray's own scheduler the rungs
 depend only on the order of the results (no random brackets, no NaN accepted), so that replaying
 the ledger rebuilds them.
+
+With several objectives a trial below that cutoff continues where it is on the Pareto front of its
+rung: a small, fast model is not stopped for being less exact than a large one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from sweeps.config.goals import USUAL, Goals
 
 
 class AshaRungs:
     """The scores that trials had at each milestone (in epochs), separately for each bracket."""
 
-    def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
+    def __init__(
+        self,
+        grace_epochs: int,
+        max_epochs: int,
+        reduction_factor: float,
+        goals: Goals = USUAL,
+    ) -> None:
+        self.goals = goals
         self.reduction_factor = reduction_factor
         self.milestones = milestones(grace_epochs, max_epochs, reduction_factor)
         # The epochs after which a trial with finite scores may end for good
         self.decisive_epochs = frozenset([*self.milestones, max_epochs])
         self.scores: dict[tuple[str, int], dict[str, float]] = {}
+        self._costs: dict[tuple[str, int], dict[str, Sequence[float]]] = {}
 
-    def admits(self, trial: str, epoch: int, score: float, bracket: str = "") -> bool:
-        """Record the score if `epoch` is a rung; False when the trial should stop there."""
+    def admits(
+        self,
+        trial: str,
+        epoch: int,
+        score: float,
+        bracket: str = "",
+        others: Sequence[float] = (),
+    ) -> bool:
+        """Record the score if `epoch` is a rung; False when the trial should stop there.
+
+        `others` are the values of the further objectives (G - 1,).
+        """
         if epoch not in self.milestones:
             return True
         rung = self.scores.setdefault((bracket, epoch), {})
         if trial in rung:
             return True
         cutoff = self._cutoff(rung.values())
-        rung[trial] = score
-        return score >= cutoff
+        costs = self._costs.setdefault((bracket, epoch), {})
+        before = [(rung[other], *costs[other]) for other in rung]
+        rung[trial], costs[trial] = score, others
+        return score >= cutoff or self._is_on_front((score, *others), before)
 
     def describe(self) -> list[str]:
         """One line per rung: how many trials reached it."""
@@ -42,6 +67,12 @@ class AshaRungs:
             f"rung at epoch {epoch}{f' of {bracket}' if bracket else ''}: {len(scores)} trials"
             for (bracket, epoch), scores in sorted(self.scores.items())
         ]
+
+    def _is_on_front(self, point: Sequence[float], before: Iterable[Sequence[float]]) -> bool:
+        """Whether none of the points `before` dominates this one, of several objectives."""
+        if not self.goals.several or not all(map(math.isfinite, point)):
+            return False
+        return not any(self.goals.dominates(other, point) for other in before)
 
     def _cutoff(self, scores: Iterable[float]) -> float:
         recorded = list(scores)

@@ -29,7 +29,7 @@ from sweeps.search.trial_report import (
     TrialPlaced,
     TrialReport,
 )
-from sweeps.search.warm_start import known_trial
+from sweeps.search.warm_start import MISSING_EPOCHS, known_trial
 from sweeps.state.ledger import Event, Ledger, now_s
 from sweeps.state.progress import SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
@@ -89,18 +89,24 @@ class SweepController:
         self.trials: dict[str, Trial] = {}
         self.ended: list[Trial] = []
         self.epochs = recipe.base.epochs
+        self.goals = recipe.goals
         budget = recipe.budget.time
         self.progress = SweepProgress(
             recipe.budget.trials,
             self.epochs,
             at_once,
             None if budget is None else now_s() + parse_duration(budget),
+            self.goals,
         )
-        self.rungs = AshaRungs(recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor)
+        self.rungs = AshaRungs(
+            recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor, self.goals
+        )
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # Which trials are good changes with the front: several objectives remember all of them.
+        storage = None if self.goals.several else BoundedStorage()
         self.study = optuna.create_study(
-            storage=BoundedStorage(), direction="maximize", sampler=self._sampler(0)
+            storage=storage, directions=self.goals.directions, sampler=self._sampler(0)
         )
         for point in recipe.points:
             self.study.enqueue_trial(point)
@@ -244,14 +250,18 @@ class SweepController:
         """Decide whether the trial stops after the epoch that it has just finished."""
         epoch, score = trial.epoch, trial.progress.score
         judged = trial.progress.best if self.recipe.asha.judged == "best" else score
-        if math.isfinite(score):
+        if math.isfinite(score) and not self.goals.several:  # Optuna has it for one objective only
             trial.optuna_trial.report(judged, epoch)
         if epoch >= self.epochs:
             trial.decision = StopReason.COMPLETED
         elif not math.isfinite(score):
             trial.decision = StopReason.NAN
         elif self.recipe.asha.enabled and not self.rungs.admits(
-            trial.id, epoch, judged, self.recipe.bracket(trial.values)
+            trial.id,
+            epoch,
+            judged,
+            self.recipe.bracket(trial.values),
+            trial.progress.point[1:],
         ):
             trial.decision = StopReason.ASHA
 
@@ -267,12 +277,18 @@ class SweepController:
         """Tell Optuna the score of a full-budget trial; a stopped one is pruned, any other failed.
 
         Ray's own searcher would report a stopped trial's partial score as if it were complete.
+        With several objectives Optuna prunes nothing: a stopped trial then breaks a constraint by
+        the epochs that it lacks, so that TPE ranks it after the complete ones in the same way.
         """
-        reason, best = trial.progress.reason, trial.progress.best
-        if reason is StopReason.COMPLETED and math.isfinite(best):
-            self.study.tell(trial.optuna_trial, best)
-        elif reason is StopReason.ASHA:
+        reason, point = trial.progress.reason, trial.progress.point
+        scored = all(map(math.isfinite, point))
+        if reason is StopReason.COMPLETED and scored:
+            self.study.tell(trial.optuna_trial, point)
+        elif reason is StopReason.ASHA and not self.goals.several:
             self.study.tell(trial.optuna_trial, state=TrialState.PRUNED)
+        elif reason is StopReason.ASHA and scored:
+            trial.optuna_trial.set_constraint(MISSING_EPOCHS, self.epochs - trial.epoch)
+            self.study.tell(trial.optuna_trial, point)
         elif reason is not StopReason.INTERRUPTED:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 

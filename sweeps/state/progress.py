@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, OBJECTIVE
+from sweeps.config.goals import USUAL, Goals
+from sweeps.config.metric_names import BEST_EPOCH, COST
 from sweeps.state.stop_reason import StopReason
 
 Event = Mapping[str, Any]
@@ -41,6 +42,8 @@ class TrialProgress:
     since: float | None = None  # when it was started on its current worker
     seen: float = 0.0  # the last sign of life
     spent_s: float = 0.0  # on workers it no longer runs on
+    goals: Goals = USUAL
+    figures: Mapping[str, float] = field(default_factory=dict)  # of the further objectives
 
     @property
     def running(self) -> bool:
@@ -53,7 +56,18 @@ class TrialProgress:
     @property
     def best_metrics(self) -> dict[str, float]:
         """The best score and its epoch as metrics; empty before an epoch has a finite score."""
-        return {BEST_OBJECTIVE: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
+        return {self.goals.best: self.best, BEST_EPOCH: self.best_epoch} if self.best_epoch else {}
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """The value of each objective (G,): the best score, those of its epoch, and the costs.
+
+        The cost in device seconds counts as seconds on a worker: a sweep's trials have as many
+        devices each.
+        """
+        costs = {COST: self.wall_s()}
+        others = [{**self.figures, **costs}.get(o.tracked, math.nan) for o in self.goals.others]
+        return (self.best, *others)
 
     def wall_s(self, now: float | None = None) -> float:
         """Seconds on a worker, up to `now` or the last sign of life."""
@@ -78,9 +92,12 @@ class TrialProgress:
 
     def finish_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of an epoch; the only place where the best score is updated."""
-        self.epoch, self.score = epoch, metrics.get(OBJECTIVE, math.nan)
-        if math.isfinite(self.score) and self.score > self.best:
+        self.epoch, self.score = epoch, metrics.get(self.goals.score, math.nan)
+        improved = math.isfinite(self.score) and self.score > self.best
+        if improved:
             self.best, self.best_epoch = self.score, self.epoch
+        new = [o.tracked for o in self.goals.others if o.is_cost or improved]
+        self.figures = {**self.figures, **{n: metrics[n] for n in new if n in metrics}}
 
     def leave_worker(self) -> None:
         self.spent_s, self.since = self.wall_s(), None
@@ -97,6 +114,7 @@ class SweepProgress:
     epochs: int
     at_once: int
     deadline: float | None = None  # seconds since 1970
+    goals: Goals = USUAL
     by_id: dict[str, TrialProgress] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
@@ -104,7 +122,9 @@ class SweepProgress:
         """Apply an event; returns the trial it is about."""
         with self.lock:
             if event["event"] == "trial":
-                self.by_id[event["trial"]] = TrialProgress(event["trial"], event["values"])
+                self.by_id[event["trial"]] = TrialProgress(
+                    event["trial"], event["values"], goals=self.goals
+                )
             trial = self.by_id.get(event.get("trial", ""))
             if trial is not None:
                 trial.apply(event)
@@ -129,6 +149,22 @@ class SweepProgress:
     def ended_ranking(self) -> list[TrialProgress]:
         """The ranking of the trials that ended for good: a trial's place in it never improves."""
         return [t for t in self.ranking if t.reason is not None and not t.reason.resumable]
+
+    @property
+    def front(self) -> list[TrialProgress]:
+        """The completed trials on the Pareto front of several objectives, best score first.
+
+        Empty for one objective. A trial that left the front never returns.
+        """
+        if not self.goals.several:
+            return []
+        full = [trial for trial in self.ranking if trial.reason is StopReason.COMPLETED]
+        return [full[index] for index in self.goals.front([trial.point for trial in full])]
+
+    def kept(self, models: int) -> list[TrialProgress]:
+        """The trials that keep their models: the `models` best, and the Pareto front."""
+        best = self.ranking[:models]
+        return [*best, *(trial for trial in self.front if trial not in best)]
 
     @property
     def leader(self) -> TrialProgress | None:

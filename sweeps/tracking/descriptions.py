@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.config.metric_names import OBJECTIVE
 from sweeps.config.recipe import Recipe
 from sweeps.state.progress import SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
@@ -20,7 +19,7 @@ def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
     """What a sweep varies, on which data, and the commands for its trials."""
     images = ", ".join(f"{len(split)} {key}" for key, split in data.splits.items())
     return paragraphs(
-        f"Searches for the U-Net with the best `{OBJECTIVE}`: "
+        f"Searches for the U-Net with the best {_aims(recipe)}: "
         f"{count(recipe.budget.trials, 'trial')} of at most {count(recipe.base.epochs, 'epoch')}. "
         f"Recipe `{recipe.name}`. {recipe.description}".rstrip(),
         f"Compare its trials: `python sweeps/compare.py {name}`. Promote the best: "
@@ -30,6 +29,10 @@ def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
         f"Data: `{recipe.base.data.kind}`, images: {images}; "
         f"{len(data.class_names)} classes: {listed(data.class_names, _CLASSES_NAMED)}.",
     )
+
+
+def _aims(recipe: Recipe) -> str:
+    return " and ".join(f"`{objective.metric}`" for objective in recipe.goals.objectives)
 
 
 def sweep_outcome(reason: StopReason, progress: SweepProgress) -> str:
@@ -45,9 +48,13 @@ def sweep_outcome(reason: StopReason, progress: SweepProgress) -> str:
         return f"{text} None has a score."
     best = progress.ranking[0]
     partial = "" if best.reason is StopReason.COMPLETED else ", none of them with the full budget"
+    score, front = f"`{progress.goals.score}` **{best.best:.4f}**", ""
+    if progress.front:
+        named = ", ".join(trial.id for trial in progress.front)
+        front = f" On the Pareto front of {progress.goals.describe()}: trials {named}."
     return (
-        f"{text} The best{partial}: trial **{best.id}**, `{OBJECTIVE}` **{best.best:.4f}** in "
-        f"epoch {best.best_epoch}, with {settings(best.values)}."
+        f"{text} The best{partial}: trial **{best.id}**, {score} in epoch {best.best_epoch}, with "
+        f"{settings(best.values)}.{front}"
     )
 
 
@@ -65,5 +72,5 @@ def trial_outcome(reason: StopReason, trial: TrialProgress) -> str:
     explained = "" if reason.label == reason else f" ({reason.label})"
     text = f"Ended as {reason}{explained} after {count(trial.epoch, 'epoch')}."
     if trial.best_epoch:
-        text += f" Best {OBJECTIVE} {trial.best:.4f} in epoch {trial.best_epoch}."
+        text += f" Best {trial.goals.score} {trial.best:.4f} in epoch {trial.best_epoch}."
     return text

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from sweeps.config.metric_names import OBJECTIVE
 from sweeps.tracking.store import TrackingStore
+from unetexp.training.config import SCORE
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -24,15 +24,17 @@ _BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _THREADS = 4
 
 
-def histories(store: TrackingStore, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    """The `(epoch, val/miou)` points of each run, by epoch; none for a run without a score."""
+def histories(
+    store: TrackingStore, run_ids: Sequence[str], score: str = SCORE
+) -> dict[str, list[tuple[int, float]]]:
+    """The `(epoch, score)` points of each run, by epoch; none for a run without a score."""
     found: dict[str, dict[int, float]] = {run_id: {} for run_id in run_ids}
     if store.uri.startswith("http"):
-        points = _from_server(store, list(found), [OBJECTIVE])
+        points = _from_server(store, list(found), [score])
     else:
-        points = _from_database(store.uri, list(found), _is_metric(OBJECTIVE))
-    for run_id, _, epoch, score in points:
-        found[run_id][epoch] = score
+        points = _from_database(store.uri, list(found), _is_metric(score))
+    for run_id, _, epoch, value in points:
+        found[run_id][epoch] = value
     return {run_id: sorted(curve.items()) for run_id, curve in found.items()}
 
 

@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.config.goals import USUAL, Goals
 from sweeps.text import make
 from sweeps.tracking.store import TrackingStore
 from unetexp.tracking.server import public_uri
 from unetexp.tracking.uri import PROJECT_DATABASE, absolute
 
-BEST_FIRST = f"metrics.`{BEST_OBJECTIVE}`"
+BEST_FIRST = f"metrics.`{USUAL.best}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
 OVERLAY_SERIES = "val/overlay"  # the same epochs of all trials
 BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares images of one step only
@@ -44,14 +44,22 @@ def of_sweep(sweep_run: str) -> str:
     return f"tags.mlflow.parentRunId = '{sweep_run}'"
 
 
-def save_view(store: TrackingStore, sweep_run: str, name: str, dimensions: Iterable[str]) -> None:
+def save_view(
+    store: TrackingStore,
+    sweep_run: str,
+    name: str,
+    dimensions: Iterable[str],
+    goals: Goals = USUAL,
+) -> None:
     """Save the view of a sweep's trials under the key `sweep_run`, its parent run.
 
     `dimensions` are the parameters in the table and in the parallel-coordinates chart, which
-    omits a trial that lacks one of them.
+    omits a trial that lacks one of them; `goals` are the sweep's objectives.
     """
     shown = list(dimensions)[:_MOST_DIMENSIONS]
-    state = zlib.compress(json.dumps(_table(sweep_run, shown) | _charts(shown)).encode())
+    state = zlib.compress(
+        json.dumps(_table(sweep_run, shown, goals) | _charts(shown, goals)).encode()
+    )
     now = time.time_ns() // 1_000_000
     view = {
         "name": name,
@@ -69,10 +77,12 @@ def remove_view(store: TrackingStore, sweep_run: str) -> None:
         store.client.delete_experiment_tag(store.experiment_id, key)
 
 
-def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
+def _table(sweep_run: str, dimensions: Sequence[str], goals: Goals) -> dict[str, Any]:
+    best_first = f"metrics.`{goals.best}`"
     widths = {
         _RUN_NAME: 150,
-        BEST_FIRST: 105,
+        best_first: 105,
+        **{f"metrics.`{each.tracked}`": 105 for each in goals.others},
         **{f"params.`{path}`": max(90, 15 + 7 * len(path)) for path in dimensions},
         "metrics.`best/epoch`": 85,
         "tags.`stop_reason`": 105,
@@ -82,7 +92,7 @@ def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
     }
     return {
         "searchFilter": of_sweep(sweep_run),
-        "orderByKey": BEST_FIRST,
+        "orderByKey": best_first,
         "orderByAsc": False,
         "selectedColumns": [column for column in widths if column not in (_RUN_NAME, _CREATED)],
         "columnOrder": list(widths),
@@ -90,17 +100,17 @@ def _table(sweep_run: str, dimensions: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _charts(dimensions: Sequence[str]) -> dict[str, Any]:
+def _charts(dimensions: Sequence[str], goals: Goals) -> dict[str, Any]:
     """Our charts come first; the UI adds one for every other metric to its prefix's section."""
     settings = {
         "type": "PARALLEL",
         "selectedParams": list(dimensions),
-        "selectedMetrics": [BEST_OBJECTIVE],
+        "selectedMetrics": list(reversed(goals.columns)),
         "showAllRuns": True,
     }
     own = {
-        "Learning curves": [_line(name) for name in (OBJECTIVE, "train/loss", "val/loss")],
-        f"Settings and {BEST_OBJECTIVE}": [settings],
+        "Learning curves": [_line(name) for name in (goals.score, "train/loss", "val/loss")],
+        f"Settings and {goals.best}": [settings],
         "Pictures": [_pictures(BEST_OVERLAY, BEST_STEP), _pictures(OVERLAY_SERIES, step=1)],
     }
     wide = own.keys() - {"Learning curves"}

@@ -50,7 +50,9 @@ class Publisher:
         self._warn = warn
         self._devices = devices_per_trial
         # Lags behind the controller's: a run is written with the progress at its event.
-        self._progress = SweepProgress(recipe.budget.trials, recipe.base.epochs, at_once=1)
+        self._progress = SweepProgress(
+            recipe.budget.trials, recipe.base.epochs, at_once=1, goals=recipe.goals
+        )
         self._pruned: set[str] = set()  # by this driver
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -149,9 +151,13 @@ class Publisher:
             self._prune_models()
 
     def _prune_models(self) -> None:
-        """Remove the weights of the trials that ended and are not among the best of those."""
+        """Remove the weights of the trials that ended and are not among the best of those.
+
+        Those of the Pareto front of several objectives stay.
+        """
+        front = {trial.id for trial in self._progress.front}
         for trial in self._progress.ended_ranking[self._recipe.budget.kept_models :]:
-            if trial.id not in self._pruned:
+            if trial.id not in self._pruned | front:
                 self._storage.remove_file(trial.id, f"{BEST}/{WEIGHTS}")
                 self._pruned.add(trial.id)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from sweeps.config.metric_names import BEST_OBJECTIVE
+from sweeps.config.goals import USUAL
 from sweeps.text import installed, script
 from unetexp.errors import UserError, did_you_mean
 from unetexp.tracking.locate import DATABASE_ANSWER_S, open_client
@@ -46,10 +46,8 @@ if TYPE_CHECKING:
 
 LOST_FROM = "sweep.lost_from"  # tag of a run that was detached from a sweep with a damaged ledger
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
-_EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the UI opens the training view
-    "mlflow.experiment.primaryMetric.name": BEST_OBJECTIVE,
-}
+PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"  # of the newest sweep
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens the training view
 _LOCK_S = 120.0
 
 
@@ -194,7 +192,9 @@ def _open(
                 raise
             on_moved(str(error))
             return TrackingStore(uri, client, experiment.experiment_id, moved=True)
-        for key, value in {**_EXPERIMENT_TAGS, **_folder_tag(experiment, artifacts)}.items():
+        primary = {PRIMARY_METRIC: experiment.tags.get(PRIMARY_METRIC, USUAL.best)}
+        tags = {**_EXPERIMENT_TAGS, **primary, **_folder_tag(experiment, artifacts)}
+        for key, value in tags.items():
             if experiment.tags.get(key) != value:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
     except (MlflowException, SQLAlchemyError) as error:

@@ -14,7 +14,7 @@ import psutil
 from rich.filesize import decimal
 from rich.table import Table
 
-from sweeps.config.metric_names import BEST_OBJECTIVE, OBJECTIVE
+from sweeps.config.goals import USUAL, goals_of
 from sweeps.state.storage import (
     folder_bytes,
     is_remote,
@@ -48,6 +48,7 @@ class SweepRow:
     state: str  # running, running on HOST, finished, interrupted, failed
     trials: int
     best: float | None
+    score: str  # the metric of `best`
     disk_bytes: int | None  # on this machine; None where the storage is elsewhere
     started: datetime
 
@@ -66,7 +67,8 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     whole = max((len(row.name) for row in rows), default=0) <= _LONG_NAME
     table.add_column("name", overflow="fold", no_wrap=whole)
     table.add_column("state")
-    for heading in ("trials", f"best {OBJECTIVE}", "disk"):
+    usual = USUAL.score
+    for heading in ("trials", f"best {usual}", "disk"):
         table.add_column(heading, justify="right")
     table.add_column("started")
     for row in rows:
@@ -74,11 +76,18 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
             row.name,
             row.state,
             str(row.trials),
-            "-" if row.best is None else f"{row.best:.4f}",
+            _best(row, usual),
             "?" if row.disk_bytes is None else decimal(row.disk_bytes),
             f"{row.started:%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def _best(row: SweepRow, usual: str) -> str:
+    """The best score, with its metric where that is not the usual one."""
+    if row.best is None:
+        return "-"
+    return f"{row.best:.4f}" if row.score == usual else f"{row.score} {row.best:.4f}"
 
 
 def check_deletable(store: TrackingStore, name: str) -> str:
@@ -137,10 +146,9 @@ def _below(store: TrackingStore, sweep: Run) -> list[Run]:
 
 def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:
     tags = sweep.data.tags
+    goals = goals_of(tags)
     scores = [
-        run.data.metrics[BEST_OBJECTIVE]
-        for run in [sweep, *trials]
-        if BEST_OBJECTIVE in run.data.metrics
+        run.data.metrics[goals.best] for run in [sweep, *trials] if goals.best in run.data.metrics
     ]
     storage = tags["sweep.storage"]
     artifacts = [folder for run in [sweep, *trials] if (folder := _artifact_folder(run))]
@@ -150,6 +158,7 @@ def _row(sweep: Run, trials: Sequence[Run]) -> SweepRow:
         state=_state(sweep),
         trials=len(trials),
         best=max(scores, default=None),
+        score=goals.score,
         disk_bytes=None if is_remote(storage) else sum(map(folder_bytes, folders)),
         started=datetime.fromtimestamp(sweep.info.start_time / 1000),
     )

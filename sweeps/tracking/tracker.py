@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.config.checks import check_name
-from sweeps.config.metric_names import BEST_EPOCH, BEST_OBJECTIVE, COST, OBJECTIVE
+from sweeps.config.goals import USUAL, Goals, goals_of
+from sweeps.config.metric_names import BEST_EPOCH, COST
 from sweeps.state.progress import TrialProgress
 from sweeps.state.stop_reason import StopReason
 from sweeps.text import paragraphs
@@ -24,10 +25,11 @@ from sweeps.tracking.descriptions import trial_outcome
 from sweeps.tracking.mlflow_ui import DIMENSIONS, save_view, trials_url
 from sweeps.tracking.own_files import PROJECT
 from sweeps.tracking.run_writer import RunWriter, TrialRun, now_ms
-from sweeps.tracking.store import PROJECT_ROOT, TrackingStore, open_store
+from sweeps.tracking.store import PRIMARY_METRIC, PROJECT_ROOT, TrackingStore, open_store
 from unetexp.errors import UserError
 from unetexp.models.saved_model import CONFIG, WEIGHTS
-from unetexp.tracking.locate import CHECKPOINT
+from unetexp.tracking.locate import CHECKPOINT, SCORE_TAG
+from unetexp.training.config import SCORE
 from unetexp.training.experiment import MACHINE
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Tracker:
         self._trials: dict[str, TrialRun] = {}
         self._may_have_run: set[str] = set()  # trials to look up in the store
         self._best = -math.inf
+        self._goals = USUAL
 
     # The sweep
 
@@ -71,16 +74,19 @@ class Tracker:
         artifacts: Mapping[str, str | Path] | None = None,
         note: str = "",
         dimensions: Iterable[str] = DIMENSIONS,
+        goals: Goals = USUAL,
     ) -> str:
         """Open the parent run and return its id; `artifacts` are texts or files by path.
 
-        `dimensions` are the parameters that the UI shows beside the metrics of each trial.
+        `dimensions` are the parameters that the UI shows beside the metrics of each trial, `goals`
+        the sweep's objectives.
         Raises UserError if the name is taken, also by another driver at the same moment.
         """
         own = {
             "sweep.name": name,
             "sweep.storage": storage,
             PROJECT: str(PROJECT_ROOT),
+            **goals.tag(),
             **_driver(),
         }
         with self.store.exclusive():
@@ -90,11 +96,12 @@ class Tracker:
         if first.info.run_id != run_id:  # on a server, where no lock keeps drivers apart
             self._client.delete_run(run_id)
             self.require_free(name)
-        self._name, self._note = name, note
+        self._name, self._note, self._goals = name, note, goals
         self._sweep = RunWriter(self._client, run_id)
         self._sweep.log_params(params or {})
         self.log_sweep_artifacts(artifacts or {})
-        save_view(self.store, run_id, name, dimensions)
+        save_view(self.store, run_id, name, dimensions, goals)
+        self._client.set_experiment_tag(self.store.experiment_id, PRIMARY_METRIC, goals.best)
         return run_id
 
     def resume_sweep(
@@ -108,7 +115,8 @@ class Tracker:
         run = self.store.sweep_run(name)
         self._name, self._note = name, note or run.data.tags.get("mlflow.note.content", "")
         self._sweep = RunWriter(self._client, run.info.run_id)
-        self._best = run.data.metrics.get(BEST_OBJECTIVE, -math.inf)
+        self._goals = goals_of(run.data.tags)
+        self._best = run.data.metrics.get(self._goals.best, -math.inf)
         runs = self.store.trial_runs(run.info.run_id)
         self._may_have_run = {child.data.tags["tune.trial_id"] for child in runs}
         self._sweep.reopen()
@@ -161,9 +169,11 @@ class Tracker:
                 "mlflow.parentRunId": self._parent.run_id,
                 "sweep.name": self._name,
                 "tune.trial_id": trial_id,
+                **({} if self._goals.score == SCORE else {SCORE_TAG: self._goals.score}),
             }
             run_id = self._create_run(name, note, tags)
-            trial = TrialRun(RunWriter(self._client, run_id), note, TrialProgress(trial_id))
+            progress = TrialProgress(trial_id, goals=self._goals)
+            trial = TrialRun(RunWriter(self._client, run_id), note, progress)
         trial.run.log_params(params)
         self._trials[trial_id] = trial
         return trial.run.run_id
@@ -194,7 +204,7 @@ class Tracker:
         progress.finish_epoch(epoch, metrics)
         trial.run.log_metrics({**metrics, **progress.best_metrics}, epoch, at_ms)
         if progress.best > self._best:
-            self._parent.log_metrics({BEST_OBJECTIVE: progress.best}, 0, at_ms)
+            self._parent.log_metrics({self._goals.best: progress.best}, 0, at_ms)
             self._best = progress.best
         trial.progress = progress
         trial.seen_ms.clear()
@@ -290,8 +300,9 @@ class Tracker:
         progress = TrialProgress(
             trial_id,
             epoch=self._last_step(run),
-            best=metrics.get(BEST_OBJECTIVE, -math.inf),
+            best=metrics.get(self._goals.best, -math.inf),
             best_epoch=int(metrics.get(BEST_EPOCH, 0)),
+            goals=self._goals,
         )
         return TrialRun(RunWriter(self._client, run.info.run_id), note, progress)
 
@@ -299,7 +310,7 @@ class Tracker:
         steps = [
             point.step
             for name in run.data.metrics
-            if name in (OBJECTIVE, "train/loss")
+            if name in (self._goals.score, "train/loss")
             for point in self._client.get_metric_history(run.info.run_id, name)
         ]
         return max(steps, default=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sweeps.config.goals import USUAL
 from sweeps.tracking.tracker import Tracker
 from unetexp.training.pictures import overlay_grid
 
@@ -21,8 +22,13 @@ space:
 """
 
 
-def write_sweep(store, name, trials, *, recipe=RECIPE, classes=("cell",), picture=None):
-    """A sweep of `trials`: dicts with params, curve, reason and optionally cost."""
+def write_sweep(
+    store, name, trials, *, recipe=RECIPE, classes=("cell",), picture=None, goals=USUAL
+):
+    """A sweep of `trials`: dicts with params, curve, reason and optionally cost, latency.
+
+    The curve is of the val/miou and the classes' IoU; val/dice lies 0.1 above.
+    """
     tracker = Tracker(store)
     data = {"classes": ["background", *classes], "splits": {"val": {"images": 6}}}
     tracker.start_sweep(
@@ -30,14 +36,18 @@ def write_sweep(store, name, trials, *, recipe=RECIPE, classes=("cell",), pictur
         storage="/nowhere",
         params={"recipe": "made", "seed": 0, "epochs": 3},
         artifacts={"recipe.yaml": recipe, "data.json": json.dumps(data)},
+        goals=goals,
     )
     for number, trial in enumerate(trials):
         key = f"{number:04d}"
         tracker.start_trial(key, f"{name}-{key}", {"epochs": 3, **trial["params"]})
         for epoch, score in enumerate(trial["curve"], start=1):
             values = {"val/miou": score, **{f"val/iou/{c}": score for c in classes}}
+            if goals != USUAL:
+                values["val/dice"] = score + 0.1
             if epoch == 1:
-                values |= {"time/latency_ms": 10.0 + number, "model/parameters": 1e6 + number}
+                latency = trial.get("latency", 10.0 + number)
+                values |= {"time/latency_ms": latency, "model/parameters": 1e6 + number}
             tracker.log_epoch(key, epoch, values, at_s=1.7e9 + 60 * number + epoch)
         tracker.log_cost(key, trial.get("cost", 60.0), 1.7e9)
         if picture is not None and trial["reason"] == "completed":

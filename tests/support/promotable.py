@@ -45,6 +45,7 @@ class Trial:
     model: Path | None = None  # the folder of its weights
     stop_reason: str = "completed"
     values: dict | None = None
+    latency_ms: float = 10.0  # as its worker measured
 
 
 class Place:
@@ -94,6 +95,7 @@ class Place:
         tracker.start_sweep(
             name,
             storage=str(self.root / "runs" / name),
+            goals=recipe.goals,
             tags={
                 "data.fingerprint": data.fingerprint,
                 "git.commit": "0123abc",
@@ -113,7 +115,8 @@ class Place:
     def _add(self, tracker: Tracker, trial_id: str, trial: Trial, recipe: Recipe) -> None:
         config = recipe.config({**VALUES, **(trial.values or {})})
         tracker.start_trial(trial_id, f"small-{trial_id}", flatten(config.tree()))
-        tracker.log_epoch(trial_id, 1, {"val/miou": trial.score})
+        metrics = {recipe.goals.score: trial.score, "time/latency_ms": trial.latency_ms}
+        tracker.log_epoch(trial_id, 1, metrics)
         (self.root / "config.yaml").write_text(yaml.safe_dump(config.tree()))
         tracker.log_artifacts(trial_id, self.root / "config.yaml")
         tracker.end_trial(trial_id, trial.stop_reason)

@@ -85,13 +85,14 @@ def _reproduce(record: RecordedRun, place: str | None, folder: Path, device: tor
     )
     for reason in reasons:
         console.print(f"not to the bit: {reason}", style="yellow", markup=False)
-    recorded = record.history["val/miou"]
+    score = record.score
+    recorded = record.history[score]
 
     def tell(report: EpochReport) -> None:
-        now, then = report.metrics["val/miou"], recorded.get(report.epoch, math.nan)
+        now, then = report.metrics[score], recorded.get(report.epoch, math.nan)
         verdict = "the same" if now == then else f"differs by {abs(now - then):.2g}"
         console.print(
-            f"epoch {report.epoch}/{record.epochs}  val/miou {now:.6f}  recorded {then:.6f}  "
+            f"epoch {report.epoch}/{record.epochs}  {score} {now:.6f}  recorded {then:.6f}  "
             f"{verdict}"
         )
 

@@ -82,6 +82,7 @@ class Measured:
     left_out: tuple[ComputeSettings, ...] = ()  # far slower on small crops already, or failed
     beside_s: float = 0.0  # of a trial beside its steps, in seconds a step
     compiling: Compiling | None = None  # None: the configuration says whether to compile
+    encoder: str | None = None  # its name; None in what earlier versions recorded
 
     @property
     def of_choice(self) -> tuple[TimedStep, ...]:
@@ -113,8 +114,9 @@ class Measured:
             for step in (*self.of_choice, *(s for s in self.steps if s.at_once != self.at_once))
         )
         compiling = f"; {self.compiling.describe()}" if self.compiling else ""
+        model = f"{self.encoder}, {self.decoder}" if self.encoder else self.decoder
         return (
-            f"{self.device}, {self.decoder}, {self.images} images of {self.side_px} px: {figures}"
+            f"{self.device}, {model}, {self.images} images of {self.side_px} px: {figures}"
             f"{compiling}"
         )
 
@@ -156,13 +158,14 @@ def candidates(config: TrainConfig, device: torch.device) -> list[ComputeSetting
 def settings_for(
     measured: Iterable[Measured], config: TrainConfig, device: torch.device
 ) -> ComputeSettings | None:
-    """The fastest settings for `config` on `device`; None where its kind was not measured."""
+    """The fastest settings for `config` on `device`; None where its kind was not measured.
+
+    Those of its encoder, if that was measured, else of any encoder with a decoder of its kind.
+    """
     kind = device_kind(device)
-    steps = (
-        found.fastest(config)
-        for found in measured
-        if found.device == kind and found.decoder == config.decoder.kind
-    )
+    alike = [f for f in measured if f.device == kind and f.decoder == config.decoder.kind]
+    alike.sort(key=lambda found: found.encoder != config.encoder.name)
+    steps = (found.fastest(config) for found in alike)
     return next((step.settings for step in steps if step is not None), None)
 
 

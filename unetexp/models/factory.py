@@ -7,7 +7,7 @@ from numbers import Integral
 from unetexp.component import decode
 from unetexp.errors import ConfigError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Encoder
+from unetexp.models.encoders import Encoder, family_of
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.resolution import load_encoder_weights, resolve_weights
 
@@ -23,14 +23,15 @@ def create_segmentation_model(
 ) -> UNet:
     """A U-Net: float (N, in_channels, H, W) with any H and W from 1 up -> logits of that size.
 
-    `pretrained` starts the encoder from torchvision's ImageNet weights (downloaded on first use);
+    `pretrained` starts the encoder from torchvision's or timm's weights (downloaded on first use);
     the decoder starts from random ones. The logits are (N, num_classes, H, W). The model is in
     train mode.
 
-    Encoders: resnet18, resnet34, resnet50, resnet101, resnet152. Decoders: classic, slim, lite.
-    Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError for an unknown
-    name or a number below 1, and WeightsUnavailableError, within about ten seconds, if the weights
-    are not available.
+    Encoders: resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, wide_resnet50_2
+    of torchvision, and every model of timm that a family of encoders takes. Decoders: classic,
+    slim, lite. Upsampling: conv_transpose, bilinear, nearest, pixel_shuffle. Raises ConfigError
+    for an unknown name or a number below 1, and WeightsUnavailableError, within about ten seconds,
+    if the weights are not available.
     """
     if not isinstance(pretrained, bool):
         raise ConfigError(f"pretrained: {pretrained!r} is given, and True or False is needed.")
@@ -38,7 +39,13 @@ def create_segmentation_model(
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name}: {value!r} is given; a whole number from 1 up is needed.")
     start: Encoder = decode(
-        Encoder, {"name": encoder, "weights": "imagenet" if pretrained else "none"}, "encoder"
+        Encoder,
+        {
+            "kind": family_of(encoder),
+            "name": encoder,
+            "weights": "imagenet" if pretrained else "none",
+        },
+        "encoder",
     )
     shape: Decoder = decode(Decoder, {"kind": decoder, "upsampling": upsampling}, "decoder")
     resolve_weights(start, in_channels=in_channels)

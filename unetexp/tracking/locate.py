@@ -23,6 +23,7 @@ from unetexp.tracking.moved import EXPERIMENT, require_unmoved
 from unetexp.tracking.moved import local_path as local_path
 from unetexp.tracking.server import answered, public_uri, scheme_of, without_secrets
 from unetexp.tracking.uri import VARIABLE, absolute, check_place, sqlite_path, tracking_option
+from unetexp.training.config import SCORE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +41,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 T = TypeVar("T")
 
 CHECKPOINT = "checkpoint"  # the artifact folder of a run with its weights, and its tag
-BEST_SCORE = "best/val/miou"
+SCORE_TAG = "sweep.score"  # tag of a trial whose sweep compares by another metric than val/miou
 DATABASE_ANSWER_S = 60.0  # a database server's first answer includes creating tables
 
 _FORMS = (
@@ -251,10 +252,15 @@ def _with_weights(client: MlflowClient, experiment_id: str, parent: str) -> Iter
     """The runs of a sweep that have weights, best first."""
     holds = f"tags.mlflow.parentRunId = '{parent}' AND tags.`{CHECKPOINT}` = '{CHECKPOINT}'"
     runs: list[Run] = asked(client, client.search_runs, [experiment_id], holds)
-    runs.sort(key=lambda run: -run.data.metrics.get(BEST_SCORE, 0.0))
+    runs.sort(key=lambda run: -run.data.metrics.get(f"best/{score_of(run)}", 0.0))
     for run in runs[:_NAMED_AT_MOST]:
-        score = run.data.metrics.get(BEST_SCORE, float("nan"))
-        yield f"{run.info.run_id}  {run.info.run_name}, best val/miou {score:.4f}"
+        score = run.data.metrics.get(f"best/{score_of(run)}", float("nan"))
+        yield f"{run.info.run_id}  {run.info.run_name}, best {score_of(run)} {score:.4f}"
+
+
+def score_of(run: Run) -> str:
+    """The metric by which the trial's sweep compares: that of the trial's best epoch."""
+    return str(run.data.tags.get(SCORE_TAG, SCORE))
 
 
 def _scratch() -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetexp.errors import UserError
-from unetexp.tracking.locate import asked, connect, find_run
-from unetexp.training.config import TrainConfig, decode_recorded, read_tree
+from unetexp.tracking.locate import asked, connect, find_run, score_of
+from unetexp.training.config import SCORE, TrainConfig, decode_recorded, read_tree
 from unetexp.training.experiment import MACHINE
 
 CONFIG_FILE = "config.yaml"
@@ -32,6 +32,7 @@ class RecordedRun:
     history: History  # train/... and val/...
     micro_batches: tuple[int, ...]  # images per micro-batch; each size once
     machine: Mapping[str, str]  # see `experiment.machine`; empty if not recorded
+    score: str = SCORE  # the metric of its best epoch
 
     @property
     def epochs(self) -> int:
@@ -81,5 +82,6 @@ def run_record(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
         fingerprint=parent.data.tags[FINGERPRINT],
         history=points,
         micro_batches=tuple(sorted(micro_batches)) or (config.micro_batch_size,),
+        score=score_of(run),
         machine={k.removeprefix(MACHINE): v for k, v in tags.items() if k.startswith(MACHINE)},
     )

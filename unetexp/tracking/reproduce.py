@@ -109,7 +109,7 @@ def train_again(
     Returns the metrics of all epochs. Resumes from what an interrupted call left in `folder`.
     """
     accumulation = config.batch_size // record.micro_batches[0]
-    experiment = Experiment(config, data, folder, device, accumulation)
+    experiment = Experiment(config, data, folder, device, accumulation, score=record.score)
     workers = 4 if device.type == "cuda" else 0
     for report in experiment.run(workers, _CHECKPOINT_EVERY_S):
         on_epoch(report)

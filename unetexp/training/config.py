@@ -19,6 +19,8 @@ from unetexp.training.augmentation import Augment
 from unetexp.training.losses import CrossEntropy, Loss
 from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
 
+SCORE = "val/miou"  # by which an epoch is the best one, where nothing else is asked for
+
 
 class TrainConfig(Component):
     """One experiment. Equal configs on equal data give bit-identical results on one CPU."""

@@ -34,7 +34,7 @@ from unetexp.errors import CheckpointError
 from unetexp.metrics.latency import latency_once_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
 from unetexp.system.machine import cpu_model
-from unetexp.training.config import TrainConfig, decode_recorded, read_tree
+from unetexp.training.config import SCORE, TrainConfig, decode_recorded, read_tree
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
@@ -59,14 +59,17 @@ class Experiment:
         accumulation: int | None = None,
         ranks: Ranks = ALONE,
         compute: ComputeSettings | None = None,
+        score: str = SCORE,
     ) -> None:
         """`accumulation` overrides the config's if memory is too small for its micro-batches.
 
-        `compute` is what was measured for the settings that are `auto`. With several `ranks` only
-        the first has an Experiment and writes files; the others call `follow`. Raises
-        CheckpointError if `folder` holds another experiment.
+        `compute` is what was measured for the settings that are `auto`, `score` the validation
+        metric of the best epoch. With several `ranks` only the first has an Experiment and writes
+        files; the others call `follow`. Raises CheckpointError if `folder` holds another
+        experiment.
         """
         self.config, self.data, self.folder, self._ranks = config, data, folder, ranks
+        self._score = score
         self._accumulation = accumulation or config.accumulation
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / "config.yaml", config)
@@ -109,6 +112,7 @@ class Experiment:
             workers=workers,
             keep_predictions=fixed_images(len(self.data["val"])),
             ranks=self._ranks,
+            score=self._score,
         )
         with FileWriter() as files:
             for report in reports:
@@ -147,7 +151,7 @@ class Experiment:
     def _is_durable(self, report: EpochReport, durable_epochs: Collection[int] | None) -> bool:
         if durable_epochs is None or report.epoch in {*durable_epochs, self.config.epochs}:
             return True
-        return not math.isfinite(report.metrics["val/miou"])
+        return not math.isfinite(report.metrics[self._score])
 
     def _results_writer(self, report: EpochReport) -> Job | None:
         """What writes the best model and the pictures of an epoch; None if it has neither."""

@@ -22,7 +22,7 @@ from unetexp.models.unet import freeze_encoder
 from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches.train_batches import TrainBatches, augmented
-from unetexp.training.config import TrainConfig
+from unetexp.training.config import SCORE, TrainConfig
 from unetexp.training.losses import LossFunction, loss_for
 from unetexp.training.state import TrainState
 from unetexp.training.step import TrainStep
@@ -51,11 +51,13 @@ def fit(
     workers: int = 0,
     keep_predictions: Sequence[int] = (),
     ranks: Ranks = ALONE,
+    score: str = SCORE,
 ) -> Iterator[EpochReport]:
     """Train from the epoch of `state` to the last one, yielding after each.
 
     `state` is advanced in place and may be saved between two reports. `keep_predictions` are the
-    validation images whose label maps are in the reports. With several ranks each calls this
+    validation images whose label maps are in the reports. `score` is the validation metric of
+    which the largest value makes the best epoch. With several ranks each calls this
     with an equal `state`, takes its share of the images and gets the same reports. Raises
     NonFiniteLossError as soon as a loss is NaN or infinite.
     """
@@ -84,7 +86,7 @@ def fit(
         _require_finite("val/loss", val["val/loss"], state.epoch)
         clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
         metrics = {**train, **val, **clock}
-        improved = state.record(metrics, val["val/miou"])
+        improved = state.record(metrics, val[score])
         yield EpochReport(state.epoch, metrics, improved, evaluation, state.take_notes())
 
 

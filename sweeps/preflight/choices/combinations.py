@@ -42,6 +42,7 @@ class Model:
     decoder: str
     candidates: Sequence[ComputeSettings]
     searched: frozenset[str] = frozenset()  # fields of the settings: each value stays in
+    encoder: str | None = None  # its name
 
 
 def ways_to_share(cores: int, peak_bytes: int, free_bytes: int, trials: int) -> dict[int, int]:
@@ -91,6 +92,7 @@ def measure(
         steps,
         tuple(one for one in model.candidates if one not in timed),
         beside_s,
+        encoder=model.encoder,
     )
 
 

@@ -112,10 +112,12 @@ def judged_on_gpu(
     node: str,
 ) -> tuple[Measured, ...]:
     """The same for what was `measured` of `configs` on a GPU of `node`, in Ray tasks there."""
-    of_decoder: Mapping[str, TrainConfig] = {config.decoder.kind: config for config in configs}
+    of_model: Mapping[tuple[str | None, str], TrainConfig] = {
+        (config.encoder.name, config.decoder.kind): config for config in configs
+    }
     judged = []
     for each in measured:
-        config = of_decoder[each.decoder]
+        config = of_model[each.encoder, each.decoder]
         if config.compile == "auto":
             step_s = each.of_choice[0].step_s
             steps = trial_steps(config, len(data["train"]), _size(each), devices)

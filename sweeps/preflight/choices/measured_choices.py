@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
-from sweeps.config.recipe import Recipe
-from sweeps.config.space import Choice
 from sweeps.driver.plan import SweepPlan, with_budget
 from sweeps.execution.ray_session import worker_environment
 from sweeps.preflight.choices.combinations import (
     PATIENCE_S,
-    Model,
     affordable,
     describe,
     measure,
@@ -28,12 +25,13 @@ from sweeps.preflight.choices.combinations import (
 from sweeps.preflight.choices.compiling import judged_on_cpu
 from sweeps.preflight.choices.probes import ProbeFailedError, ProbeLostError, Probes
 from sweeps.preflight.choices.stepper import Stepper
+from sweeps.preflight.choices.subjects import Subject
 from sweeps.preflight.contention import most_productive
 from sweeps.preflight.estimate import trials_per_gpu
 from sweeps.preflight.overheads import Overheads
 from sweeps.preflight.step_cost import Size, StepCost
 from unetexp.compute.device import device_kind
-from unetexp.compute.measured import CHOSEN, Measured, candidates, wording
+from unetexp.compute.measured import Measured, wording
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError
@@ -44,44 +42,6 @@ _CPU = torch.device("cpu")
 _LIMIT_S = 40.0  # for a single step of one size: then the processes are ended
 _MOST_PROCESSES = 4  # where the number of trials at once is given and not chosen
 _ROUND_S = 30.0  # for one step of each way, which are timed whatever patience there is
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A configuration to measure."""
-
-    config: TrainConfig  # what is chosen is `auto` in it
-    searched: frozenset[str]
-
-    def model(self, device: torch.device) -> Model:
-        return Model(self.config.decoder.kind, candidates(self.config, device), self.searched)
-
-    def is_open(self, device: torch.device) -> bool:
-        """Whether there is anything to choose."""
-        return len(candidates(self.config, device)) > 1 or self.config.compile == "auto"
-
-
-def subjects(
-    recipe: Recipe, slowest: TrainConfig, tried: Mapping[str, TrainConfig]
-) -> list[Subject]:
-    """`slowest`, and of the configurations `tried` those with another kind of decoder."""
-    searched = frozenset(name for name in CHOSEN if name in recipe.space)
-    free = dict.fromkeys(searched, "auto")
-    others = [config for label, config in tried.items() if label.startswith("decoder.kind=")]
-    return [Subject(config.model_copy(update=free), searched) for config in [slowest, *others]]
-
-
-def slowest_of(recipe: Recipe) -> TrainConfig:
-    """The base with as little frozen as the sweep will freeze."""
-    dimension = recipe.space.get("encoder.freeze")
-    if not isinstance(dimension, Choice):
-        return recipe.base
-    levels = recipe.base.encoder.levels  # values of other families have none of its own
-    level = min(filter(levels.__contains__, dimension.values), key=levels.index, default="none")
-    try:
-        return recipe.config({"encoder.freeze": level})
-    except ConfigError:  # an epoch to thaw in is set, and there is nothing to thaw
-        return recipe.base
 
 
 def shares_are_free(plan: SweepPlan) -> bool:
@@ -152,7 +112,7 @@ def measure_on_cpu(
         environment = worker_environment(plan.placement)
         measured = judged_on_cpu(measured, one.config, data, environment)
         found.append(measured)
-        label = f"decoder.kind={one.config.decoder.kind}: " if len(wanted) > 1 else ""
+        label = f"{' and '.join(one.architecture)}: " if len(wanted) > 1 else ""
         for line in describe(measured, plan.placement.cpus, full):
             log(f"{label}{line}")
         shares = {count: n for count, n in shares.items() if count == found[0].at_once}

@@ -92,9 +92,12 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(sweep, tmp_path):
     assert result.exit_code == 0, result.output
     for words in (
         "encoder.freeze: one of",
-        "8 trials of 9 epochs",
+        "16 trials of 9 epochs",
         "4 trials at once",
         "simulated",
+        "Models, for an image of 96 x 96 px",
+        "resnet resnet50, slim: 30.5 M parameters, 2.6 GFLOPs, ",
+        "timm tf_efficientnet_lite0, slim: 5.4 M parameters, ",
     ):
         assert words in result.output
     assert "when loss.kind is focal" in result.output

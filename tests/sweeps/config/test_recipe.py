@@ -45,7 +45,7 @@ def test_a_shipped_recipe_is_whole(name):
         config = recipe.config(suggest(recipe.space, study.ask(), recipe.fixed_values()))
         assert config.data == recipe.base.data
     assert recipe.base.decoder.kind == ("classic" if name == "article" else "slim")
-    assert recipe.base.encoder.weights == ("auto" if name == "quickstart" else "imagenet")
+    assert recipe.base.encoder.weights == "auto"
     header = (RECIPES / f"{name}.yaml").read_text().split("description:")[0]
     assert "python sweeps/run.py" in header
 
@@ -65,6 +65,22 @@ def test_a_fixed_value_is_no_longer_searched():
     assert "encoder.freeze" not in recipe.space
     assert recipe.base.encoder.freeze == "all"
     assert all("encoder.freeze" not in point for point in recipe.points)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("resnet18", "resnet"), ("convnext_atto", "timm"), ("vit_tiny_patch16_224", "vit")],
+)
+def test_fixing_an_encoder_by_its_name_fixes_its_family(name, kind):
+    recipe = load_recipe("quickstart", {"encoder.name": name})
+    assert not {"encoder.kind", "encoder.name"} & set(recipe.space)
+    assert (recipe.base.encoder.kind, recipe.base.encoder.name) == (kind, name)
+    assert "encoder.freeze" in recipe.space
+
+
+def test_a_setting_of_one_kind_alone_is_fixed_for_its_trials():
+    recipe = load_recipe("quickstart", {"loss.gamma": 2.5})
+    assert recipe.space["loss.gamma"].when == {"loss.kind": ["focal"]}
 
 
 def test_fixing_a_kind_drops_what_depends_on_another():

@@ -162,6 +162,7 @@ class TestTheFirst:
             "Runner-up: trial 0001 against trial 0000",
             "| mIoU | there is no champion yet |",
             "0123abc with uncommitted changes",
+            "| initial weights | none (no hash was recorded) |",
             f"run `{run.info.run_id}`",
             "kind: adamw",
             "Seed 0.",

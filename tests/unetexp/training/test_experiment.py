@@ -188,3 +188,19 @@ def test_measured_settings_decide_what_is_auto(data, tmp_path):
     ours = Experiment(config, data, tmp_path, CPU, compute=measured)
     assert ours.state.compute.precision == "bf16"
     assert ours.state.compute.memory_format == "contiguous"
+
+
+def test_another_score_than_miou_makes_the_best_epoch(data, tmp_path, monkeypatch):
+    evaluate = unetexp.training.loop.evaluate
+    falling = iter([0.5, 0.7, 0.6])
+
+    def planted(*arguments, **named):
+        found = evaluate(*arguments, **named)
+        found.metrics["iou/1"] = next(falling)
+        return found
+
+    monkeypatch.setattr(unetexp.training.loop, "evaluate", planted)
+    config = config_with(epochs=EPOCHS)
+    run = Experiment(config, data, tmp_path, CPU, score="val/iou/1")
+    assert [report.improved for report in run.run()] == [True, True, False]
+    assert (run.state.best_score, best_epoch(tmp_path)) == (0.7, 2)

@@ -158,6 +158,9 @@ def steps():
         if kind in WEIGHTED:
             changes["loss.class_weights"] = "balanced"
         yield pytest.param(changes, id=", ".join(map(str, changes.values())))
+    for name, level in (("tf_efficientnet_lite0", "stage1"), ("mobilenetv3_small_100", "none")):
+        changes = {"encoder.kind": "timm", "encoder.name": name, "encoder.freeze": level}
+        yield pytest.param(changes, id=f"{name}, {level}")
 
 
 def config_with(**changes):
@@ -235,7 +238,7 @@ def state_of(config, data):
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("changes", steps())
 def test_the_train_step_does_not_wait(changes, channels):
-    if channels == 1 and changes["decoder.upsampling"] != "bilinear":
+    if channels == 1 and changes.get("decoder.upsampling") != "bilinear":
         return
     config, data = config_with(**changes), data_of(channels)
     loss, normalization = loss_for(config.loss, data), input_normalization(config.encoder, channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -15,6 +15,7 @@ from unetexp.models.encoders.base import (
 )
 from unetexp.models.encoders.resnet import ResNet, ResNetEncoder, ResNetName
 from unetexp.models.encoders.timm_features import Timm, TimmEncoder
+from unetexp.models.encoders.timm_names import timm_names, vit_names
 from unetexp.models.encoders.vit import ViT, ViTEncoder
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TimmEncoder",
     "ViT",
     "ViTEncoder",
+    "family_of",
 ]
 
 
@@ -44,3 +46,10 @@ Encoder = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(_of_a_family),
 ]
+
+
+def family_of(name: str) -> str:
+    """The `kind` that an encoder of this name has: torchvision's ResNets before timm's."""
+    if name in get_args(ResNetName) or name not in timm_names():
+        return "resnet"
+    return "vit" if name in vit_names() else "timm"

@@ -50,7 +50,9 @@ class ResNet(EncoderSettings):
     @classmethod
     def _of_this_family(cls, name: object) -> object:
         """Another family's name is answered with that family."""
-        if name not in get_args(ResNetName) and name in timm_names():
+        if not isinstance(name, str) or name in get_args(ResNetName):
+            return name
+        if name in timm_names():
             kind = "vit" if name in vit_names() else "timm"
             raise ValueError(
                 f"{name!r} is a model of timm: set encoder.kind={kind}. Of kind resnet there are: "

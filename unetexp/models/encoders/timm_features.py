@@ -18,22 +18,15 @@ from unetexp.models.encoders.timm_names import timm_names, unknown_to_timm, vit_
 from unetexp.models.encoders.timm_outline import layers_of, outline_of
 from unetexp.models.layout import AlignedConv2d, PointwiseConv2d, SameConv2d, is_channels_last
 
-_LOCAL = (
-    frozenset(  # classes, torch's, timm's and ours, whose pixels see no farther than kernels do
-        ["Sequential", "Module", "Identity", "Dropout", "DropPath", "MaxPool2d", "Linear", "Mlp"]
-        + ["Conv2d", "AlignedConv2d", "SameConv2d", "PointwiseConv2d", "LayerScale2d"]
-        + ["BatchNorm2d", "BatchNormAct2d", "LayerNorm", "LayerNorm2d"]
-        + ["ReLU", "ReLU6", "LeakyReLU", "SiLU", "GELU", "GELUTanh", "Hardswish", "HardSwish"]
-        + ["ConvNormAct", "InvertedResidual", "DepthwiseSeparableConv", "EdgeResidual"]
-        + [
-            "UniversalInvertedResidual",
-            "ConvNeXtStage",
-            "ConvNeXtBlock",
-            "BasicBlock",
-            "Bottleneck",
-        ]
-    )
-)
+# Classes of torch, timm and ours in which a pixel sees no farther than the convolutions do.
+_CONVOLUTIONS = {"Conv2d", "AlignedConv2d", "SameConv2d", "PointwiseConv2d", "MaxPool2d"}
+_POINTWISE = {"Identity", "Dropout", "DropPath", "Linear", "Mlp", "LayerScale2d"}
+_POINTWISE |= {"BatchNorm2d", "BatchNormAct2d", "LayerNorm", "LayerNorm2d"}
+_POINTWISE |= {"_CpuSyncBatchNorm", "_CudaSyncBatchNorm"}
+_POINTWISE |= {"ReLU", "ReLU6", "LeakyReLU", "SiLU", "GELU", "GELUTanh", "Hardswish", "HardSwish"}
+_BLOCKS = {"Module", "Sequential", "ConvNormAct", "InvertedResidual", "ConvBnAct", "RegStage"}
+_BLOCKS |= {"EdgeResidual", "UniversalInvertedResidual", "DepthwiseSeparableConv"}
+_BLOCKS |= {"ConvNeXtStage", "ConvNeXtBlock", "BasicBlock", "Bottleneck"}
 _WITH_SHORTCUT = ("BasicBlock", "Bottleneck")
 _STRIDES: dict[str, int] = {"stem": 2, "stage1": 4, "stage2": 8, "stage3": 16, "all": 32}
 
@@ -109,7 +102,7 @@ class TimmEncoder(StagedEncoder):
         """The layers but those of shortcuts; None unless all of them are known to be local."""
         modules = dict(self.named_modules())
         kinds = {path: type(module).__name__ for path, module in modules.items() if path}
-        if not _LOCAL.issuperset(kinds.values()):
+        if not (_CONVOLUTIONS | _POINTWISE | _BLOCKS).issuperset(kinds.values()):
             return None
         shortcuts = tuple(
             f"{path}.downsample" for path, kind in kinds.items() if kind in _WITH_SHORTCUT

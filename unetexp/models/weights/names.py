@@ -11,6 +11,7 @@ from torch import Tensor
 from unetexp.errors import CheckpointError
 from unetexp.models.encoders import EncoderSettings
 from unetexp.models.weights.layout import Layout, layout_of
+from unetexp.models.weights.positions import resampled
 from unetexp.models.weights.state_dict_check import as_tensors, check_state_dict
 
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -84,8 +85,13 @@ def _prefix(known: Collection[str], names: Collection[str]) -> str:
 
 
 def _as(tensor: Tensor, layout: Layout, name: str) -> Tensor:
-    """torchvision's ConvNeXt has scales (C, 1, 1), timm's (C,)."""
+    """In the shape of the encoder's, where only the form or the size of the images differs.
+
+    torchvision's ConvNeXt has scales (C, 1, 1), timm's (C,).
+    """
     shape = layout.shapes.get(name)
+    if shape is not None and name == "pos_embed":
+        return resampled(tensor, shape)
     if shape is not None and len(shape) == 1 and tensor.shape == (*shape, 1, 1):
         return tensor.flatten()
     return tensor

@@ -50,7 +50,9 @@ TINY = {
 
 def measured_with(found, device=None, steps=None):
     steps = steps or (TimedStep(FP32, 2, 1, 0.6), TimedStep(BF16, 2, 1, 0.9))
-    return Measured(device or device_kind(CPU), "slim", 8, 96, 2, steps, compiling=found)
+    encoder = config_of().encoder.name
+    device = device or device_kind(CPU)
+    return Measured(device, "slim", 8, 96, 2, steps, compiling=found, encoder=encoder)
 
 
 def config_of(**changes):

@@ -17,6 +17,7 @@ from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder, ViT, ViTEncoder
 from unetexp.models.encoders.feature_pyramid import resample
 from unetexp.models.unet import build_unet, freeze_encoder
+from unetexp.models.weights.resolution import load_encoder_weights
 from unetexp.training.optim import parameter_groups
 
 TINY = "test_vit"  # timm's own for tests: 6 blocks, 64 channels, patches of 16
@@ -190,6 +191,20 @@ def test_one_pixel_left_for_the_bridges_batch_norm_is_a_clear_error():
     small_unet("slim").train()(image)
     with pytest.raises(UserError, match="two or more"):
         small_unet("classic").train()(image)
+
+
+@pytest.mark.parametrize("name", [TINY, "vit_wee_patch16_reg1_gap_256"])
+def test_timms_weights_are_loaded_from_a_file(name, tmp_path):
+    theirs = timm.create_model(name, dynamic_img_size=True).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    settings = ViT(name=name, weights=str(tmp_path / "vit.pth"))
+    model = build_unet(settings, Decoder(), num_classes=2, in_channels=1).eval()
+    load_encoder_weights(model, settings)
+    grey = torch.randn(1, 1, 32, 48)
+    with torch.no_grad():
+        tokens = theirs.forward_features(grey.expand(1, 3, 32, 48))[:, theirs.num_prefix_tokens :]
+        feature = model.encoder.feature_map(grey).flatten(2).mT
+    torch.testing.assert_close(feature, tokens, rtol=1e-4, atol=1e-5)
 
 
 # Freezing ----------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from tests.support.encoder_weights import assert_is, encoder_of, loaded, resnet18_state
 from unetexp.errors import CheckpointError
 from unetexp.models.decoders import Decoder
-from unetexp.models.encoders import Timm
+from unetexp.models.encoders import Timm, ViT
 from unetexp.models.unet import build_unet
 from unetexp.models.weights.resolution import load_encoder_weights, resolve_weights
 
@@ -145,3 +146,24 @@ def test_a_channel_count_that_weights_cannot_serve(tmp_path, resnet18):
     assert resolve_weights(encoder_of(file), in_channels=4).encoder.weights == str(file)
     with pytest.raises(CheckpointError, match=r"conv1\.weight.*4 channels.*1 channel"):
         resolve_weights(encoder_of(file), in_channels=1)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_position_embeddings_of_another_size_are_resampled(tmp_path, name):
+    torch.manual_seed(0)
+    large = timm.create_model(name, img_size=288).state_dict()
+    file = tmp_path / "288.pth"
+    torch.save(large, file)
+    expected = checkpoint_filter_fn(dict(large), timm.create_model(name))
+    found = loaded(ViT(name=name, weights=str(file)))
+    assert found["vit.pos_embed"].shape != large["pos_embed"].shape
+    torch.testing.assert_close(found["vit.pos_embed"], expected["pos_embed"])
+    assert torch.equal(found["vit.blocks.3.attn.qkv.weight"], large["blocks.3.attn.qkv.weight"])
+
+
+def test_positions_that_are_no_square_are_refused(tmp_path):
+    state = timm.create_model("vit_tiny_patch16_224").state_dict()
+    file = tmp_path / "odd.pth"
+    torch.save({**state, "pos_embed": torch.zeros(1, 120, 192)}, file)
+    with pytest.raises(CheckpointError, match=r"149 of its 150 tensors match.*pos_embed"):
+        resolve_weights(ViT(name="vit_tiny_patch16_224", weights=str(file)))

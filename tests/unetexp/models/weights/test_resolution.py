@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.encoder_weights import assert_is, encoder_of, loaded, resnet18_state
 from unetexp.errors import CheckpointError, ConfigError, WeightsUnavailableError
@@ -105,10 +108,36 @@ def test_first_convolution_for_any_channels(in_channels):
     filters = adapt_filters(rgb, in_channels)
     assert filters.shape == (64, in_channels, 7, 7)
     grey = torch.randn(1, 1, 32, 32)
-    if in_channels % 3 == 0 or in_channels == 1:
-        expected = torch.conv2d(grey.expand(-1, 3, -1, -1), rgb)
-        given = torch.conv2d(grey.expand(-1, in_channels, -1, -1), filters)
-        torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+    expected = torch.conv2d(grey.expand(-1, 3, -1, -1), rgb)
+    response = torch.conv2d(grey.expand(-1, in_channels, -1, -1), filters)
+    torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-4)
+
+
+@given(
+    in_channels=st.integers(1, 12),
+    given_channels=st.sampled_from([1, 3]),
+    kernel=st.sampled_from([1, 3, 4, 7]),
+    padding=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_response_to_a_grey_image_is_kept(in_channels, given_channels, kernel, padding, seed):
+    generator = torch.Generator().manual_seed(seed)
+    filters = torch.randn(4, given_channels, kernel, kernel, generator=generator)
+    grey = torch.rand(1, 1, 9, 8, generator=generator)
+    expected, response = (
+        F.conv2d(grey.expand(-1, weight.shape[1], -1, -1), weight, stride=2, padding=padding)
+        for weight in (filters, adapt_filters(filters, in_channels))
+    )
+    torch.testing.assert_close(response, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_each_channel_has_filters_of_its_own():
+    filters = adapt_filters(torch.randn(4, 3, 3, 3), 5)
+    assert torch.equal(filters[:, 0], filters[:, 3]) and torch.equal(filters[:, 1], filters[:, 4])
+    assert not torch.equal(filters[:, 0], filters[:, 1])
+    two = adapt_filters(torch.randn(4, 3, 3, 3), 2)
+    assert not torch.equal(two[:, 0], two[:, 1])
 
 
 def test_a_local_file_for_grey_images_and_for_rgb(tmp_path, resnet18):

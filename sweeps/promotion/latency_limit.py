@@ -1,0 +1,55 @@
+"""The best trial that is fast enough on this machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import torch
+
+from sweeps.promotion.candidates import Candidate
+from sweeps.tracking.store import TrackingStore
+from unetexp.data import Dataset
+from unetexp.errors import GateError
+from unetexp.metrics.latency import latency_ms
+from unetexp.models.saved_model import load, read_spec
+from unetexp.tracking.locate import locate
+
+
+def fast_enough(
+    store: TrackingStore,
+    trials: Sequence[Candidate],
+    data: Dataset,
+    device: torch.device,
+    limit_ms: float,
+    *,
+    force: bool,
+) -> tuple[list[Candidate], dict[str, float]]:
+    """The `trials`, best first, with the first that takes at most `limit_ms` before all others.
+
+    Also the milliseconds of those that were timed, by run id, for one image as it is served here.
+    Raises GateError, naming the fastest, where none holds the limit; `force` leaves the order then.
+    """
+    measured: dict[str, float] = {}
+    for trial in trials:
+        measured[trial.run_id] = _latency_ms(store, trial, data, device)
+        if measured[trial.run_id] <= limit_ms:
+            return [trial, *(other for other in trials if other is not trial)], measured
+    if force:
+        return list(trials), measured
+    fastest = min(trials, key=lambda trial: measured[trial.run_id])
+    raise GateError(
+        f"--max-latency-ms {limit_ms:g}: none of the {len(trials)} trials that had the full budget "
+        f"and kept their weights is so fast on this machine. The fastest, trial {fastest.trial}, "
+        f"takes {measured[fastest.run_id]:.1f} ms, with {fastest.goals.score} {fastest.score:.4f}. "
+        "Allow more, or search smaller models with latency_ms as an objective. Nothing was "
+        "changed; --force promotes the best one anyway."
+    )
+
+
+def _latency_ms(
+    store: TrackingStore, trial: Candidate, data: Dataset, device: torch.device
+) -> float:
+    folder = locate(trial.run_id, store.uri)
+    height, width = statistics.mode(data["val"].shapes)  # as in training
+    return latency_ms(load(folder).to(device), read_spec(folder).in_channels, height, width)
