@@ -272,9 +272,10 @@ def _write(results: Mapping[str, Any], place: Path) -> None:
 def _print(results: Mapping[str, Any], place: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     images = "1 image" if results["images"] == 1 else f"{results['images']} images"
-    console.print(f"{results['split']}, {images}", markup=False)
     partial = results.get("without_channels", {})
-    columns = [f"without {_channels(partial['channels'])}"] if partial else []
+    columns = ["without"] if partial else []
+    told = f"; without: with {_channels(partial['channels'])} set to the mean" if partial else ""
+    console.print(f"{results['split']}, {images}{told}", markup=False)
     figures = partial.get("figures", {})
     table = Table("", "value", *columns, "95 % interval", "Dice", "true pixels", "predicted")
     for name, interval in results["summary"].items():

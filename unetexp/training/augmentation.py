@@ -168,14 +168,13 @@ def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
 
 
 def drop_channels(inputs: Tensor, dropped: Tensor) -> Tensor:
-    """Model input (N, C, P, P) in which channel `dropped` (N,) is its mean, 0; -1: none is.
+    """Model input (N, C, P, P) in which channel `dropped` (N, 1) is its mean, 0; -1: none is.
 
-    An empty `dropped` leaves all as they are.
+    With `dropped` (N, 0) all stay as they are.
     """
-    if not len(dropped):
+    if not dropped.shape[1]:
         return inputs
-    channels = torch.arange(inputs.shape[1], device=inputs.device)
-    missing = dropped.view(-1, 1) == channels
+    missing = dropped == torch.arange(inputs.shape[1], device=inputs.device)
     return inputs.masked_fill(missing.view(*missing.shape, 1, 1), 0)
 
 

@@ -97,7 +97,7 @@ def parameter_groups(
     scales = {"decoder": 1.0, "encoder": encoder_lr_scale}
     if head_lr_scale != 1:
         scales["head"] = head_lr_scale
-    encoder = model.get_submodule("encoder")
+    encoder = getattr(model, "encoder", None)
     members: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         part, _, inner = name.partition(".")

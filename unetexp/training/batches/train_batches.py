@@ -33,12 +33,7 @@ class RawBatch(NamedTuple):
     images: Tensor  # (N, C, S, S) uint8 or uint16
     masks: Tensor  # (N, S, S) uint8
     theta: Tensor  # (N, 2, 3) float32
-    colour: Tensor  # (N, 3) float32
-    dropped: Tensor = torch.empty(0, dtype=torch.int64)  # (N,) missing channel or -1; (0,): none
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> RawBatch:
-        """The batch with every tensor changed."""
-        return RawBatch(*map(change, self))
+    colour: Tensor  # (N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1
 
 
 class SampleKey(NamedTuple):
@@ -65,8 +60,10 @@ class _Windows:
         places = views[:, :3].long().tolist()
         for (index, top, left), image, mask in zip(places, images, masks, strict=True):
             split.window(index, top, left, side, side, (image, mask))
-        batch = RawBatch(images, masks, *_parts(views)).each(Tensor.contiguous)
-        return batch.each(Tensor.pin_memory) if self.pin else batch
+        warp_and_colour = (part.contiguous() for part in _warp_and_colour(views))
+        return RawBatch(
+            images, masks, *(p.pin_memory() if self.pin else p for p in warp_and_colour)
+        )
 
     def views(self, keys: list[SampleKey]) -> Tensor:
         """(N, 12) float64: index, top, left, theta row by row and the colour factors.
@@ -89,16 +86,16 @@ class _Windows:
         return f"the batch of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
-def _parts(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """theta (N, 2, 3) and colour (N, 3) of `views`, both float32, and what is dropped."""
+def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
+    """theta (N, 2, 3) and colour (N, 3 or 4) of `views`, both float32."""
     rounded = views.float()
-    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:12], views[:, 12:].long().flatten()
+    return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
 
 
 def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
     """The batch of `views` (N, 12 or 13) with windows of `side` px, cut where the split is."""
     images, masks = resident.windows(views[:, :3].long(), side)
-    return RawBatch(images, masks, *_parts(views))
+    return RawBatch(images, masks, *_warp_and_colour(views))
 
 
 class _Order:
@@ -190,7 +187,7 @@ def copied_ahead(batches: Iterator[RawBatch], device: torch.device) -> Iterator[
     for batch in batches:
         ready = ahead
         with torch.cuda.stream(copying):
-            ahead = batch.each(lambda part: part.to(device, non_blocking=True))
+            ahead = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
         if ready is not None:
             yield ready
         current.wait_stream(copying)
@@ -217,10 +214,11 @@ def augmented(
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
     if device.type == "cpu":
-        inputs, labels = views_on_cpu(*batch[:4], crop_px, data.image_max, normalization)
-        return drop_channels(inputs, batch.dropped), labels
-    batch = batch.each(lambda part: part.to(device, non_blocking=True))
-    images = batch.images.float() / data.image_max
-    crops, labels = warp(images, batch.masks, batch.theta, crop_px)
-    inputs = to_input(jitter_colour(crops, batch.colour), normalization)
-    return drop_channels(inputs, batch.dropped), labels
+        colour = batch.colour
+        seen = batch._replace(colour=colour[:, :3])
+        inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization)
+        return drop_channels(inputs, colour[:, 3:]), labels
+    images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
+    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
+    inputs = to_input(jitter_colour(crops, colour[:, :3]), normalization)
+    return drop_channels(inputs, colour[:, 3:]), labels

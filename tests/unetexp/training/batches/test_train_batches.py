@@ -155,7 +155,7 @@ class TestModalityDropout:
 
     def test_the_channel_is_its_mean(self):
         inputs = torch.randn(3, 2, 4, 4)
-        out = drop_channels(inputs, torch.tensor([-1, 0, 1]))
+        out = drop_channels(inputs, torch.tensor([[-1.0], [0.0], [1.0]]))
         assert torch.equal(out[0], inputs[0])
         assert not out[1, 0].any() and torch.equal(out[1, 1], inputs[1, 1])
         assert not out[2, 1].any() and torch.equal(out[2, 0], inputs[2, 0])
@@ -173,4 +173,4 @@ class TestModalityDropout:
         inputs, _ = augmented(batch, data, 16, input_normalization(config.encoder, 3), CPU)
         missing = (inputs == 0).all(dim=(2, 3))
         assert missing.sum(dim=1).tolist() == [1, 1, 1]
-        assert missing.int().argmax(dim=1).tolist() == batch.dropped.tolist()
+        assert missing.int().argmax(dim=1).tolist() == batch.colour[:, 3].tolist()
