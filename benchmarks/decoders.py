@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -41,10 +42,12 @@ class Figures(NamedTuple):
     frames_s: float
 
 
-def measured(encoders: list[str], side: int, rounds: int) -> list[Figures]:
-    """The figures of every kind of decoder over each of `encoders`, KIND:NAME."""
+def measured(
+    encoders: list[str], side: int, rounds: int, kinds: Sequence[DecoderKind] = KINDS
+) -> list[Figures]:
+    """The figures of each kind of decoder over each of `encoders`, KIND:NAME."""
     image = torch.randn(1, 3, side, side)
-    models = {(encoder, kind): _model(encoder, kind) for encoder in encoders for kind in KINDS}
+    models = {(encoder, kind): _model(encoder, kind) for encoder in encoders for kind in kinds}
     costs = {
         (encoder, kind): model_cost(settings_of(encoder), Decoder(kind=kind), CLASSES, 3, side)
         for encoder, kind in models
@@ -93,11 +96,12 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), metavar="KIND:NAME")
+    parser.add_argument("--decoders", nargs="+", default=KINDS, choices=KINDS, metavar="KIND")
     parser.add_argument("--side", type=int, default=512, help="of the image, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(table(measured(options.encoders, options.side, options.rounds)))
+    print(table(measured(options.encoders, options.side, options.rounds, options.decoders)))
 
 
 if __name__ == "__main__":
