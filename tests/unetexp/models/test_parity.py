@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from tests.support.plain_unet import PlainUNet, frozen_parts
-from unetexp.models.decoders import DecoderKind, Upsampling
+from unetexp.models.decoders import Upsampling
 from unetexp.models.encoders import FreezeLevel
 from unetexp.models.factory import create_segmentation_model
 from unetexp.models.unet import freeze_encoder
 
-DECODERS = get_args(DecoderKind)
+DECODERS = ("classic", "slim")  # of which there is a plain U-Net
 UPSAMPLINGS = get_args(Upsampling)
 LEVELS = get_args(FreezeLevel)
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

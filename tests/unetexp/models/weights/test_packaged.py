@@ -103,6 +103,7 @@ def test_logits_are_timms(name):
     ],
 )
 def test_a_classifier_sees_what_is_in_the_picture(name, which, classes, among):
+    weights_file(name)  # or skip
     best = logits(name, pixels(which, name))[0].topk(among).indices.tolist()
     assert classes & set(best)
 
