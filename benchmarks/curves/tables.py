@@ -56,12 +56,13 @@ def equal_time(found: list[dict[str, Any]]) -> None:
 
 def defaults_table(arms: dict[str, list[list[float]]], epochs: int) -> None:
     """Mean val/miou over the seeds: half-way, at the end, and the end's spread."""
-    print("| changed | half-way | end | lowest to highest | largest fall |\n|---|---|---|---|---|")
+    print("| changed | seeds | half-way | end | lowest to highest | largest fall |")
+    print("|---|---|---|---|---|---|")
     for arm, curves in arms.items():
         half = statistics.mean(curve[epochs // 2 - 1] for curve in curves)
         ends = [curve[-1] for curve in curves]
         print(
-            f"| {arm} | {half:.3f} | {statistics.mean(ends):.3f} | "
+            f"| {arm} | {len(ends)} | {half:.3f} | {statistics.mean(ends):.3f} | "
             f"{min(ends):.3f} to {max(ends):.3f} | {max(map(fall, curves)):.3f} |"
         )
 
