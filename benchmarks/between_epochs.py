@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from unittest.mock import patch
 
 import torch
@@ -29,7 +28,7 @@ from unetexp.training.experiment import Experiment
 PX, BATCH, IMAGES = 64, 2, 16  # an epoch takes longer than its files
 
 
-class WrittenInTheLoop:
+class WrittenInTheLoop(AbstractContextManager["WrittenInTheLoop"]):
     """Stands in for the writer thread: each job is done when it is handed over."""
 
     def submit(self, job: Callable[[], None]) -> None:
@@ -38,15 +37,7 @@ class WrittenInTheLoop:
     def flush(self) -> None:
         """Nothing waits."""
 
-    def __enter__(self) -> WrittenInTheLoop:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        stopped_at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing to end."""
 
 

@@ -10,7 +10,7 @@ import sweeps
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, Space, holds
-from unetexp.component import Tree, decode, fields_at, override
+from unetexp.component import Tree, decode, fields_at, flatten, override
 from unetexp.errors import ConfigError, not_a_choice
 from unetexp.training.config import TrainConfig, decode_config, read_tree
 
@@ -49,7 +49,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     if data is not None:
         base["data"] = {"kind": "folder", "root": data}
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
-    fixed = _with_kinds({p: v for p, v in changes.items() if p not in own})
+    fixed = _with_kinds(base, {p: v for p, v in changes.items() if p not in own})
     tree = override(Recipe, tree, own)
     space = _mapping(tree, "space")
     constants = _conditional(space, fixed)
@@ -90,17 +90,20 @@ def _conditional(space: Tree, fixed: Mapping[str, Any]) -> dict[str, Tree]:
     return constants
 
 
-def _with_kinds(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The fixed values, and the kind that each value belongs to which only one kind can have."""
+def _with_kinds(base: Tree, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The fixed values, with the kind of those that belong to one: `encoder.name` has a family.
+
+    Of several kinds that know the value, the recipe's own is taken.
+    """
     found = dict(fixed)
     for path, value in fixed.items():
         parent, _, name = path.rpartition(".")
         kind_path = f"{parent}.kind"
         owners = [part for part, _ in fields_at(TrainConfig, path) if name in part.own_fields]
-        if owners and kind_path not in found:
-            kinds = [part.model_fields["kind"].default for part in owners]
-            known = [k for k, part in zip(kinds, owners, strict=True) if part.allows(name, value)]
-            found |= dict.fromkeys([kind_path], known[0]) if known else {}
+        kinds = [p.model_fields["kind"].default for p in owners if p.allows(name, value)]
+        if kinds and kind_path not in found:
+            own = flatten(base).get(kind_path)
+            found[kind_path] = own if own in kinds else kinds[0]
     return found
 
 

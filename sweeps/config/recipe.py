@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -38,8 +37,8 @@ class Recipe(Component):
     )
     weights: dict[str, str] = Field(
         default_factory=dict,
-        description="initial weights by the encoder's name, in place of `encoder.weights`: where "
-        "several encoders are searched",
+        description="initial weights by the encoder's name (resnet50, or timm/resnet50 of a kind), "
+        "in place of `encoder.weights`: where several encoders are searched",
     )
     objective: _Objectives = Field(
         Objective(),
@@ -119,7 +118,8 @@ class Recipe(Component):
         """The experiment at a point of the space."""
         given = {**values, **changes}
         config = decode_config(self.base.tree(), given)
-        weights = self.weights.get(config.encoder.name)
+        encoder = config.encoder
+        weights = self.weights.get(encoder.full_name, self.weights.get(encoder.name))
         if weights is None or "encoder.weights" in given:
             return config
         return decode_config(config.tree(), {"encoder.weights": weights})
@@ -130,20 +130,21 @@ class Recipe(Component):
 
     def encoder_points(self) -> list[dict[str, Any]]:
         """The values that lead to each encoder, by dotted path; the base's first."""
-        kinds, names = (self._options(path) for path in ("encoder.kind", "encoder.name"))
-        found: dict[str, dict[str, Any]] = {self.base.encoder.name: {}}
-        for kind, name in itertools.product(kinds, names):
-            point = {**kind, **name}
-            values = {**self.fixed_values(), **point}
-            if all(holds(self.space[path].when, values) for path in point):
-                found.setdefault(self.config(point).encoder.name, point)
+        found: dict[str, dict[str, Any]] = {self.base.encoder.full_name: {}}
+        for kind in self._options("encoder.kind", {}):
+            for point in self._options("encoder.name", kind):
+                found.setdefault(self.config(point).encoder.full_name, point)
         return list(found.values())
 
-    def _options(self, path: str) -> list[dict[str, Any]]:
-        """What the dimension at `path` may set; one that sets nothing where it has conditions."""
+    def _options(self, path: str, given: dict[str, Any]) -> list[dict[str, Any]]:
+        """`given` with each value that trials may have at `path`, and without one if they may."""
         dimension = self.space.get(path)
-        values = [{path: value} for value in dimension.samples()] if dimension else []
-        return values if dimension and not dimension.when else [{}, *values]
+        if dimension is None:
+            return [given]
+        values = [{**given, path: value} for value in dimension.samples()]
+        if any(other in self.space and other not in given for other in dimension.when):
+            return [given, *values]
+        return values if holds(dimension.when, {**self.fixed_values(), **given}) else [given]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -17,14 +17,14 @@ _KIND, _FREEZE = "encoder.kind", "encoder.freeze"
 class SettledWeights:
     """What the weights became, and what that added to the search."""
 
-    weights: Mapping[str, str]  # by the encoder's name
+    weights: Mapping[str, str]  # by the encoder's full name
     added: Mapping[str, Dimension]  # dimensions, by path
     warnings: tuple[str, ...] = ()
 
     def apply(self, recipe: Recipe) -> Recipe:
         """The recipe with weights that are resolved."""
         encoder = recipe.base.encoder
-        own = self.weights.get(encoder.name, encoder.weights)
+        own = self.weights.get(encoder.full_name, encoder.weights)
         base = recipe.base.model_copy(
             update={"encoder": encoder.model_copy(update={"weights": own})}
         )
@@ -44,11 +44,11 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
     encoders = searched.encoders()
     resolved = {
-        encoder.name: resolve_weights(encoder, in_channels=channels) for encoder in encoders
+        encoder.full_name: resolve_weights(encoder, in_channels=channels) for encoder in encoders
     }
     warnings = [
-        f"{name}: {found.warning}" if len(resolved) > 1 else found.warning
-        for name, found in resolved.items()
+        f"{found.encoder.name}: {found.warning}" if len(resolved) > 1 else found.warning
+        for found in resolved.values()
         if found.warning
     ]
     if added:
@@ -58,7 +58,7 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
             f"{encoders[-1].name} come with the installation. "
             f"--set {_KIND}={recipe.base.encoder.kind} searches without it."
         )
-    random = [one for one in encoders if resolved[one.name].encoder.weights == "none"]
+    random = [one for one in encoders if resolved[one.full_name].encoder.weights == "none"]
     random = [one for one in random if _may_be_frozen(searched, one)]
     kinds = {one.kind for one in encoders} - {one.kind for one in random}
     if random and kinds and _KIND in searched.space:
@@ -75,7 +75,7 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
             "random weights: a frozen part then learns nothing. Give pretrained weights, or "
             f"--set {_FREEZE}=none."
         )
-    weights = {str(name): found.encoder.weights for name, found in resolved.items()}
+    weights = {name: found.encoder.weights for name, found in resolved.items()}
     return SettledWeights(weights, added, tuple(warnings))
 
 
@@ -92,7 +92,7 @@ def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimensio
     own = {_KIND, "encoder.name"}
     if encoder.kind != "resnet" or not recipe.space or own & {*recipe.space, *fixed}:
         return {}
-    if encoder.weights != "auto" or encoder.name in recipe.weights:
+    if encoder.weights != "auto" or {encoder.name, encoder.full_name} & {*recipe.weights}:
         return {}
     if resolve_weights(encoder, download=False).encoder.weights != "none":
         return {}

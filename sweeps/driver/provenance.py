@@ -85,7 +85,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
 def _initial_weights(recipe: Recipe) -> dict[str, str]:
     """Where the weights of every encoder come from, a line for each if there are several."""
     encoders = recipe.encoders()
-    found = {str(encoder.name): weights_provenance(encoder).record() for encoder in encoders}
+    found = {encoder.full_name: weights_provenance(encoder).record() for encoder in encoders}
     tags: dict[str, list[str]] = {}
     for name, record in found.items():
         for field, value in record.items():

@@ -41,7 +41,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
         manifest.estimated_s = None  # it was that of another sweep
     manifest.changes |= dict(options.changes)
     manifest.gpus, manifest.simulate_gpus = gpus, simulated
-    recipe = _settled(manifest, recipe.base.encoder.name).apply(recipe)
+    recipe = _settled(manifest, recipe.base.encoder.full_name).apply(recipe)
     plan = SweepPlan(
         name=name,
         recipe=recipe,

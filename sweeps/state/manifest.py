@@ -26,7 +26,7 @@ class SweepManifest(BaseModel):
     simulate_gpus: int | None
     recipe: dict[str, Any]  # all of it, before the weights were resolved
     weights: str  # what encoder.weights was resolved to
-    encoder_weights: dict[str, str] = Field(default_factory=dict)  # the same by the encoder's name
+    encoder_weights: dict[str, str] = Field(default_factory=dict)  # by the encoder's full name
     added_space: dict[str, Any] = Field(default_factory=dict)  # dimensions, for lack of weights
     data_fingerprint: str
     data: dict[str, Any]  # the data set's summary

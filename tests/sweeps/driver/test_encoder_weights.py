@@ -33,7 +33,7 @@ def recipe_with(encoder, space=LR, **fields) -> Recipe:
 def test_each_encoder_has_its_own():
     recipe = load_recipe("quickstart", {})
     settled = settle_weights(recipe, {}, 3)
-    assert settled.weights == {"resnet50": "none", LITE0: "packaged"}
+    assert settled.weights == {"resnet/resnet50": "none", f"timm/{LITE0}": "packaged"}
     assert list(settled.added) == ["encoder.freeze"]
     found = settled.apply(recipe)
     assert found.space["encoder.freeze"].when == {"encoder.kind": ["timm"]}
@@ -102,6 +102,21 @@ def test_encoders_by_kind_and_name():
     }
     names = [encoder.name for encoder in recipe_with({"weights": "none"}, space).encoders()]
     assert names == ["resnet50", "resnet18", "resnet34", LITE0, "vit_small_patch16_224"]
+
+
+def test_two_families_may_share_a_name(tmp_path):
+    space = {
+        "encoder.kind": {"kind": "choice", "values": ["resnet", "timm"]},
+        "encoder.name": {
+            "kind": "choice",
+            "values": ["resnet50"],
+            "when": {"encoder.kind": "timm"},
+        },
+    }
+    recipe = recipe_with({"weights": "none"}, space, weights={"timm/resnet50": "auto"})
+    assert [one.full_name for one in recipe.encoders()][:2] == ["resnet/resnet50", "timm/resnet50"]
+    timm = recipe.config({"encoder.kind": "timm", "encoder.name": "resnet50"}).encoder
+    assert (timm.weights, recipe.config({}).encoder.weights) == ("auto", "none")
 
 
 def test_weights_that_are_asked_for_and_cannot_be_had_end_the_preparation():

@@ -67,6 +67,11 @@ class EncoderSettings(Component):
         return get_args(FreezeLevel)
 
     @property
+    def full_name(self) -> str:
+        """Kind and name: families share some names, such as resnet50."""
+        return f"{self.kind}/{self.name}"
+
+    @property
     def mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Of RGB images scaled to 0..1, as the pretrained weights were trained with."""
         raise NotImplementedError
