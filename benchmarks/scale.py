@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 from ray import tune  # noqa: E402
 
-from benchmarks.pretend import pretend_trial  # noqa: E402
+from benchmarks.scaling.pretend import pretend_trial  # noqa: E402
 from sweeps.config.loading import load_recipe  # noqa: E402
 from sweeps.config.recipe import Recipe  # noqa: E402
 from sweeps.driver.live_view import LiveView  # noqa: E402

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import choices
 from benchmarks.choices import behind_percent, main, model_config, table
 from sweeps.preflight.step_cost import Size
+from tests.support.pretend_probes import PretendProbes
 from unetexp.compute.measured import is_free
 
 TIMES = {
@@ -34,20 +35,12 @@ def test_precision_and_layout_are_left_open():
     assert config.decoder.kind == "classic"
 
 
-class PretendProbes:
+class OneIsFast(PretendProbes):
     """Processes in which fp32 contiguous is twice as fast as all else."""
 
     def __init__(self, count, environment):
+        super().__init__(count, environment)
         assert "PYTHONPATH" in environment
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def load(self, *_):
-        pass
 
     def step_s(self, settings, size, at_once, threads, limit_s):
         slow = 1 if (settings.precision, settings.memory_format) == ("fp32", "contiguous") else 2
@@ -55,7 +48,7 @@ class PretendProbes:
 
 
 def test_every_combination_is_timed(monkeypatch, capsys):
-    monkeypatch.setattr(choices, "Probes", PretendProbes)
+    monkeypatch.setattr(choices, "Probes", OneIsFast)
     monkeypatch.setattr(choices, "available_cores", lambda: 2)
     main(SMALL)
     said = capsys.readouterr().out

@@ -87,10 +87,10 @@ def measure_on_cpu(
     found: list[Measured] = []
     for one in wanted:
         model = one.model(_CPU)
-        patience_s = PATIENCE_S / len(wanted)
         ways = len(model.candidates) * len(shares)
         size = affordable(full, cost.step_s, ways, _ROUND_S / len(wanted))
-        failures: list[str] = []
+        beside_s = _beside_s(one.config, data, cost, overheads) * size.pixels / full.pixels
+        time_step = _in_probes(probes, log)
         try:
             probes.load(one.config, data, max(shares), _LIMIT_S)
             measured = measure(
@@ -98,15 +98,13 @@ def measure_on_cpu(
                 model,
                 shares,
                 size,
-                _in_probes(probes, failures),
-                beside_s=_beside_s(one.config, data, cost, overheads) * size.pixels / full.pixels,
-                patience_s=patience_s,
+                time_step,
+                beside_s=beside_s,
+                patience_s=PATIENCE_S / len(wanted),
             )
         except ProbeLostError as error:
             log(f"settings not measured: {error}; they follow the rule")
             return ()
-        for failure in failures:
-            log(failure)
         if measured is None:
             continue
         environment = worker_environment(plan.placement)
@@ -204,14 +202,18 @@ def _beside_s(config: TrainConfig, data: Dataset, cost: StepCost, overheads: Ove
     return beside / (steps * (1 + validating))
 
 
-def _in_probes(probes: Probes, failures: list[str]) -> Callable[..., float]:
+def _in_probes(probes: Probes, log: Callable[[str], None]) -> Callable[..., float]:
+    """Steps timed in `probes`; each failure is told once."""
+    told: set[str] = set()
+
     def time_step(settings: ComputeSettings, at_once: int, threads: int, size: Size) -> float:
         try:
             return probes.step_s(settings, size, at_once, threads, _LIMIT_S)
         except ProbeFailedError as error:
             failure = f"{wording(settings)} fails here: {error}"
-            if failure not in failures:
-                failures.append(failure)
+            if failure not in told:
+                told.add(failure)
+                log(failure)
             return math.inf
 
     return time_step

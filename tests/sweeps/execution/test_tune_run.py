@@ -9,7 +9,7 @@ import psutil
 import pytest
 import ray
 
-from benchmarks.pretend import pretend_trial
+from benchmarks.scaling.pretend import pretend_trial
 from sweeps.config.loading import load_recipe
 from sweeps.execution.placement import Placement
 from sweeps.execution.ray_session import ray_up

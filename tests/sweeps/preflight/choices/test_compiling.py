@@ -24,6 +24,7 @@ from sweeps.preflight.choices.probes import ProbeFailedError, ProbeLostError
 from sweeps.preflight.gpu_tasks import TaskLostError
 from sweeps.preflight.step_cost import Size
 from tests.support.data_folders import write_folder_dataset
+from tests.support.pretend_probes import PretendProbes
 from unetexp.compute.device import device_kind
 from unetexp.compute.measured import (
     Compiling,
@@ -176,19 +177,11 @@ class TestOnARun:
         assert PAYS.describe() in measured_with(PAYS).describe()
 
 
-class PretendProbes:
+class CompilingFails(PretendProbes):
     def __init__(self, count, environment):
+        super().__init__(count, environment)
         assert count == 1
         assert "unetexp-compiled-" in environment["TORCHINDUCTOR_CACHE_DIR"]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def load(self, *_):
-        pass
 
     def step_s(self, settings, size, at_once, threads, limit_s):
         assert (size, at_once, threads) == (Size(96, 8), 1, 1)
@@ -207,8 +200,8 @@ class TestInAProcess:
         ],
     )
     def test_one_that_hangs_or_fails_is_told(self, data, monkeypatch, error, told):
-        monkeypatch.setattr(compiling_module, "Probes", PretendProbes)
-        monkeypatch.setattr(PretendProbes, "error", error, raising=False)
+        monkeypatch.setattr(compiling_module, "Probes", CompilingFails)
+        monkeypatch.setattr(CompilingFails, "error", error, raising=False)
         found = judged_on_cpu(measured_with(None), config_of(**LONG), data, {})
         assert found.compiling.chosen == "none"
         assert told in found.compiling.describe()

@@ -1,6 +1,6 @@
 """Whether the limit of the search's memory costs quality: long simulated sweeps with and without.
 
-    python benchmarks/search_memory.py                      20 seeds of 1,000 trials, ~6 minutes
+    python benchmarks/scaling/search_memory.py              20 seeds of 1,000 trials, ~6 minutes
 
 Trials run one at a time with a simulated score over the space of the `folder` recipe: settings
 interact, and the noise is that between two seeds of a real trial.
@@ -19,7 +19,7 @@ import numpy as np
 import optuna
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 from sweeps.config.loading import load_recipe  # noqa: E402

@@ -1,0 +1,1 @@
+"""What the benchmark of scale trains, and how much a search remembers."""
