@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, holds
 from unetexp.models.encoders import Encoder
-from unetexp.models.weights.resolution import resolve_weights
+from unetexp.models.weights.resolution import ResolvedWeights, resolve_weights
 
 _KIND, _FREEZE = "encoder.kind", "encoder.freeze"
 
@@ -40,12 +40,14 @@ def settle_weights(recipe: Recipe, fixed: Mapping[str, object], channels: int) -
     recipe's one ResNet has no pretrained weights here, the packaged encoder becomes part of the
     search. Raises WeightsUnavailableError.
     """
-    added = _packaged(recipe, fixed)
+    own = recipe.config({}).encoder
+    resolved = {own.full_name: resolve_weights(own, in_channels=channels)}
+    added = _packaged(recipe, fixed, resolved[own.full_name])
     searched = recipe.model_copy(update={"space": {**recipe.space, **added}})
     encoders = searched.encoders()
-    resolved = {
-        encoder.full_name: resolve_weights(encoder, in_channels=channels) for encoder in encoders
-    }
+    for encoder in encoders:
+        if encoder.full_name not in resolved:
+            resolved[encoder.full_name] = resolve_weights(encoder, in_channels=channels)
     warnings = [
         f"{found.encoder.name}: {found.warning}" if len(resolved) > 1 else found.warning
         for found in resolved.values()
@@ -86,14 +88,16 @@ def _may_be_frozen(recipe: Recipe, encoder: Encoder) -> bool:
     return dimension is not None and holds(dimension.when, {**recipe.fixed_values(), **own})
 
 
-def _packaged(recipe: Recipe, fixed: Mapping[str, object]) -> dict[str, Dimension]:
-    """The packaged encoder as another kind to search, where the recipe's own starts random."""
-    encoder: Encoder = recipe.base.encoder
-    own = {_KIND, "encoder.name"}
-    if encoder.kind != "resnet" or not recipe.space or own & {*recipe.space, *fixed}:
+def _packaged(
+    recipe: Recipe, fixed: Mapping[str, object], found: ResolvedWeights
+) -> dict[str, Dimension]:
+    """The packaged encoder as another kind to search, where the recipe's own starts random.
+
+    `found` are the weights of the recipe's own encoder.
+    """
+    asked: Encoder = recipe.config({}).encoder
+    if {_KIND, "encoder.name"} & {*recipe.space, *fixed} or not recipe.space:
         return {}
-    if encoder.weights != "auto" or {encoder.name, encoder.full_name} & {*recipe.weights}:
-        return {}
-    if resolve_weights(encoder, download=False).encoder.weights != "none":
+    if (asked.kind, asked.weights, found.encoder.weights) != ("resnet", "auto", "none"):
         return {}
     return {_KIND: Choice(values=("resnet", "timm"))}
