@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from unetexp.component import decode, kinds_of
 from unetexp.data import Dataset, DataSource, Folder, open_dataset
-from unetexp.data.sources.folder import absolute
+from unetexp.data.sources.file_source import absolute
 from unetexp.errors import ConfigError
 from unetexp.training.config import decode_config
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetexp.data.image_decoding import decode_image
+from unetexp.data.reading.image_decoding import decode_image
 from unetexp.errors import DataError
 from unetexp.models.saved_model import ModelSpec
 

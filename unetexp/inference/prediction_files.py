@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unetexp.data.image_decoding import read_image
+from unetexp.data.reading.image_decoding import read_image
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.inference.input_images import Input
 from unetexp.inference.predictor import Predictor, conform, full_scale

@@ -17,7 +17,7 @@ import yaml
 from sweeps.execution import ray_security as security
 from tests.support.data_folders import write_folder_dataset
 from unetexp.data import Folder, open_dataset
-from unetexp.data.image_decoding import read_image, read_mask
+from unetexp.data.reading.image_decoding import read_image, read_mask
 from unetexp.errors import CheckpointError, DataError
 from unetexp.models import saved_model as archive
 from unetexp.training import config

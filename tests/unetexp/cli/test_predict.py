@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from unetexp.cli.main import app
-from unetexp.data.image_decoding import read_image
+from unetexp.data.reading.image_decoding import read_image
 from unetexp.inference.input_images import find_inputs
 from unetexp.inference.predictor import Predictor, conform
 from unetexp.models.decoders import Decoder

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.support.data_folders import write_folder_dataset
 from unetexp.component import decode
 from unetexp.data import DataSource, Folder, open_dataset
-from unetexp.data.splits import seeded_split
+from unetexp.data.splits.seeded import seeded_split
 from unetexp.errors import ConfigError, DataError
 
 IMAGE, MASK = "train/images/000.png", "train/masks/000.png"

@@ -30,7 +30,7 @@ import unetexp
 from sweeps.promotion.model_package import REQUIREMENTS, pinned_requirements
 from sweeps.promotion.registry import MODEL, champion, register, set_champion
 from sweeps.tracking.store import open_store
-from unetexp.data.image_decoding import read_image
+from unetexp.data.reading.image_decoding import read_image
 from unetexp.errors import DataError
 from unetexp.inference.payloads import read_payload
 from unetexp.models.decoders import Decoder

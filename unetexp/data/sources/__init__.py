@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from unetexp.data.cache_build import open_collection
+from unetexp.data.cache.build import open_collection
 from unetexp.data.collection import Progress
 from unetexp.data.dataset import Dataset
 from unetexp.data.sources.folder import Folder

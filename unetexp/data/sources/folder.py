@@ -10,39 +10,22 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field
 
-from unetexp.component import Component
-from unetexp.data.collection import SPLITS, Collection, Progress
-from unetexp.data.file_collection import Draw, FilePair, collect_files
-from unetexp.data.label_map import label_map_text
+from unetexp.data.collection import SPLITS, Progress
+from unetexp.data.files.file_sample import FileSample, Listing
+from unetexp.data.files.pairing import entries, pair_files
 from unetexp.data.labels import VOID
-from unetexp.data.pairing import entries, pair_files
-from unetexp.data.splits import seeded_split
-from unetexp.errors import ConfigError, DataError
+from unetexp.data.sources.file_source import FileSource, absolute
+from unetexp.errors import DataError
 
 CLASSES_FILE = "classes.txt"
 _CLASS_NAME = re.compile(r"\w[\w .:-]{0,99}")  # what MLflow accepts in the name of a metric
 
 
-def absolute(path: str) -> str:
-    """An absolute path, because workers have their own working directories."""
-    try:
-        return str(Path(path).expanduser().absolute())
-    except RuntimeError:
-        raise ConfigError(f"{path}: there is no such user. Give the path without `~`.") from None
-
-
-class Folder(Component):
+class Folder(FileSource):
     """Images and masks in a folder, paired by name without the extension.
 
     PNG, JPEG and TIFF, 8 and 16 bit, grey, RGB and palette. 255 is void, unless the masks hold
@@ -50,73 +33,29 @@ class Folder(Component):
     has no split of its own: then each class gets its share of every split.
     """
 
+    first_fields: ClassVar[tuple[str, ...]] = (
+        "kind",
+        "root",
+        "val_fraction",
+        "test_fraction",
+        "seed",
+    )
+
     kind: Literal["folder"] = "folder"
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] = Field(
         description="the folder; stored as an absolute path"
     )
-    val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the images for the validation split"
-    )
-    test_fraction: float = Field(
-        0.0, ge=0, lt=1, description="share of the images for the test split; 0: no test split"
-    )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
-    label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
-        None,
-        description="the class that each value stored in the masks means, such as "
-        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class "
-        "or void; "
-        "classes.txt then names the map's classes; null: the values are the classes' numbers",
-    )
 
-    @model_serializer(mode="wrap")
-    def _without_an_unset_map(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a map the record is that of earlier versions, so their sweeps can resume."""
-        tree: dict[str, Any] = dump(self)
-        return {name: value for name, value in tree.items() if name != "label_map" or value}
-
-    @model_validator(mode="after")
-    def _leaves_a_train_split(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ConfigError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave "
-                "nothing to train on: together they must be below 1."
-            )
-        return self
-
-    def collect(self, on_progress: Progress | None = None) -> Collection:
-        """The folder's pairs, every file found, paired and hashed. Raises DataError."""
+    def listing(self, on_progress: Progress | None = None) -> Listing:
+        """The folder's pairs."""
         root = Path(self.root)
         if not root.is_dir():
             what = "is a file, not a folder" if root.is_file() else "does not exist"
             raise DataError(f"{root} {what}. Give the folder that holds images and masks.")
-        splits: dict[str, list[FilePair]] = {}
-        draw = None
-        record: dict[str, Any] = {"method": "folders"}
+        names = read_class_names(root / CLASSES_FILE)
         if _has_own_split(root):
-            splits = _own_split(root)
-        else:
-            draw = self._draw(root)
-            record = {
-                "method": "seeded",
-                **self.model_dump(include={"val_fraction", "test_fraction", "seed"}),
-            }
-        return collect_files(
-            root,
-            splits,
-            class_names=read_class_names(root / CLASSES_FILE),
-            split_record=record,
-            draw=draw,
-            label_map=self.label_map,
-            on_progress=on_progress,
-        )
-
-    def _draw(self, root: Path) -> Draw:
-        fractions = {"val": self.val_fraction, "test": self.test_fraction}
-        return Draw(
-            pair_files(root, root),
-            lambda classes: seeded_split(list(classes), fractions, self.seed, classes),
-        )
+            return Listing(root, _own_split(root), class_names=names)
+        return Listing(root, unsplit=pair_files(root, root), class_names=names, method="seeded")
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
@@ -176,5 +115,5 @@ def _has_own_split(root: Path) -> bool:
     return bool(own)
 
 
-def _own_split(root: Path) -> dict[str, list[FilePair]]:
+def _own_split(root: Path) -> dict[str, list[FileSample]]:
     return {name: pair_files(root, root / name) for name in SPLITS if (root / name).exists()}

@@ -14,7 +14,7 @@ import tarfile
 import uuid
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -22,12 +22,10 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torchvision.datasets import OxfordIIITPet
 
-from unetexp.component import Component
-from unetexp.data.cache import cache_folder
-from unetexp.data.collection import Collection, Labels, Progress, RawImage
-from unetexp.data.file_collection import Draw, FilePair, FileReader, collect_files
-from unetexp.data.sources.folder import absolute
-from unetexp.data.splits import seeded_split
+from unetexp.data.cache.store import cache_folder
+from unetexp.data.collection import Labels, Progress, RawImage
+from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError
 from unetexp.network import no_answer, reason, socket_timeout
 
@@ -40,20 +38,18 @@ _FOLDER = "oxford-iiit-pet"  # torchvision's name for it
 _TRIMAP_TO_CLASS = np.array([0, 1, 0, 2], np.uint8)
 
 
-class OxfordPet(Component):
+class OxfordPet(FileSource):
     """7,349 photographs of cats and dogs in three classes; downloads 0.8 GB the first time."""
+
+    first_fields: ClassVar[tuple[str, ...]] = ("kind", "root", "val_fraction", "seed")
 
     kind: Literal["oxford_pet"] = "oxford_pet"
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] | None = Field(
         None, description="the folder to download into; null: in the cache folder"
     )
-    val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the trainval images for the validation split"
-    )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
 
-    def collect(self, on_progress: Progress | None = None) -> Collection:
-        """The pairs, downloaded if they are not there yet.
+    def listing(self, on_progress: Progress | None = None) -> Listing:
+        """The official pairs, downloaded if they are not there yet.
 
         Raises DataError, within 15 s, if the site does not answer.
         """
@@ -61,28 +57,20 @@ class OxfordPet(Component):
         root = parent / _FOLDER
         if not root.is_dir():
             _download(parent)
-        trainval = _listed_pairs(root, "trainval")
-        draw = Draw(
-            trainval,
-            lambda classes: seeded_split(
-                list(classes), {"val": self.val_fraction}, self.seed, classes
-            ),
-        )
-        return collect_files(
+        return Listing(
             root,
             {"test": _listed_pairs(root, "test")},
+            unsplit=_listed_pairs(root, "trainval"),
             class_names=CLASSES,
-            split_record={
-                "method": "seeded trainval, official test",
-                **self.model_dump(include={"val_fraction", "seed"}),
-            },
-            draw=draw,
-            reader=_READER,
-            on_progress=on_progress,
+            method="seeded trainval, official test",
         )
 
+    def reader(self) -> FileReader:
+        """The trimaps hold 1 to 3."""
+        return _READER
 
-def _listed_pairs(root: Path, split: str) -> list[FilePair]:
+
+def _listed_pairs(root: Path, split: str) -> list[FileSample]:
     path = root / "annotations" / f"{split}.txt"
     try:
         names = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
@@ -92,9 +80,9 @@ def _listed_pairs(root: Path, split: str) -> list[FilePair]:
             f"Remove {root} and start again."
         ) from None
     return [
-        FilePair(
+        FileSample(
             name,
-            root / "images" / f"{name}.jpg",
+            (root / "images" / f"{name}.jpg",),
             root / "annotations" / "trimaps" / f"{name}.png",
         )
         for name in sorted(names)
@@ -119,7 +107,11 @@ def _read_trimap(path: Path) -> Labels:
     return labels
 
 
-_READER = FileReader("oxford_pet trimaps", _read_image, _read_trimap)
+_READER = FileReader(
+    "oxford_pet trimaps",
+    lambda sample: _read_image(sample.image),
+    lambda sample: _read_trimap(sample.mask),
+)
 
 
 def _unreadable(path: Path, root: Path, error: Exception) -> DataError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.label_map import (
+from unetexp.data.label_values.label_map import (
     AS_STORED,
     UNMAPPED,
     lookup_table,
@@ -20,7 +20,7 @@ from unetexp.data.label_map import (
     value_table,
 )
 from unetexp.data.labels import VOID
-from unetexp.data.splits import coverage_problems
+from unetexp.data.splits.coverage import coverage_problems
 from unetexp.errors import DataError, listed
 
 

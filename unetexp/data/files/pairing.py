@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
-from unetexp.data.file_collection import FilePair
+from unetexp.data.files.file_sample import FileSample
 from unetexp.errors import DataError, did_you_mean, listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -15,7 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-def pair_files(root: Path, folder: Path) -> list[FilePair]:
+def pair_files(root: Path, folder: Path) -> list[FileSample]:
     """The pairs of `folder`/images and `folder`/masks, by stem, in the order of their names.
 
     Raises DataError for a folder that is missing or empty, a file that does not belong there, is
@@ -25,7 +25,7 @@ def pair_files(root: Path, folder: Path) -> list[FilePair]:
     masks = _files_by_stem(root, folder / "masks", "masks")
     _check_partners(images, masks, "image", "mask", folder / "masks")
     _check_partners(masks, images, "mask", "image", folder / "images")
-    return [FilePair(stem, images[stem], masks[stem]) for stem in sorted(images)]
+    return [FileSample(stem, (images[stem],), masks[stem]) for stem in sorted(images)]
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:

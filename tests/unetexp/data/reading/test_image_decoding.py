@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from unetexp.data.image_decoding import read_image, read_mask
+from unetexp.data.reading.image_decoding import read_image, read_mask
 from unetexp.errors import DataError
 
 RNG = np.random.default_rng(0)

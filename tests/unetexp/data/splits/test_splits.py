@@ -12,7 +12,7 @@ from PIL import Image
 from tests.support.data_folders import write_folder_dataset, write_pets
 from unetexp.component import decode
 from unetexp.data import DataSource, Folder, OxfordPet, open_dataset
-from unetexp.data.splits import seeded_split
+from unetexp.data.splits.seeded import seeded_split
 from unetexp.errors import DataError
 from unetexp.training.config import parse_assignments
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unetexp.data.cache import FORMAT, Index, open_cached
+from unetexp.data.cache.store import FORMAT, Index, open_cached
 from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
 from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
-from unetexp.data.file_hashing import mapped_in_threads
-from unetexp.data.label_checks import Meaning, SplitLabels, interpret
+from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.label_values.label_checks import Meaning, SplitLabels, interpret
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 

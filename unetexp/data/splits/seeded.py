@@ -1,7 +1,4 @@
-"""A seeded and stratified split of named samples, and a check for missing classes.
-
-K classes.
-"""
+"""A seeded and stratified split of named samples."""
 
 from __future__ import annotations
 
@@ -10,11 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-import numpy as np
-import numpy.typing as npt
-
-from unetexp.data.label_map import setting_without
-from unetexp.errors import DataError, listed
+from unetexp.errors import DataError
 
 Classes = Mapping[str, AbstractSet[int]]
 
@@ -142,60 +135,3 @@ def _shares(sizes: Mapping[str, int], frequency: Mapping[int, int]) -> dict[str,
         }
         for place, split in enumerate(order)
     }
-
-
-def coverage_problems(
-    holds: Mapping[str, npt.NDArray[np.bool_]],
-    class_names: Sequence[str],
-    table: npt.NDArray[np.int16],
-    method: str,
-    *,
-    named: bool,
-) -> list[str]:
-    """A message for train and for val if it lacks classes that occur elsewhere.
-
-    `holds` has for each split which mask (masks, K) holds which class, `table` (256,) the class
-    of each stored value; `method` is how the split was made, `named` if there is a classes.txt.
-    """
-    frequency = np.sum([held.sum(axis=0) for held in holds.values()], axis=0)
-    total = sum(len(held) for held in holds.values())
-    problems = []
-    for split, why in (
-        ("train", "It cannot be learnt."),
-        ("val", "Validation cannot measure it, and val/miou leaves it out."),
-    ):
-        lacking = np.flatnonzero((frequency > 0) & ~holds[split].any(axis=0)).tolist()
-        if lacking:
-            found = [f"{class_names[k]} (in {frequency[k]} of all {total} masks)" for k in lacking]
-            problems.append(
-                f"no mask of the {split} split holds the class {listed(found)}. {why} "
-                + _more_of(split, method, int(frequency[lacking].min()))
-                + _left_out(table, lacking, len(class_names), method, named=named)
-            )
-    return problems
-
-
-def _more_of(split: str, method: str, masks: int) -> str:
-    """How to get masks of a class that `masks` of all hold into `split`."""
-    if method == "folders":
-        return f"Move images that show it, with their masks, into {split}, or label more of them."
-    if masks < 2:
-        return "Label more images that show it: train and val need one each."
-    size = "larger" if split == "val" else "smaller"
-    return (
-        f"Label more images that show it, set a {size} data.val_fraction or another data.seed, or "
-        "put the images into train and val folders yourself."
-    )
-
-
-def _left_out(
-    table: npt.NDArray[np.int16], lacking: list[int], num_classes: int, method: str, *, named: bool
-) -> str:
-    """How to leave out the classes, if the source has a label map."""
-    if num_classes - len(lacking) < 2 or method not in ("folders", "seeded"):
-        return ""
-    removal = ", and take it out of classes.txt" if named else ""
-    return (
-        f" To leave it out: {setting_without(table, lacking, num_classes)}{removal}. To merge it "
-        "with another class, write the number of that class instead of void."
-    )

@@ -1,0 +1,1 @@
+"""Decoded data sets on this machine."""

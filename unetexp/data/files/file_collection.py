@@ -1,0 +1,182 @@
+"""Collections whose images and masks are files, identified by the files' content.
+
+C channels, H W image size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unetexp.data.cache.store import remembered_labels
+from unetexp.data.collection import Collection, Pair, Progress
+from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
+from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.labels import VOID
+from unetexp.data.reading.image_decoding import read_image, read_mask
+from unetexp.data.splits.seeded import Classes, differ
+from unetexp.errors import DataError
+
+_DECODING = 1  # increased when the same file is decoded to other pixels than before
+
+PLAIN = FileReader(
+    "plain", lambda sample: read_image(sample.image), lambda sample: read_mask(sample.mask)
+)
+
+_FIRST_READERS = (PLAIN.name, "oxford_pet trimaps")  # earlier fingerprints do not name them
+
+Splitting = Callable[[Sequence[FileSample], Classes], Mapping[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a listing are read, and how its unsplit samples are split."""
+
+    split: Splitting  # names of each split, given the samples and the classes in their masks
+    split_record: Mapping[str, Any]  # how the splits are made; JSON-safe
+    reader: FileReader = PLAIN
+    label_map: str | None = None
+
+
+def collect_files(
+    listing: Listing, reading: Reading, on_progress: Progress | None = None
+) -> Collection:
+    """The collection of all samples of `listing`; reads every file for its content hash.
+
+    The same content under the same names below another root is the same collection.
+    """
+    digests = _digests(listing, on_progress)
+    splits, record = dict(listing.splits), dict(reading.split_record)
+    if listing.unsplit:
+        classes = _classes_of(listing.unsplit, digests, reading, on_progress)
+        splits = {**_drawn(listing, reading.split, classes), **splits}
+        if differ(classes):
+            record["stratified"] = "by class"
+    content: dict[str, Any] = {
+        "decoding": _DECODING,
+        "classes": listing.class_names,
+        "split": record,
+        "files": _content(listing.root, splits, digests),
+    }
+    if reading.label_map is not None:  # else left out, to keep the fingerprints of earlier versions
+        content["label_map"] = reading.label_map
+    if reading.reader.name not in _FIRST_READERS:
+        content["reader"] = reading.reader.name
+    return Collection(
+        where=str(listing.root),
+        fingerprint=_hash(content),
+        pairs=lambda: {
+            name: [_pair(sample, reading.reader) for sample in members]
+            for name, members in splits.items()
+        },
+        class_names=listing.class_names,
+        split_record=record,
+        notes=(*listing.notes, *_leaks(splits, digests)),
+        label_map=reading.label_map,
+    )
+
+
+def _digests(listing: Listing, on_progress: Progress | None) -> dict[Path, str]:
+    paths = list(dict.fromkeys(path for each in listing.samples() for path in each.files))
+    return dict(zip(paths, file_digests(paths, on_progress), strict=True))
+
+
+def _content(
+    root: Path, splits: Mapping[str, Sequence[FileSample]], digests: Mapping[Path, str]
+) -> dict[str, list[list[str]]]:
+    """What lies where in each split: paths below `root` and content hashes."""
+    return {
+        name: [
+            [_place(path, root), digests[path], *([sample.part] if sample.part else [])]
+            for sample in members
+            for path in sample.files
+        ]
+        for name, members in splits.items()
+    }
+
+
+def _place(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _pair(sample: FileSample, reader: FileReader) -> Pair:
+    return Pair(sample.name, str(sample.mask), lambda: (reader.image(sample), reader.mask(sample)))
+
+
+def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:
+    samples = {sample.name: sample for sample in listing.unsplit}
+    try:
+        splits = split(listing.unsplit, classes)
+    except DataError as error:
+        raise DataError(f"{listing.root}: {error}") from None
+    return {name: [samples[member] for member in members] for name, members in splits.items()}
+
+
+def _classes_of(
+    samples: Sequence[FileSample],
+    digests: Mapping[Path, str],
+    reading: Reading,
+    on_progress: Progress | None,
+) -> Classes:
+    """The classes in each mask. The masks are read once; the cache stores the result."""
+    known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
+    holds = remembered_labels(
+        _hash(known),
+        len(samples),
+        lambda: _stored_values(samples, reading.reader, on_progress),
+    )
+    present: npt.NDArray[np.bool_] = np.any(holds, axis=0)
+    table = value_table(present, reading.label_map)
+    return {
+        sample.name: frozenset(table[np.flatnonzero(row)].tolist()) - {VOID, UNMAPPED}
+        for sample, row in zip(samples, holds, strict=True)
+    }
+
+
+def _stored_values(
+    samples: Sequence[FileSample], reader: FileReader, on_progress: Progress | None
+) -> npt.NDArray[np.bool_]:
+    """Which mask holds which stored value: (masks, 256)."""
+    holds = np.zeros((len(samples), VOID + 1), np.bool_)
+
+    def values(sample: FileSample) -> npt.NDArray[np.int64]:
+        return np.bincount(reader.mask(sample).reshape(-1), minlength=VOID + 1)
+
+    for number, counts in enumerate(mapped_in_threads(values, samples)):
+        holds[number] = counts > 0
+        if on_progress:
+            on_progress("Reading masks", number + 1, len(samples))
+    return holds
+
+
+def _leaks(
+    splits: Mapping[str, Sequence[FileSample]], digests: Mapping[Path, str]
+) -> tuple[str, ...]:
+    """A note for each split that holds images of the train split."""
+    content = {
+        each: (*(digests[path] for path in each.files[:-1]), each.part)
+        for members in splits.values()
+        for each in members
+    }
+    train = {content[sample] for sample in splits["train"]}
+    notes = []
+    for name, members in splits.items():
+        copies = [sample.name for sample in members if content[sample] in train]
+        if name != "train" and copies:
+            notes.append(
+                f"{len(copies)} of the {len(members)} images in the {name} split are also in the "
+                f"train split (such as {copies[0]}): metrics on {name} will look too good."
+            )
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""What the values stored in masks mean."""

@@ -1,0 +1,109 @@
+"""What all sources that read files share: how a split is drawn and what stored values mean."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from unetexp.component import Component
+from unetexp.data.collection import Collection, Progress
+from unetexp.data.files.file_collection import PLAIN, Reading, collect_files
+from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.label_values.label_map import label_map_text
+from unetexp.data.splits.seeded import Classes, seeded_split
+from unetexp.errors import ConfigError
+
+
+def absolute(path: str) -> str:
+    """An absolute path, because workers have their own working directories."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ConfigError(f"{path}: there is no such user. Give the path without `~`.") from None
+
+
+class FileSource(Component):
+    """A source of files. A kind finds them (`listing`); they are split, read and hashed here."""
+
+    first_fields: ClassVar[tuple[str, ...]] = ("kind",)
+    """Fields that are always recorded; the others where they are set, so that a record that an
+    earlier version made stays the same and its sweep can resume."""
+
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the images for the validation split"
+    )
+    test_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of the images for the test split; 0: no test split"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
+    label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
+        None,
+        description="the class that each value stored in the masks means, such as "
+        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class "
+        "or void; "
+        "classes.txt then names the map's classes; null: the values are the classes' numbers",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in tree.items()
+            if name in self.first_fields or getattr(self, name) != fields[name].default
+        }
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave "
+                "nothing to train on: together they must be below 1."
+            )
+        return self
+
+    @abstractmethod
+    def listing(self, on_progress: Progress | None = None) -> Listing:
+        """The samples, found and paired but not opened. Raises DataError."""
+
+    def reader(self) -> FileReader:
+        """How a sample's files are decoded."""
+        return PLAIN
+
+    def collect(self, on_progress: Progress | None = None) -> Collection:
+        """The samples, found, split and hashed. Raises DataError."""
+        listing = self.listing(on_progress)
+        drawn = self._drawn_fractions(listing)
+        record = {"method": listing.method, **({**drawn, "seed": self.seed} if drawn else {})}
+        reading = Reading(
+            split=partial(self._split, fractions=drawn),
+            split_record=record,
+            reader=self.reader(),
+            label_map=self.label_map,
+        )
+        return collect_files(listing, reading, on_progress)
+
+    def _drawn_fractions(self, listing: Listing) -> dict[str, float]:
+        """The share of each split that is drawn here, by the name of its field."""
+        if not listing.unsplit:
+            return {}
+        shares = {"val": self.val_fraction, "test": self.test_fraction}
+        return {f"{k}_fraction": share for k, share in shares.items() if k not in listing.splits}
+
+    def _split(
+        self, samples: Sequence[FileSample], classes: Classes, fractions: Mapping[str, float]
+    ) -> Mapping[str, Sequence[str]]:
+        wanted = {name.removesuffix("_fraction"): share for name, share in fractions.items()}
+        return seeded_split([sample.name for sample in samples], wanted, self.seed, classes)
