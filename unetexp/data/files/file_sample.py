@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
+from unetexp.data.reading.image_decoding import StoredImage
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FileReader:
     """How files are decoded; `name` changes when the same file is decoded to other values."""
 
     name: str
-    image: Callable[[FileSample], RawImage]  # (C, H, W)
+    image: Callable[[FileSample], RawImage | StoredImage]  # (C, H, W)
     mask: Callable[[FileSample], Labels]  # (H, W)
 
 
