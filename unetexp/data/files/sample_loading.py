@@ -74,12 +74,11 @@ class SampleLoader:
 
     def _form_of(self, sample: FileSample, stored: StoredImage) -> InputForm:
         """The form with ranges where the samples need them; measured once."""
-        several, there = len(stored.parts) > 1, [p for p in stored.parts if p is not None]
-        wide = any(part.dtype not in (np.uint8, np.uint16) for part in there)
-        if self._form.ranges is not None and None not in stored.parts:
-            return self._form
-        if not several and not wide and self._survey is None:
-            return self._form
+        if len(stored.parts) == 1 and self._survey is None:
+            (part,) = stored.parts
+            assert part is not None
+            if self._form.ranges is not None or part.dtype in (np.uint8, np.uint16):
+                return self._form
         with self._measuring:
             if self._survey is None:
                 self._survey = self._measured()
