@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.reading.image_decoding import StoredImage
+from unetexp.data.reading.stored_mask import StoredMask
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class FileReader:
     name: str
     image: Callable[[FileSample], RawImage | StoredImage]  # (C, H, W)
     mask: Callable[[FileSample], Labels]  # (H, W)
+    stored: Callable[[FileSample], StoredMask] | None = None
+    """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
 
 
 @dataclass(frozen=True)

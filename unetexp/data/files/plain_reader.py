@@ -18,7 +18,10 @@ PLAIN_NAME = "plain"
 def plain_reader(form: InputForm = AS_STORED) -> FileReader:
     """Images and masks as `form` says, masks as plain labels."""
     return FileReader(
-        PLAIN_NAME, partial(stored_image, form=form), partial(_labels_of_sample, form=form)
+        PLAIN_NAME,
+        image=partial(stored_image, form=form),
+        mask=partial(_labels_of_sample, form=form),
+        stored=partial(stored_mask, form=form),
     )
 
 

@@ -56,7 +56,8 @@ def robust_range(values: Values, low: float, high: float, kind: str) -> Range:
 def scaled(parts: Sequence[Channels | None], form: InputForm) -> RawImage:
     """The parts (C, H, W) of an image in one, scaled by the ranges of `form` where it has some.
 
-    A missing part is 0 in the channels that the form says it has. What is not finite is 0.
+    A missing part is 0 in the channels that the form says it has. What is not finite is 0. Raises
+    DataError where there are neither as many ranges as channels nor one.
     """
     if form.ranges is not None:
         _check_count(parts, form)
@@ -75,6 +76,8 @@ def scaled(parts: Sequence[Channels | None], form: InputForm) -> RawImage:
     image = images[0] if len(images) == 1 else np.concatenate(images)
     if len(parts) > 1 and form.bands is not None:
         image = image[list(form.bands)]
+    if form.ceiling is not None and image.dtype == np.uint16:
+        image = np.minimum(image, np.uint16(form.ceiling))
     return np.ascontiguousarray(image)
 
 

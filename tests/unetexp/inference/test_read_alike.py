@@ -1,0 +1,159 @@
+"""A model reads files as its training did: bands, ranges, pages, several files."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from unetexp.cli.main import app
+from unetexp.data import open_dataset
+from unetexp.errors import DataError
+from unetexp.inference.payloads import read_payload
+from unetexp.inference.predictor import Predictor
+from unetexp.models.saved_model import load, read_spec
+from unetexp.training.config import decode_config
+from unetexp.training.experiment import Experiment, best_figures
+
+CPU = torch.device("cpu")
+SIDE = 32
+SETTINGS = {"bands": [5, 0, 1, 2, 3, 4]}
+
+
+def write_six_bands(root, count=6, dtype=np.float32, scale=3000.0):
+    """Only band 5 tells the classes apart; a hot pixel in each image."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[4:20, 4 + number : 18 + number] = 1
+        image = rng.uniform(0.1, 0.3, (SIDE, SIDE, 6))
+        image[..., 5] += 0.6 * mask
+        image[0, number, 5] = 20
+        tifffile.imwrite(
+            root / f"images/{number}.tif",
+            (image * scale).astype(dtype),
+            photometric="minisblack",
+            planarconfig="contig",
+        )
+        Image.fromarray(mask).save(root / f"masks/{number}.png")
+    return root
+
+
+def train(place, root, **data):
+    config = decode_config(
+        {
+            "encoder": {"name": "resnet18", "weights": "none"},
+            "augment": {"crop_px": 32, "modality_dropout": 0.2},
+            "data": {"kind": "folder", "root": str(root), **data},
+            "epochs": 1,
+            "batch_size": 2,
+        }
+    )
+    list(Experiment(config, open_dataset(config.data), place, CPU).run())
+    return place / "best", open_dataset(config.data)
+
+
+@pytest.fixture(scope="module", params=[np.float32, np.uint16])
+def trained(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNETEXP_CACHE", str(place / "cache"))
+        root = write_six_bands(place / "data", dtype=request.param)
+        yield *train(place / "run", root, **SETTINGS), root
+
+
+def predict(*arguments):
+    done = CliRunner().invoke(app, ["predict", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def probabilities(folder, sample):
+    spec = read_spec(folder)
+    return Predictor(load(folder), spec).probabilities(sample.image)
+
+
+def test_prediction_of_a_file_is_that_of_the_validation_sample(trained, tmp_path):
+    folder, data, root = trained
+    assert (data.channels, read_spec(folder).in_channels) == (6, 6)
+    sample = data["val"][0]
+    predict(folder, root / "images", "--out", tmp_path, "--probabilities")
+    got = np.load(tmp_path / f"{sample.name}_probabilities.npy")
+    np.testing.assert_allclose(got, probabilities(folder, sample), atol=2e-3)
+    overlay = np.asarray(Image.open(tmp_path / f"{sample.name}_overlay.png"))
+    assert overlay.shape == (SIDE, SIDE, 3)
+
+
+def test_the_command_evaluates_it_as_training_did(trained, tmp_path):
+    folder, _, root = trained
+    done = CliRunner().invoke(
+        app, ["evaluate", str(folder), str(root), "--out", str(tmp_path), "--format", "json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["figures"]["miou"] == best_figures(folder.parent)["metrics"]["val/miou"]
+
+
+def test_another_set_is_scaled_as_the_models_own(trained, tmp_path, monkeypatch):
+    folder, data, _ = trained
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    other = write_six_bands(tmp_path / "other", scale=1000.0)
+    seen = []
+
+    def stop(model, spec, dataset, *rest, **more):
+        seen.append(dataset)
+        raise DataError("enough seen")
+
+    monkeypatch.setattr("unetexp.cli.evaluate.assess", stop)
+    CliRunner().invoke(app, ["evaluate", str(folder), str(other), "--out", str(tmp_path / "o")])
+    assert seen[0].form.ranges == data.form.ranges
+
+
+def test_served_models_take_arrays_of_their_channels(trained):
+    folder, data, root = trained
+    spec = read_spec(folder)
+    sample = data["val"][0]
+    stored = tifffile.imread(root / f"images/{sample.name}.tif")[..., SETTINGS["bands"]]
+    (image,) = read_payload(stored, spec).images
+    limited = image.int().clamp(max=spec.image_max)
+    np.testing.assert_array_equal(limited, sample.image.int())
+    (again,) = read_payload(sample.image.permute(1, 2, 0).numpy(), spec).images
+    assert torch.equal(again.int(), sample.image.int())
+    with pytest.raises(DataError, match=r"has 3 channels.*6, those of the images"):
+        read_payload(stored[..., :3].astype(np.uint16), spec)
+
+
+def test_the_band_that_tells_the_classes_apart_reaches_the_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    root = write_six_bands(tmp_path / "data")
+    inside, outside = [], []
+    for sample in open_dataset(decode_config({"data": {"kind": "folder", "root": str(root)}}).data)[
+        "train"
+    ]:
+        band = sample.image[5].float()
+        inside.append(band[sample.mask == 1].mean() / 65535)
+        outside.append(band[sample.mask == 0].mean() / 65535)
+    assert min(inside) > 0.6
+    assert max(outside) < 0.4
+
+
+def test_pages_that_were_samples_are_predicted_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    stack = rng.integers(0, 256, (6, SIDE, SIDE)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "data/images/a.tif", stack, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "data/masks/a.tif", stack >> 7, photometric="minisblack")
+    folder, data = train(tmp_path / "run", tmp_path / "data", pages="samples")
+    predict(folder, tmp_path / "data/images/a.tif", "--out", tmp_path / "out", "--probabilities")
+    names = {path.stem for path in (tmp_path / "out").glob("a_p00?.png")}
+    assert names == {f"a_p{page:03d}" for page in range(6)}
+    sample = data["val"][0]
+    got = np.load(tmp_path / f"out/{sample.name}_probabilities.npy")
+    np.testing.assert_allclose(got, probabilities(folder, sample), atol=2e-3)
