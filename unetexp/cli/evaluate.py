@@ -168,12 +168,23 @@ def _evaluated(
 
 
 def _opened(source: DataSource, spec: ModelSpec, aside: Console) -> Dataset:
-    """The data set, scaled as the model's own was where that was measured."""
+    """The data set, scaled as the model's own was where that was measured.
+
+    Raises ConfigError for numbers without a range, where the model's data had 8 or 16 bits.
+    """
     dataset = open_aloud(source, aside, to_train=False)
     ranges = spec.input.ranges if spec.input else None
-    same = ranges == (dataset.form.ranges if dataset.form else None)
-    if ranges is None or same or not isinstance(source, FileSource):
+    own = dataset.form.ranges if dataset.form else None
+    if ranges == own or not isinstance(source, FileSource):
         return dataset
+    if ranges is None:
+        if source.value_range is not None:
+            return dataset
+        raise ConfigError(
+            f"the data holds numbers of other types than the images of {spec.image_max} levels "
+            "that the model was trained on. Say which values are black and white: "
+            f"--set 'data.value_range=[0, {spec.image_max}]'."
+        )
     aside.print("note: the values are scaled as in the model's training.", style="yellow")
     scaled = source.model_copy(update={"value_range": ranges})
     return open_aloud(scaled, aside, to_train=False)

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from unetexp.cli.main import app
 from unetexp.data import open_dataset
-from unetexp.errors import DataError
+from unetexp.data.reading.input_form import InputForm
+from unetexp.errors import ConfigError, DataError
+from unetexp.inference.input_images import find_samples
 from unetexp.inference.payloads import read_payload
 from unetexp.inference.predictor import Predictor
 from unetexp.models.saved_model import load, read_spec
@@ -100,9 +102,10 @@ def test_the_command_evaluates_it_as_training_did(trained, tmp_path):
 
 
 def test_another_set_is_scaled_as_the_models_own(trained, tmp_path, monkeypatch):
-    folder, data, _ = trained
+    folder, data, root = trained
     monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
-    other = write_six_bands(tmp_path / "other", scale=1000.0)
+    dtype = tifffile.imread(root / "images/0.tif").dtype
+    other = write_six_bands(tmp_path / "other", dtype=dtype, scale=1000.0)
     seen = []
 
     def stop(model, spec, dataset, *rest, **more):
@@ -112,6 +115,20 @@ def test_another_set_is_scaled_as_the_models_own(trained, tmp_path, monkeypatch)
     monkeypatch.setattr("unetexp.cli.evaluate.assess", stop)
     CliRunner().invoke(app, ["evaluate", str(folder), str(other), "--out", str(tmp_path / "o")])
     assert seen[0].form.ranges == data.form.ranges
+
+
+def test_numbers_that_a_model_of_whole_numbers_does_not_know_need_a_range(
+    trained, tmp_path, monkeypatch
+):
+    folder, data, _ = trained
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    known = data.form.ranges is not None
+    floats = write_six_bands(tmp_path / "floats")
+    done = CliRunner().invoke(
+        app, ["evaluate", str(folder), str(floats), "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == (0 if known else 2)
+    assert known or "data.value_range=[0, " in done.output
 
 
 def test_served_models_take_arrays_of_their_channels(trained):
@@ -157,3 +174,28 @@ def test_pages_that_were_samples_are_predicted_one_by_one(tmp_path, monkeypatch)
     sample = data["val"][0]
     got = np.load(tmp_path / f"out/{sample.name}_probabilities.npy")
     np.testing.assert_allclose(got, probabilities(folder, sample), atol=2e-3)
+
+
+def test_a_sample_in_two_files_is_predicted_from_two_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        for place, high, dtype in (("red", 256, np.uint8), ("heat", 900, np.float32)):
+            (tmp_path / place).mkdir(exist_ok=True)
+            pixels = rng.uniform(0, high, (SIDE, SIDE)).astype(dtype)
+            tifffile.imwrite(tmp_path / place / f"{name}.tif", pixels)
+    form = InputForm(file_channels=(1, 1), ranges=((0, 255), (0, 900)))
+    given = [tmp_path / "red", tmp_path / "heat"]
+    inputs = find_samples(given, tmp_path / "out", form)
+    assert [str(image.stem) for image in inputs] == ["a", "b", "c"]
+    image = inputs[1].read(form)
+    for plane, place, high in zip(image, ("red", "heat"), (255, 900), strict=True):
+        expected = tifffile.imread(tmp_path / place / "b.tif") / high
+        np.testing.assert_allclose(plane / 65535, expected, atol=1e-5)
+    (tmp_path / "heat/b.tif").unlink()
+    with pytest.raises(DataError, match=r"red/b\.tif: .*heat holds no file"):
+        find_samples(given, tmp_path / "out", form)
+    zeros = form.model_copy(update={"missing": "zeros"})
+    assert find_samples(given, tmp_path / "out", zeros)[1].read(zeros)[1].max() == 0
+    with pytest.raises(ConfigError, match="2 files an image"):
+        find_samples(given[:1], tmp_path / "out", form)
