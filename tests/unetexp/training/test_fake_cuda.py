@@ -33,6 +33,8 @@ WEIGHTS = {  # class weights, and whether the training set's counts are known
     "none": ("none", False),
     "of each batch": ("balanced", False),
     "of the training set": ("balanced", True),
+    "by median frequency": ("median_frequency", False),
+    "by effective number": ("effective_number", False),
     "a list": ([0.5, 1.0, 2.0], False),
 }
 

@@ -54,5 +54,5 @@ def create_loss(kind: str, **fields: Any) -> Loss:
 
 
 def loss_for(loss: Loss, data: Dataset) -> LossFunction:
-    """The loss as a function, with balanced class weights counted on the training split."""
+    """The loss as a function, its class weights counted on the training split."""
     return loss.with_class_counts(data["train"].class_pixels)
