@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError
@@ -97,6 +98,7 @@ class Split:
         self._mask_starts = _starts(self._table.mask_sizes())
         self._image_bytes: Labels | None = None
         self._mask_bytes: Labels | None = None
+        self._class_places: ClassPlaces | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Split, (self._folder, self._name, self._table, self.channels, self._bits)
@@ -176,6 +178,21 @@ class Split:
         pixels: RawImage = image if self._table.bits[index] == 8 else image.view(np.uint16)
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
+
+    @property
+    def class_places(self) -> ClassPlaces:
+        """Where each class is in each image: counted at first use, then read from the cache."""
+        if self._class_places is None:
+            path = self._folder / f"{self._name}.class-places.npz"
+            found = ClassPlaces.load(path)
+            if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+                found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+                found.save(path)
+            self._class_places = found
+        return self._class_places
+
+    def _stored_mask(self, index: int) -> Labels:
+        return self.stored(index)[1]
 
 
 @dataclass(frozen=True)

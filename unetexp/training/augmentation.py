@@ -25,6 +25,8 @@ from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
 
 _WIDEST_SPAN = 0.99  # of a colour's factor: by strength alone no image becomes black
+_SCATTER = 0.25  # of the crop's side: how far from the point that it shows its centre is drawn
+_FARTHEST = 0.32  # on both axes at once 0.45: inside the crop at every rotation
 _DROPOUT_STREAM = 1  # not 0, which would not change the seed
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
@@ -58,6 +60,14 @@ class Augment(Component):
         "of two or more channels",
     )
 
+    rare_crop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a crop is laid around a pixel of a rare class of its image: "
+        "of any class but the training split's most frequent one, drawn in inverse frequency",
+    )
+
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> Self:
         if self.zoom_min > self.zoom_max:
@@ -75,11 +85,19 @@ class Augment(Component):
         return math.ceil(self.crop_px / smallest * reach) + 1  # its start may be a fraction
 
     def draw(
-        self, seed: int, epoch: int, index: int, height: int, width: int, again: int = 0
+        self,
+        seed: int,
+        epoch: int,
+        index: int,
+        height: int,
+        width: int,
+        again: int = 0,
+        around: tuple[float, float] | None = None,
     ) -> AugmentParams:
         """The view of sample `index` (an image of height x width) in `epoch`.
 
-        `again` counts the times that it was drawn in this epoch before.
+        `again` counts the times that it was drawn in this epoch before. The crop shows the point
+        `around` (row, column), if one is given.
         """
         rng = np.random.default_rng((seed, epoch, index, again) if again else (seed, epoch, index))
         log_zoom = self.strength * rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
@@ -87,7 +105,8 @@ class Augment(Component):
         angle = math.radians(degrees)
         side = self.crop_px / math.exp(log_zoom)
         (top, shift_y), (left, shift_x) = (
-            self._window(rng, extent, side) for extent in (height, width)
+            self._window(rng, extent, side, point)
+            for extent, point in zip((height, width), around or (None, None), strict=True)
         )
         flip_x, flip_y = (-1.0 if rng.random() < p else 1.0 for p in (self.hflip, self.vflip))
         scale, cos, sin = side / self.window_px, math.cos(angle), math.sin(angle)
@@ -116,13 +135,20 @@ class Augment(Component):
         drawn, channel = rng.random(), int(rng.integers(channels))
         return channel if drawn < self.modality_dropout else None
 
-    def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
+    def _window(
+        self, rng: np.random.Generator, extent: int, side: float, point: float | None
+    ) -> tuple[int, float]:
         """Where the window starts so that the crop stays inside the image, if possible.
 
-        Also the crop's centre relative to the window's, in half windows.
+        Also the crop's centre relative to the window's, in half windows. With a `point` the centre
+        is near it: nearer than the crop's edge, however it is rotated.
         """
-        slack = extent - side
-        centre = side / 2 + rng.random() * slack if slack > 0 else extent / 2
+        slack, drawn = extent - side, rng.random()
+        centre = side / 2 + drawn * slack if slack > 0 else extent / 2
+        if point is not None:
+            near = point + (2 * drawn - 1) * _SCATTER * side
+            inside = min(max(near, side / 2), extent - side / 2) if slack > 0 else extent / 2
+            centre = min(max(inside, point - _FARTHEST * side), point + _FARTHEST * side)
         start = math.floor(centre - self.window_px / 2)
         return start, 2 * (centre - start) / self.window_px - 1
 

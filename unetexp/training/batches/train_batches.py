@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
@@ -20,6 +18,8 @@ from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, drop_channels, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
+from unetexp.training.batches.order import Order, SampleKey
+from unetexp.training.batches.rare_crops import RareCrops
 from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
 
@@ -36,19 +36,12 @@ class RawBatch(NamedTuple):
     colour: Tensor  # (N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1
 
 
-class SampleKey(NamedTuple):
-    """A sample at its place in training: the `again`-th time in the epoch, from 0."""
-
-    epoch: int
-    sample: int
-    again: int
-
-
 class _Windows:
     """Keys of samples -> the batch of their windows, cut on the host."""
 
     def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
         self.split, self.augment, self.seed, self.pin = split, augment, seed, pin
+        self.rare_crops = RareCrops(split, augment.rare_crop, seed) if augment.rare_crop else None
 
     def batch(self, keys: list[SampleKey]) -> RawBatch:
         side, split = self.augment.window_px, self.split
@@ -73,7 +66,8 @@ class _Windows:
         channels, rows = self.split.channels, []
         for epoch, index, again in keys:
             shape = self.split.shapes[index]
-            view = self.augment.draw(self.seed, epoch, index, *shape, again=again)
+            around = self.rare_crops.place(epoch, index, again) if self.rare_crops else None
+            view = self.augment.draw(self.seed, epoch, index, *shape, again=again, around=around)
             rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
             if self.augment.modality_dropout:
                 dropped = self.augment.draw_dropped(self.seed, epoch, index, channels, again)
@@ -98,36 +92,6 @@ def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch
     return RawBatch(images, masks, *_warp_and_colour(views))
 
 
-class _Order:
-    """A sampler of this rank's share of each micro-batch of an epoch.
-
-    `accumulation` micro-batches make up one step's batch.
-    """
-
-    def __init__(self, count: int, config: TrainConfig, ranks: Ranks) -> None:
-        self.count, self.seed, self.epoch, self.ranks = count, config.seed, 0, ranks
-        self.steps = config.steps_per_epoch(count)
-        self.shape = (self.steps * config.accumulation, config.micro_batch_size)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        # Images that do not fill a batch are skipped in this epoch.
-        places = np.arange(self.shape[0] * self.shape[1])
-        passes = [self._permutation(again) for again in range(len(places) // self.count + 1)]
-        keys = zip(np.concatenate(passes)[: len(places)], places // self.count, strict=True)
-        order = [SampleKey(self.epoch, int(index), int(again)) for index, again in keys]
-        for start in range(0, len(places), self.shape[1]):
-            share = self.shape[1] // self.ranks.world
-            begin = start + share * self.ranks.rank
-            yield order[begin : begin + share]
-
-    def _permutation(self, again: int) -> NDArray[np.int64]:
-        seed = (self.seed, self.epoch, again) if again else (self.seed, self.epoch)
-        return np.random.default_rng(seed).permutation(self.count)
-
-
 class TrainBatches:
     """The training split as micro-batches, `accumulation` for each of an epoch's `steps`.
 
@@ -148,7 +112,7 @@ class TrainBatches:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
-        self._order = _Order(len(split), config, ranks)
+        self._order = Order(split, config, ranks)
         self.steps = self._order.steps
         self._windows = _Windows(split, config.augment, config.seed, pin=device.type == "cuda")
         self._resident = ResidentSplit(split, device) if fits(split, device) else None
