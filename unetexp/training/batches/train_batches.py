@@ -22,6 +22,7 @@ from unetexp.training.batches.order import Order, SampleKey
 from unetexp.training.batches.rare_crops import RareCrops
 from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
+from unetexp.training.effects import apply_effects, elastic_shifts
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
@@ -33,7 +34,9 @@ class RawBatch(NamedTuple):
     images: Tensor  # (N, C, S, S) uint8 or uint16
     masks: Tensor  # (N, S, S) uint8
     theta: Tensor  # (N, 2, 3) float32
-    colour: Tensor  # (N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1
+    colour: Tensor
+    """(N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1; (N, 10) with
+    effects: that channel and the row of `Effects`."""
 
 
 class _Windows:
@@ -61,17 +64,19 @@ class _Windows:
     def views(self, keys: list[SampleKey]) -> Tensor:
         """(N, 12) float64: index, top, left, theta row by row and the colour factors.
 
-        (N, 13) with modality dropout: the channel that is missing, or -1.
+        (N, 13) with modality dropout: the channel that is missing, or -1. (N, 19) with effects.
         """
-        channels, rows = self.split.channels, []
+        channels, has_effects, rows = self.split.channels, self.augment.has_effects, []
         for epoch, index, again in keys:
             shape = self.split.shapes[index]
             around = self.rare_crops.place(epoch, index, again) if self.rare_crops else None
             view = self.augment.draw(self.seed, epoch, index, *shape, again=again, around=around)
             rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
-            if self.augment.modality_dropout:
+            if self.augment.modality_dropout or has_effects:
                 dropped = self.augment.draw_dropped(self.seed, epoch, index, channels, again)
                 rows[-1].append(-1 if dropped is None else dropped)
+            if has_effects:
+                rows[-1] += self.augment.draw_effects(self.seed, epoch, index, again)
         views = torch.tensor(rows, dtype=torch.float64)
         return views.pin_memory() if self.pin else views
 
@@ -81,13 +86,13 @@ class _Windows:
 
 
 def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
-    """theta (N, 2, 3) and colour (N, 3 or 4) of `views`, both float32."""
+    """theta (N, 2, 3) and colour (N, 3, 4 or 10) of `views`, both float32."""
     rounded = views.float()
     return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
 
 
 def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
-    """The batch of `views` (N, 12 or 13) with windows of `side` px, cut where the split is."""
+    """The batch of `views` (N, 12, 13 or 19) with windows of `side` px, cut where the split is."""
     images, masks = resident.windows(views[:, :3].long(), side)
     return RawBatch(images, masks, *_warp_and_colour(views))
 
@@ -178,11 +183,18 @@ def augmented(
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
     if device.type == "cpu":
-        colour = batch.colour
-        seen = batch._replace(colour=colour[:, :3])
-        inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization)
-        return drop_channels(inputs, colour[:, 3:]), labels
-    images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
-    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
-    inputs = to_input(jitter_colour(crops, colour[:, :3]), normalization)
-    return drop_channels(inputs, colour[:, 3:]), labels
+        colour, dropped, effects = _parts(batch.colour)
+        seen = batch._replace(colour=colour)
+        inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization, effects)
+        return drop_channels(inputs, dropped), labels
+    images, masks, theta, changes = (part.to(device, non_blocking=True) for part in batch)
+    colour, dropped, effects = _parts(changes)
+    shifts = elastic_shifts(effects, crop_px)
+    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px, shifts)
+    inputs = to_input(apply_effects(jitter_colour(crops, colour), effects), normalization)
+    return drop_channels(inputs, dropped), labels
+
+
+def _parts(changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour (N, 3), missing channel (N, 1 or 0) and effects (N, 6 or 0) of a raw batch."""
+    return changes[:, :3], changes[:, 3:4], changes[:, 4:]
