@@ -102,7 +102,7 @@ def _coarsened(images: Tensor, factor: int) -> Tensor:
 
 
 def _uniform(seeds: Tensor, count: int) -> Tensor:
-    """(N, count) float32 within 0..1, both left out: hashes of the int64 seeds (N,) and the place."""
+    """(N, count) float32 between 0 and 1: hashes of the int64 seeds (N,) and the place."""
     places = torch.arange(count, device=seeds.device)
     bits = seeds.unsqueeze(1) * 0x9E3779B1 + places * 0x85EBCA77
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):  # murmur3's last step

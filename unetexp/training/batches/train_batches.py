@@ -187,10 +187,19 @@ def augmented(
         seen = batch._replace(colour=colour)
         inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization, effects)
         return drop_channels(inputs, dropped), labels
-    images, masks, theta, changes = (part.to(device, non_blocking=True) for part in batch)
-    colour, dropped, effects = _parts(changes)
+    there = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
+    return augmented_together(there, data.image_max, crop_px, normalization)
+
+
+def augmented_together(
+    batch: RawBatch, image_max: int, crop_px: int, normalization: Normalization
+) -> tuple[Tensor, Tensor]:
+    """The same of all samples at once, where the batch is: the host waits for nothing."""
+    colour, dropped, effects = _parts(batch.colour)
     shifts = elastic_shifts(effects, crop_px)
-    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px, shifts)
+    crops, labels = warp(
+        batch.images.float() / image_max, batch.masks, batch.theta, crop_px, shifts
+    )
     inputs = to_input(apply_effects(jitter_colour(crops, colour), effects), normalization)
     return drop_channels(inputs, dropped), labels
 
