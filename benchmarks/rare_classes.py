@@ -39,8 +39,8 @@ BASE: dict[str, Any] = {
     "encoder": {"kind": "timm", "weights": "packaged"},
     "decoder": {"kind": "slim", "width_factor": 0.5},
     "augment": {"crop_px": 48},
-    "loss": {"kind": "cross_entropy"},
-    "optimizer": {"kind": "adamw", "lr": 1e-3},
+    "loss": {"kind": "dice_ce"},
+    "optimizer": {"kind": "adamw", "lr": 3e-3},
     "batch_size": 8,
     "precision": "fp32",
     "memory_format": "contiguous",
@@ -164,8 +164,8 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("rare-classes.jsonl"), help="the runs")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=75, help="of an epoch")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=90, help="of an epoch")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="*", help="these alone, by the names in the table")
     asked = parser.parse_args()

@@ -39,7 +39,7 @@ class RawBatch(NamedTuple):
     effects: that channel and the row of `Effects`."""
 
 
-class _Windows:
+class Windows:
     """Keys of samples -> the batch of their windows, cut on the host."""
 
     def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
@@ -119,7 +119,7 @@ class TrainBatches:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
         self._order = Order(split, config, ranks)
         self.steps = self._order.steps
-        self._windows = _Windows(split, config.augment, config.seed, pin=device.type == "cuda")
+        self._windows = Windows(split, config.augment, config.seed, pin=device.type == "cuda")
         self._resident = ResidentSplit(split, device) if fits(split, device) else None
         self._device, self._workers, self._timeout_s = device, workers, timeout_s
 
