@@ -55,11 +55,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "sampler: rare_classes": {"sampler.kind": "rare_classes"},
     "sampler: rare_classes, power 1": {"sampler.kind": "rare_classes", "sampler.power": 1.0},
     "rare_crop: 0.5": {"augment.rare_crop": 0.5},
-    "rare_crop: 0.5 and the sampler, power 1": {
-        "augment.rare_crop": 0.5,
-        "sampler.kind": "rare_classes",
-        "sampler.power": 1.0,
-    },
 }
 
 
@@ -165,7 +160,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("rare-classes.jsonl"), help="the runs")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=90, help="of an epoch")
+    parser.add_argument("--steps", type=int, default=120, help="of an epoch")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="*", help="these alone, by the names in the table")
     asked = parser.parse_args()

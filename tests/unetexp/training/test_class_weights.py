@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
+from unetexp.data import Folder, open_dataset
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
-from unetexp.training.losses import create_loss
+from unetexp.training.losses import create_loss, loss_for
 
 WEIGHTED = ["cross_entropy", "dice_ce", "focal"]
 
@@ -72,12 +74,33 @@ def test_a_class_that_no_image_has_weighs_one_and_changes_no_other(rule):
 def test_without_counts_they_are_the_batchs_and_void_is_left_out(kind, rule):
     torch.manual_seed(0)
     logits, mask = torch.randn(2, 3, 6, 7), torch.zeros(2, 6, 7, dtype=torch.int64)
-    mask[0, :3], mask[1, 0, :2], mask[1, 3] = 1, 2, VOID
+    mask[0, :3], mask[1, 0, :2], mask[1, 3] = 1, 2, VOID  # classes 0 and 1; 0 and 2
     loss = create_loss(kind, class_weights=rule)
     counts = [int((mask == label).sum()) for label in range(3)]
-    counted = loss.with_class_counts(counts)
+    counted = loss.with_class_counts(counts, [42 + 35, 42, 35])
     torch.testing.assert_close(loss(logits, mask), counted(logits, mask))
-    assert counted.class_weights == pytest.approx(RULES[rule](np.array(counts)), rel=1e-6)
+
+
+def test_median_frequency_is_taken_over_the_images_that_have_the_class(tmp_path):
+    """Eigen and Fergus divide by the pixels of those images, here without void ones."""
+    rng = np.random.default_rng(0)
+    masks = [rng.choice([0, 0, 0, 1, VOID], (20, 30 + 2 * index)) for index in range(5)]
+    masks[2][:3, :4] = 2
+    for split, chosen in (("train", masks), ("val", masks[2:3])):
+        for folder in ("images", "masks"):
+            (tmp_path / split / folder).mkdir(parents=True)
+            for number, mask in enumerate(chosen):
+                picture = Image.fromarray(mask.astype(np.uint8))
+                picture.save(tmp_path / split / folder / f"{number}.png")
+    data = open_dataset(Folder(root=str(tmp_path)))
+    shares = []
+    for label in range(3):
+        having = [mask for mask in masks if (mask == label).any()]
+        own = sum((mask == label).sum() for mask in having)
+        shares.append(own / sum((mask != VOID).sum() for mask in having))
+    expected = np.median(shares) / np.array(shares)
+    loss = loss_for(create_loss("dice_ce", class_weights="median_frequency"), data)
+    np.testing.assert_allclose(loss.class_weights, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -28,6 +28,9 @@ ClassWeights = Annotated[
 ]
 
 
+Counts = Sequence[int] | NDArray[np.int64]
+
+
 class LossComponent(Component):
     """Called with logits and mask; each kind computes the loss of a batch in `_value`."""
 
@@ -43,10 +46,11 @@ class LossComponent(Component):
         value = self._value(batch)
         return value if batch.spoilt is None else value.masked_fill(batch.spoilt, math.nan)
 
-    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
+    def with_class_counts(self, counts: Counts, around: Counts | None = None) -> Self:
         """The same loss, its weights by rule taken from `counts`, the pixels per class (K,).
 
-        Without it they are taken from each batch. Other losses are returned unchanged.
+        `around` (K,): the pixels of the images that contain the class; None: every image does.
+        Without it weights are taken from each batch. Other losses are returned unchanged.
         """
         return self
 
@@ -60,7 +64,7 @@ class WeightedLoss(LossComponent):
     class_weights: ClassWeights = Field(
         "none",
         description="none, balanced (all pixels / (classes that occur * pixels of the class)), "
-        "median_frequency (the median of the classes' frequencies / that of the class), "
+        "median_frequency (a class's share of the images with it: the median / its own), "
         "effective_number ((1 - beta) / (1 - beta^pixels), mean 1), or a list with one weight per "
         "class; counted on the training split, void left out",
     )
@@ -72,19 +76,21 @@ class WeightedLoss(LossComponent):
         "change its weight little",
     )
 
-    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
+    def with_class_counts(self, counts: Counts, around: Counts | None = None) -> Self:
         """As for every loss; ConfigError for a list without one weight per class."""
         if self.class_weights == "none" or not isinstance(self.class_weights, str):
             self._require_weights_for(len(counts))
             return self
         pixels = np.asarray(counts, np.int64)
-        weights = counted_weights(self.class_weights, pixels, self.class_weights_beta)
+        whole = np.full(len(pixels), pixels.sum()) if around is None else np.asarray(around)
+        weights = counted_weights(self.class_weights, pixels, whole, self.class_weights_beta)
         return self.model_copy(update={"class_weights": tuple(weights)})
 
     def weights(self, batch: MaskedBatch) -> Tensor:
         """(K,) float32."""
         if isinstance(self.class_weights, str):
-            return batch_weights(self.class_weights, batch.counts, self.class_weights_beta)
+            beta = self.class_weights_beta
+            return batch_weights(self.class_weights, batch.counts, batch.pixels_around, beta)
         self._require_weights_for(len(batch.counts))
         return constant(self.class_weights, batch.counts)
 

@@ -19,8 +19,10 @@ from unetexp.training.losses.masked_batch import or_one
 WeightRule = Literal["none", "balanced", "median_frequency", "effective_number"]
 
 
-def counted_weights(rule: WeightRule, counts: NDArray[np.int64], beta: float) -> list[float]:
-    """`batch_weights` of a whole split's `counts` (K,), in float64."""
+def counted_weights(
+    rule: WeightRule, counts: NDArray[np.int64], around: NDArray[np.int64], beta: float
+) -> list[float]:
+    """`batch_weights` of a whole split, in float64."""
     present = counts > 0
     pixels = np.where(present, counts, 1).astype(np.float64)
     if not present.any():
@@ -29,23 +31,25 @@ def counted_weights(rule: WeightRule, counts: NDArray[np.int64], beta: float) ->
     if rule == "balanced":
         weights = counts.sum() / (present.sum() * pixels)
     elif rule == "median_frequency":
-        weights = np.median(pixels[present]) / pixels
+        shares = pixels / np.maximum(around, 1)
+        weights = np.median(shares[present]) / shares
     elif rule == "effective_number":
         weights = 1 / -np.expm1(pixels * math.log(beta))
         weights = weights * (present.sum() / weights[present].sum())
     return [float(weight) for weight in np.where(present, weights, 1.0)]
 
 
-def batch_weights(rule: WeightRule, counts: Tensor, beta: float) -> Tensor:
+def batch_weights(rule: WeightRule, counts: Tensor, around: Tensor, beta: float) -> Tensor:
     """Weights (K,) from `counts` (K,), floating, the pixels of each class without void.
 
-    A class without pixels has weight 1. `beta` is that of `effective_number`.
+    `around` (K,): the pixels, without void, of the images that contain the class. A class without
+    pixels has weight 1. `beta` is that of `effective_number`.
     """
     present = counts > 0
     if rule == "balanced":
         weights = _balanced(counts, present)
     elif rule == "median_frequency":
-        weights = _median_frequency(counts, present)
+        weights = _median_frequency(or_one(counts) / or_one(around), present)
     elif rule == "effective_number":
         weights = _effective_number(counts, present, beta)
     else:
@@ -58,16 +62,16 @@ def _balanced(counts: Tensor, present: Tensor) -> Tensor:
     return counts.sum() / (present.sum() * or_one(counts))
 
 
-def _median_frequency(counts: Tensor, present: Tensor) -> Tensor:
-    """Median of the classes' frequencies over a class's own (Eigen and Fergus, arXiv:1411.4734).
+def _median_frequency(shares: Tensor, present: Tensor) -> Tensor:
+    """Median of the classes' shares of the images that contain them, over a class's own.
 
-    The paper divides a class's pixels by those of the images that contain it; here by all, so that
-    a class which is rare because few images have it counts as rare, too.
+    Eigen and Fergus, arXiv:1411.4734. Unlike `balanced`, a class does not weigh more because few
+    images have it.
     """
     last = (present.sum() - 1).clamp(min=0)
-    ordered = counts.where(present, math.inf).sort().values
+    ordered = shares.where(present, math.inf).sort().values
     middle = ordered.gather(0, torch.stack((last // 2, last - last // 2)))  # one or two of them
-    return middle.mean() / or_one(counts)
+    return middle.mean() / shares
 
 
 def _effective_number(counts: Tensor, present: Tensor, beta: float) -> Tensor:
