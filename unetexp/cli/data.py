@@ -1,4 +1,4 @@
-"""`unetexp data`: what is in a data set, before anything is trained on it."""
+"""`unetexp data`: what to know about a data set before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import typer
 from unetexp.cli.command_line import Command, Group
 from unetexp.cli.data_show import show
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at a data set before training.")
+app = typer.Typer(
+    cls=Group,
+    name="data",
+    no_args_is_help=True,
+    help="Look at a data set before it costs anything.",
+)
+
+
+@app.callback()
+def data() -> None:
+    """Look at a data set before it costs anything."""
+
 
 app.command(cls=Command)(show)

@@ -37,7 +37,7 @@ def unetexp() -> None:
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(reproduce)
-app.add_typer(data_app, name="data")
+app.add_typer(data_app, name="data", cls=Group)
 
 
 @app.command(cls=Command)

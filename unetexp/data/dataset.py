@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +99,6 @@ class Split:
         self._mask_starts = _starts(self._table.mask_sizes())
         self._image_bytes: Labels | None = None
         self._mask_bytes: Labels | None = None
-        self._class_places: ClassPlaces | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Split, (self._folder, self._name, self._table, self.channels, self._bits)
@@ -179,17 +179,17 @@ class Split:
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
 
-    @property
+    @cached_property
     def class_places(self) -> ClassPlaces:
         """Where each class is in each image: counted at first use, then read from the cache."""
-        if self._class_places is None:
-            path = self._folder / f"{self._name}.class-places.npz"
-            found = ClassPlaces.load(path)
-            if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
-                found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+        folder: Path | None = getattr(self, "_folder", None)  # a combination of splits has none
+        path = folder / f"{self._name}.class-places.npz" if folder else None
+        found = ClassPlaces.load(path) if path else None
+        if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+            found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+            if path:
                 found.save(path)
-            self._class_places = found
-        return self._class_places
+        return found
 
     def _stored_mask(self, index: int) -> Labels:
         return self.stored(index)[1]
