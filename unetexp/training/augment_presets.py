@@ -24,7 +24,7 @@ _NOTHING: Mapping[str, float] = {
     "noise": 0.0,
 }
 
-PRESETS: Mapping[Preset, Mapping[str, float]] = {
+PRESETS: Mapping[str, Mapping[str, float]] = {
     "none": _NOTHING,
     # The article's: crop, flip, rotation, colour. These are also the fields' defaults.
     "light": {
@@ -91,7 +91,7 @@ LIGHT = PRESETS["light"]
 def filled(given: Mapping[str, object]) -> dict[str, object]:
     """Fields with those of their preset below them; an unknown preset adds nothing."""
     preset = given.get("preset", "light")
-    values = PRESETS.get(preset, {}) if isinstance(preset, str) else {}  # type: ignore[call-overload]
+    values = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     return {**values, **given}
 
 
