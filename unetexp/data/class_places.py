@@ -1,8 +1,8 @@
 """Where the classes of a split are: pixels of each class in each image, and places of some.
 
 Counted once from the masks, at first use, and kept beside them in the cache. The places of a class
-in an image are a sample of at most `MOST_PLACES`, so that the index stays small. They are not kept
-for the split's most frequent class, which every crop finds.
+in an image are a sample of at most `MOST_PLACES`, drawn with replacement, so that the index stays
+small. They are not kept for the split's most frequent class, which every crop finds.
 
 I images, K classes.
 """
@@ -30,7 +30,7 @@ class ClassPlaces:
 
     counts: NDArray[np.int64]  # (I, K) pixels
     starts: NDArray[np.int64]  # (I, K + 1): where an image's places of a class begin in `places`
-    places: NDArray[np.int64]  # row * width + column, image by image and class by class
+    places: NDArray[np.int32]  # row * width + column, image by image and class by class
 
     @classmethod
     def count(
@@ -40,7 +40,7 @@ class ClassPlaces:
         classes = len(class_pixels)
         common = int(np.argmax(class_pixels))
         counts = np.zeros((images, classes), np.int64)
-        found: list[NDArray[np.int64]] = []
+        found: list[NDArray[np.int32]] = []
         starts = np.zeros((images, classes + 1), np.int64)
         for index in range(images):
             mask = masks(index).reshape(-1)
@@ -51,7 +51,7 @@ class ClassPlaces:
                     found.append(_some(np.flatnonzero(mask == label), index, int(label)))
                     lengths[label] = len(found[-1])
             starts[index] = starts[index - 1, -1] + np.concatenate([[0], np.cumsum(lengths)])
-        return cls(counts, starts, np.concatenate(found) if found else np.zeros(0, np.int64))
+        return cls(counts, starts, np.concatenate(found) if found else np.zeros(0, np.int32))
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -73,13 +73,15 @@ class ClassPlaces:
             finally:
                 scratch.unlink(missing_ok=True)
 
-    def of(self, index: int, label: int) -> NDArray[np.int64]:
+    def of(self, index: int, label: int) -> NDArray[np.int32]:
         """The places kept of a class in an image; none if it is not there."""
         return self.places[self.starts[index, label] : self.starts[index, label + 1]]
 
 
-def _some(places: NDArray[np.int64], index: int, label: int) -> NDArray[np.int64]:
-    if len(places) <= MOST_PLACES:
-        return places
-    rng = np.random.default_rng((_SEED, index, label))
-    return rng.choice(places, MOST_PLACES, replace=False)
+def _some(places: NDArray[np.int64], index: int, label: int) -> NDArray[np.int32]:
+    if len(places) > MOST_PLACES:
+        chosen = np.random.default_rng((_SEED, index, label)).integers(
+            len(places), size=MOST_PLACES
+        )
+        places = places[chosen]
+    return places.astype(np.int32)
