@@ -53,7 +53,7 @@ def read_colour_mask(path: Path, table: ColourTable, classes: Mapping[str, int])
 
     Raises DataError naming colours that the table lacks.
     """
-    image = read_image(path)  # (1 or 3, H, W)
+    image = read_image(path)[:3]  # (1 or 3, H, W)
     if image.dtype != np.uint8:
         raise DataError(f"{path}: the mask has 16 bits, and colours have 8. Export it again.")
     codes = _codes(np.broadcast_to(image, (3, *image.shape[1:])))  # (H, W)

@@ -12,7 +12,7 @@ doi:10.1109/TPAMI.2016.2644615).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -101,13 +101,13 @@ class Camvid(FileSource):
         """Numbers as they are with 11 as void, and colours by the table."""
         plain, form = super().reader(), self._form()
         if form.table is None:
-            return replace(plain, name=f"camvid numbers, {plain.name}", mask=_numbered)
+            return FileReader(f"camvid numbers, {plain.name}", plain.image, _numbered)
         table, classes = form.table, self._classes(form.table)
         told = sorted((table.colours[name], label) for name, label in classes.items())
-        return replace(
-            plain,
-            name=f"camvid {told}, {plain.name}",
-            mask=lambda sample: read_colour_mask(sample.mask, table, classes),
+        return FileReader(
+            f"camvid {told}, {plain.name}",
+            plain.image,
+            lambda sample: read_colour_mask(sample.mask, table, classes),
         )
 
     def _form(self) -> _Form:

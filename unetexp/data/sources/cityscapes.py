@@ -9,7 +9,6 @@ doi:10.1109/CVPR.2016.350. Ids, classes and categories as in cityscapesscripts/h
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -107,7 +106,7 @@ class Cityscapes(FileSource):
             trained = sample.mask.name.endswith(_TRAIN_IDS)
             return _classes(sample.mask, train_ids if trained else ids)
 
-        return replace(plain, name=f"cityscapes {self.classes}, {plain.name}", mask=mask)
+        return FileReader(f"cityscapes {self.classes}, {plain.name}", plain.image, mask)
 
     def _class_names(self) -> tuple[str, ...]:
         return tuple(CLASSES) if self.classes == "train_ids" else CATEGORIES

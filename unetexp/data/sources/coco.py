@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -105,7 +104,7 @@ class Coco(FileSource):
             return class_mask(str(sample.mask), image, classes)
 
         told = hashlib.sha256(json.dumps(sorted(classes.items())).encode()).hexdigest()[:16]
-        return replace(plain, name=f"coco {told}, {plain.name}", mask=mask)
+        return FileReader(f"coco {told}, {plain.name}", plain.image, mask)
 
     def _classes(self, known: Mapping[int, str]) -> dict[int, int]:
         """The class of each category id, from 1 up."""

@@ -221,9 +221,7 @@ def _with_known_splits(path: Path, rows: Sequence[_Row], column: str, *, given: 
     if given and unknown:
         examples = {name: row.number for row in reversed(rows) if (name := row.split) in unknown}
         told = [
-            f"{name or 'nothing'!r} in {count} (row {examples[name]})".replace("'", "")
-            if not name
-            else f"{name!r} in {count} (row {examples[name]})"
+            f"{repr(name) if name else 'nothing'} in {count} (row {examples[name]})"
             for name, count in unknown.most_common()
         ]
         raise DataError(

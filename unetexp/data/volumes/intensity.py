@@ -18,14 +18,14 @@ Volume = npt.NDArray[np.float32]
 Window = tuple[float, float]
 
 WINDOWS: dict[str, Window] = {  # low and high in Hounsfield units: centre -+ half the width
-    "lung": (-1350, 150),  # -600, 1500
-    "soft_tissue": (-160, 240),  # 40, 400
-    "mediastinum": (-125, 225),  # 50, 350
-    "liver": (-45, 105),  # 30, 150
-    "bone": (-500, 1300),  # 400, 1800
-    "brain": (0, 80),  # 40, 80
+    "lung": (-1350.0, 150.0),  # -600, 1500
+    "soft_tissue": (-160.0, 240.0),  # 40, 400
+    "mediastinum": (-125.0, 225.0),  # 50, 350
+    "liver": (-45.0, 105.0),  # 30, 150
+    "bone": (-500.0, 1300.0),  # 400, 1800
+    "brain": (0.0, 80.0),  # 40, 80
 }
-WIDE: Window = (-1000, 1000)  # air to dense bone
+WIDE: Window = (-1000.0, 1000.0)  # air to dense bone
 PERCENTILES = (0.5, 99.5)
 
 _AIR_HU = -500  # volumes that go below hold air in Hounsfield units

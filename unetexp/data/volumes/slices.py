@@ -48,15 +48,13 @@ def resampled_size(
     return rows, columns
 
 
-def resampled_images(
-    slices: npt.NDArray[np.float32], size: tuple[int, int]
-) -> npt.NDArray[np.float32]:
-    """(C, S, h, w) -> (C, S, H, W), linear; where it shrinks, over all pixels that are covered."""
+def resampled_images(slices: Slices, size: tuple[int, int]) -> Slices:
+    """(S, h, w) -> (S, H, W), linear; where it shrinks, over all pixels that are covered."""
     if slices.shape[-2:] == size:
         return slices
-    tensor = torch.from_numpy(np.ascontiguousarray(slices))
+    tensor = torch.from_numpy(np.ascontiguousarray(slices))[np.newaxis]
     result = functional.interpolate(tensor, size, mode="bilinear", antialias=True)
-    return np.asarray(result.numpy())
+    return np.asarray(result[0].numpy())
 
 
 def resampled_labels(slices: Labels, size: tuple[int, int]) -> Labels:

@@ -55,8 +55,10 @@ def read_header(path: Path, named_channels: int = 0) -> Header:
         )
     if 0 in shape:
         raise DataError(f"{path}: this volume is empty ({_times(shape)}).")
-    turned = io_orientation(image.affine)[:, 0].astype(int)  # NaN: see below
-    order = np.argsort(turned[:3])
+    turned = io_orientation(image.affine)[:, 0]
+    if np.isnan(turned).any():
+        raise DataError(f"{path}: the header gives a voxel no extent (affine): correct it.")
+    order = np.argsort(turned)
     zooms = voxel_sizes(image.affine)
     return Header(
         tuple(int(shape[axis]) for axis in order),  # type: ignore[arg-type]
