@@ -57,6 +57,23 @@ def fetched(uris: Sequence[str], on_progress: Progress | None = None) -> dict[st
     does not answer (unless the file was fetched before: then that one is used).
     """
     wanted = list(dict.fromkeys(uris))
+    places = _found(wanted, on_progress)
+    missing = [uri for uri in wanted if uri not in places]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(wanted)} files do not exist: {listed(missing)}. Correct "
+            "the addresses, or put the files there."
+        )
+    return {uri: places[uri] for uri in wanted}
+
+
+def fetched_if_there(uri: str) -> Path | None:
+    """As `fetched`, of one file; None if the server has none."""
+    return _found([uri], None).get(uri)
+
+
+def _found(wanted: Sequence[str], on_progress: Progress | None) -> dict[str, Path]:
+    """Where the files lie that exist."""
     remote = [uri for uri in wanted if urlsplit(uri).scheme != "file"]
     for protocol in sorted({urlsplit(uri).scheme for uri in remote}):
         _file_system(protocol).invalidate_cache()
@@ -70,13 +87,7 @@ def fetched(uris: Sequence[str], on_progress: Progress | None = None) -> dict[st
                     places[uri] = path
                 if on_progress:
                     on_progress("Fetching files", number, len(remote))
-    missing = [uri for uri in remote if uri not in places]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of the {len(remote)} files do not exist: {listed(missing)}. Correct "
-            "the addresses, or put the files there."
-        )
-    return {uri: places[uri] for uri in wanted}
+    return places
 
 
 def _local_path(uri: str) -> Path:

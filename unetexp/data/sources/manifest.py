@@ -9,9 +9,7 @@ Paths are relative to the table's folder, or to `root`.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -21,22 +19,12 @@ from pydantic import AfterValidator, Field
 from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.formats.given_splits import given_splits
-from unetexp.data.formats.remote import fetched, fetched_folder, is_uri
+from unetexp.data.formats.manifest_rows import Columns, Row, rows_of
+from unetexp.data.formats.remote import fetched, fetched_folder, fetched_if_there, is_uri
 from unetexp.data.formats.tables import SUFFIXES, Table, read_table
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.data.sources.folder import CLASSES_FILE, read_class_names
-from unetexp.errors import DataError, did_you_mean, listed
-
-_SAID = {  # how tables name the splits
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
+from unetexp.errors import DataError, listed
 
 
 def _place(given: str) -> str:
@@ -45,22 +33,6 @@ def _place(given: str) -> str:
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Column = Annotated[str, Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row as it is meant: places are absolute paths or URIs, "" for a file there is none of."""
-
-    number: int  # from 1, without the header
-    images: tuple[str, ...]
-    mask: str
-    split: str = ""
-    group: str = ""
-
-    @property
-    def image(self) -> str:
-        """The first image file there is."""
-        return next(place for place in self.images if place)
 
 
 class Manifest(FileSource):
@@ -115,11 +87,10 @@ class Manifest(FileSource):
     def listing(self, on_progress: Progress | None = None) -> Listing:
         """The table's rows, their remote files fetched."""
         table, base = self._table(on_progress)
-        rows = self._rows(table, base)
-        _check_once(table.path, rows)
+        rows = rows_of(table, self._columns(), base)
         files = _files(table.path, rows, base, on_progress)
         samples = _samples(rows, files, base)
-        names = read_class_names(Path(table.path).with_name(CLASSES_FILE))
+        names = self._class_names()
         notes = _notes(rows, self.image_columns)
         # fetched files keep their names on every machine, wherever its cache folder is
         remote = all(is_uri(place) for row in rows for place in (*row.images, row.mask) if place)
@@ -145,28 +116,21 @@ class Manifest(FileSource):
         base = self.root or self.path[: self.path.replace("\\", "/").rindex("/")] or "/"
         return read_table(path), base
 
-    def _rows(self, table: Table, base: str) -> list[_Row]:
-        images = self.image_columns or (self.image_column,)
-        fields = {
-            **dict.fromkeys(images, "image_columns" if self.image_columns else "image_column"),
-            self.mask_column: "mask_column",
-            **({self.split_column: "split_column"} if self.split_column else {}),
-            **({self.group_column: "group_column"} if self.group_column else {}),
-        }
-        _check_columns(table, fields)
-        split, group = self.split_column or "split", self.group_column or "group"
-        rows = [
-            _Row(
-                number,
-                tuple(_resolved(cells[name], base) for name in images),
-                _resolved(cells[self.mask_column], base),
-                cells.get(split, ""),
-                cells.get(group, ""),
-            )
-            for number, cells in enumerate(table.rows, 1)
-        ]
-        _check_cells(table.path, rows)
-        return _with_known_splits(table.path, rows, split, given=split in table.columns)
+    def _class_names(self) -> tuple[str, ...] | None:
+        """The names in classes.txt beside the table."""
+        if not is_uri(self.path):
+            return read_class_names(Path(self.path).with_name(CLASSES_FILE))
+        path = fetched_if_there(f"{self.path.rpartition('/')[0]}/{CLASSES_FILE}")
+        return read_class_names(path) if path else None
+
+    def _columns(self) -> Columns:
+        return Columns(
+            images=self.image_columns or (self.image_column,),
+            images_field="image_columns" if self.image_columns else "image_column",
+            mask=self.mask_column,
+            split=self.split_column,
+            group=self.group_column,
+        )
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -186,69 +150,8 @@ def _names_pairs(path: Path) -> bool:
         return False
 
 
-def _resolved(cell: str, base: str) -> str:
-    if not cell or is_uri(cell) or Path(cell).is_absolute():
-        return cell
-    return f"{base.rstrip('/')}/{cell}" if is_uri(base) else str(Path(base) / cell)
-
-
-def _check_columns(table: Table, fields: Mapping[str, str]) -> None:
-    for name, field in fields.items():
-        if name not in table.columns:
-            raise DataError(
-                f"{table.path}: there is no column {name!r} (data.{field})."
-                f"{did_you_mean(name, table.columns)} The table has: {', '.join(table.columns)}. "
-                f"Name the right one: --set data.{field}="
-                + ("'[NAME, NAME]'" if field == "image_columns" else "NAME")
-            )
-
-
-def _check_cells(path: Path, rows: Sequence[_Row]) -> None:
-    for what, alone in (
-        ("image", [row.number for row in rows if not any(row.images)]),
-        ("mask", [row.number for row in rows if not row.mask]),
-    ):
-        if alone:
-            raise DataError(
-                f"{path}: {len(alone)} of the {len(rows)} rows name no {what} (row "
-                f"{listed(alone)}): fill the cells, or remove the rows."
-            )
-
-
-def _with_known_splits(path: Path, rows: Sequence[_Row], column: str, *, given: bool) -> list[_Row]:
-    """The rows with train, val or test for what the table calls them."""
-    unknown = Counter(row.split for row in rows if row.split.lower() not in _SAID)
-    if given and unknown:
-        examples = {name: row.number for row in reversed(rows) if (name := row.split) in unknown}
-        told = [
-            f"{repr(name) if name else 'nothing'} in {count} (row {examples[name]})"
-            for name, count in unknown.most_common()
-        ]
-        raise DataError(
-            f"{path}: the column {column!r} must hold train, val or test in every row. It holds "
-            f"{listed(told)}.{did_you_mean(next(iter(examples)), _SAID)} Correct the rows, or "
-            "rename the column to have the splits drawn."
-        )
-    return [
-        _Row(row.number, row.images, row.mask, _SAID.get(row.split.lower(), ""), row.group)
-        for row in rows
-    ]
-
-
-def _check_once(path: Path, rows: Sequence[_Row]) -> None:
-    places: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row in rows:
-        places[row.images].append(row.number)
-    twice = [f"{listed(images)} (rows {listed(at)})" for images, at in places.items() if at[1:]]
-    if twice:
-        raise DataError(
-            f"{path}: {len(twice)} images stand in more than one row: {listed(twice)}. Keep one "
-            "row of each."
-        )
-
-
 def _files(
-    path: Path, rows: Sequence[_Row], base: str, on_progress: Progress | None
+    path: Path, rows: Sequence[Row], base: str, on_progress: Progress | None
 ) -> dict[str, Path]:
     """Where each place's file lies on this machine."""
     places = [place for row in rows for place in (*row.images, row.mask) if place]
@@ -269,7 +172,7 @@ def _files(
     return files
 
 
-def _samples(rows: Sequence[_Row], files: Mapping[str, Path], base: str) -> list[FileSample]:
+def _samples(rows: Sequence[Row], files: Mapping[str, Path], base: str) -> list[FileSample]:
     return [
         FileSample(
             name,
@@ -298,7 +201,7 @@ def _names(places: Sequence[str], base: str) -> list[str]:
     return [f"{number:06d}_{path.stem}" for number, path in enumerate(below, 1)]
 
 
-def _notes(rows: Sequence[_Row], image_columns: Sequence[str] | None) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], image_columns: Sequence[str] | None) -> tuple[str, ...]:
     notes = []
     if image_columns and len(image_columns) > 1:
         notes.append(f"The channels of an image are the columns {', '.join(image_columns)}.")

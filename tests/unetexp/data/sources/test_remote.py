@@ -77,6 +77,13 @@ def test_the_set_is_the_same_on_a_node_with_another_cache(tmp_path, memory, monk
     assert open_dataset(source).fingerprint == first
 
 
+def test_classes_are_named_beside_a_table_there(tmp_path, memory):
+    write_manifest(tmp_path / "set")
+    (tmp_path / "set/classes.txt").write_text("soil\nweed\ncrop\n")
+    uri = uploaded(tmp_path / "set", memory)
+    assert open_dataset(Manifest(path=uri)).class_names == ("soil", "weed", "crop")
+
+
 def test_a_table_here_may_name_files_there(tmp_path, memory):
     path = write_manifest(tmp_path / "set")
     uploaded(tmp_path / "set", memory)
