@@ -157,7 +157,7 @@ def _for_rare(name: str) -> Iterator[Setting]:
     yield Setting(
         "augment.rare_crop",
         _choice([0.0, 0.5]),
-        f"half the crops around a pixel of {name}, or none",
+        f"half the crops around {name}, or none",
     )
 
 
