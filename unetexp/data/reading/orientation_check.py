@@ -110,7 +110,7 @@ def _averaged(image: npt.NDArray[Any], step: int) -> npt.NDArray[np.float32]:
 
 def _strength(image: npt.NDArray[np.float32], edges: npt.NDArray[np.bool_]) -> float:
     """Mean gradient of the image (C, h, w) on the edges, relative to the mean elsewhere."""
-    gradient = np.zeros(image.shape[1:], np.float32)
+    gradient: npt.NDArray[np.float32] = np.zeros(image.shape[1:], np.float32)
     gradient[1:-1] += np.abs(image[:, 2:] - image[:, :-2]).sum(axis=0)
     gradient[:, 1:-1] += np.abs(image[:, :, 2:] - image[:, :, :-2]).sum(axis=0)
     height, width = gradient.shape
