@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import InputForm
@@ -177,6 +179,21 @@ class Split:
         pixels: RawImage = image if self._table.bits[index] == 8 else image.view(np.uint16)
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
+
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """Where each class is in each image: counted at first use, then read from the cache."""
+        folder: Path | None = getattr(self, "_folder", None)  # a combination of splits has none
+        path = folder / f"{self._name}.class-places.npz" if folder else None
+        found = ClassPlaces.load(path) if path else None
+        if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+            found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+            if path:
+                found.save(path)
+        return found
+
+    def _stored_mask(self, index: int) -> Labels:
+        return self.stored(index)[1]
 
 
 @dataclass(frozen=True)
