@@ -10,8 +10,10 @@ C channels, K classes, H W image size, h w window size in pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.splits.fold_names import fold_name
 from unetexp.errors import DataError
 
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
@@ -65,6 +68,7 @@ class SplitTable(BaseModel):
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
+    groups: tuple[str, ...] = ()  # empty where no sample has one
 
     def mask_sizes(self) -> npt.NDArray[np.int64]:
         """Bytes of each mask, which are its pixels."""
@@ -91,6 +95,7 @@ class Split:
         self.shapes = tuple(zip(table.heights, table.widths, strict=True))
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
         self.void_pixels = table.void_pixels
+        self.groups = table.groups
         self._folder, self._name, self._table = folder, name, table
         self.channels, self._bits = channels, bits
         self._image_starts = _starts(self._table.image_sizes())
@@ -111,11 +116,13 @@ class Split:
             "bits": self._bits,
         }
 
-    @classmethod
-    def of_tree(cls, tree: Mapping[str, Any]) -> Split:
+    @staticmethod
+    def of_tree(tree: Mapping[str, Any]) -> Split:
         """The split that a `tree` tells of."""
+        if "parts" in tree:
+            return JoinedSplit([Split.of_tree(part) for part in tree["parts"]])
         table = SplitTable.model_validate(tree["table"])
-        return cls(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
+        return Split(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -178,9 +185,59 @@ class Split:
         return pixels.reshape(shape), mask.reshape(height, width)
 
 
+class JoinedSplit(Split):
+    """Several splits in one sequence, in their order: what k-1 of k folds make."""
+
+    def __init__(self, parts: Sequence[Split]) -> None:
+        self.parts = tuple(parts)
+        self.names = tuple(chain.from_iterable(part.names for part in parts))
+        self.shapes = tuple(chain.from_iterable(part.shapes for part in parts))
+        self.groups = tuple(chain.from_iterable(part.groups for part in parts))
+        self.class_pixels = np.sum([part.class_pixels for part in parts], axis=0)
+        self.void_pixels = sum(part.void_pixels for part in parts)
+        self.channels, self._bits = parts[0].channels, parts[0]._bits
+        self._name = " + ".join(part._name for part in parts)
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JoinedSplit, (self.parts,)
+
+    def tree(self) -> dict[str, Any]:
+        """As of a split."""
+        return {"parts": [part.tree() for part in self.parts]}
+
+    def window(
+        self,
+        index: int,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        into: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.window(index, top, left, height, width, into)
+
+    def stored(self, index: int) -> tuple[RawImage, Labels]:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.stored(index)
+
+    def _place_of(self, index: int) -> tuple[Split, int]:
+        index = self._checked(index)
+        part = self.parts[number := bisect_right(self._ends, index)]
+        return part, index - self._ends[number] + len(part)
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Images and masks in splits `train`, `val` and, where there is one, `test`."""
+    """Images and masks in splits `train`, `val` and, where there is one, `test`.
+
+    Where all but test is divided into `folds`, train and val are both all of it: each image is
+    trained on by all models but one, and validated by that one. `unetexp.data.folded.rounds` has
+    the data of each model.
+    """
 
     fingerprint: str
     class_names: tuple[str, ...]
@@ -190,6 +247,7 @@ class Dataset:
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
+    folds: tuple[Split, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -204,14 +262,16 @@ class Dataset:
     def tree(self) -> dict[str, Any]:
         """All of it but the pixels, as JSON-safe values for another process on this machine."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
-        return own | {"splits": {name: split.tree() for name, split in self.splits.items()}}
+        splits = {name: split.tree() for name, split in self.splits.items()}
+        return own | {"splits": splits, "folds": [fold.tree() for fold in self.folds]}
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
         """The data set that a `tree` tells of."""
         splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
-        return cls(**{**tree, **lists, "splits": splits})
+        folds = tuple(Split.of_tree(fold) for fold in tree["folds"])
+        return cls(**{**tree, **lists, "splits": splits, "folds": folds})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -222,7 +282,22 @@ class Dataset:
             "image_max": self.image_max,
             "split": dict(self.split_record),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
+            **({"folds": [self._split_summary(fold) for fold in self.folds]} if self.folds else {}),
             "notes": list(self.notes),
+        }
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """The names of the images of each split or fold, and their groups where they have any."""
+        splits = dict(self.splits)
+        if self.folds:
+            folds = {fold_name(index): fold for index, fold in enumerate(self.folds)}
+            splits = folds | {k: v for k, v in splits.items() if k not in ("train", "val")}
+        return {
+            name: {
+                "images": list(split.names),
+                **({"groups": list(split.groups)} if split.groups else {}),
+            }
+            for name, split in splits.items()
         }
 
     def _split_summary(self, split: Split) -> dict[str, Any]:

@@ -6,8 +6,8 @@ C channels, H W image size.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
 from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.label_values.label_checks import Meaning, SplitLabels, interpret
 from unetexp.data.labels import VOID
+from unetexp.data.splits.fold_names import is_fold
 from unetexp.errors import DataError
 
 _CHUNK = 2**24
@@ -61,7 +62,8 @@ def open_collection(
     dataset = open_cached(collection.fingerprint, build)
     if to_train:
         _refuse(collection, dataset.problems)
-    return dataset
+    # What the files and settings tell may change while the decoded set stays the same.
+    return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
 
 
 def _refuse(collection: Collection, problems: Sequence[str]) -> None:
@@ -96,8 +98,8 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         class_names=meaning.class_names,
         channels=max(shape[0] for w in written.values() for shape in w.shapes),
         bits=deepest,
-        image_max=255 if deepest == 8 else _image_max(written["train"]),
-        notes=collection.notes + meaning.notes,
+        image_max=255 if deepest == 8 else _image_max(_trained_on(written)),
+        notes=meaning.notes,
         problems=meaning.problems,
         split_record=dict(collection.split_record),
         splits={name: _table(split, meaning) for name, split in written.items()},
@@ -144,9 +146,14 @@ def _load(pair: Pair) -> tuple[RawImage, Labels]:
     return image, mask
 
 
-def _image_max(train: _Written) -> int:
-    """The largest value in the train split, as 16 bits: what counts as 1.0."""
-    peaks = zip(train.peaks, train.bits, strict=True)
+def _trained_on(written: Mapping[str, _Written]) -> list[_Written]:
+    """The train split, or all folds."""
+    return [split for name, split in written.items() if name == "train" or is_fold(name)]
+
+
+def _image_max(train: Sequence[_Written]) -> int:
+    """The largest value in these splits, as 16 bits: what counts as 1.0."""
+    peaks = [each for split in train for each in zip(split.peaks, split.bits, strict=True)]
     return max(1, *(peak * (DEPTH_STEP if bits == 8 else 1) for peak, bits in peaks))
 
 
@@ -170,4 +177,7 @@ def _table(written: _Written, meaning: Meaning) -> SplitTable:
         bits=tuple(written.bits),
         class_pixels=class_pixels,
         void_pixels=void_pixels,
+        groups=tuple(pair.group for pair in written.pairs)
+        if any(pair.group for pair in written.pairs)
+        else (),
     )
