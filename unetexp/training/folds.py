@@ -22,12 +22,11 @@ from unetexp.data.folded import rounds
 from unetexp.data.splits.fold_names import fold_name
 from unetexp.models.ensemble import FoldEnsemble
 from unetexp.models.weights.provenance import Provenance
-from unetexp.training.config import SCORE, TrainConfig
+from unetexp.training.config import SCORE, SPREAD, TrainConfig
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.state import RunRecord, TrainState
 from unetexp.training.validation import WORST, Evaluation
 
-SPREAD = "/std"  # after a metric's name: its sample standard deviation over the folds
 _TIMES = "time/"
 
 
