@@ -22,10 +22,10 @@ from unetexp.component import Component
 from unetexp.data.collection import Collection, Progress
 from unetexp.data.files.file_collection import PLAIN, Reading, collect_files
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.given_splits import cut_groups, pooled, settings_without_effect
+from unetexp.data.files.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.label_values.label_map import label_map_text
 from unetexp.data.splits.folds import fold_split
-from unetexp.data.splits.given import cut_groups, pooled, settings_without_effect
-from unetexp.data.splits.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.splits.seeded import Classes, seeded_split
 from unetexp.errors import ConfigError
 
