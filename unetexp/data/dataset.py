@@ -13,6 +13,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +24,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import InputForm
 from unetexp.data.splits.fold_names import fold_name
 from unetexp.errors import DataError
 
@@ -64,7 +67,7 @@ class SplitTable(BaseModel):
     names: tuple[str, ...]
     heights: tuple[int, ...]
     widths: tuple[int, ...]
-    channels: tuple[int, ...]  # as stored: 1 or 3
+    channels: tuple[int, ...]  # as stored
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
@@ -184,6 +187,19 @@ class Split:
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
 
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """Where each class is in each image: counted at first use, then read from the cache."""
+        path = self._folder / f"{self._name}.class-places.npz"
+        found = ClassPlaces.load(path)
+        if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+            found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+            found.save(path)
+        return found
+
+    def _stored_mask(self, index: int) -> Labels:
+        return self.stored(index)[1]
+
 
 class JoinedSplit(Split):
     """Several splits in one sequence, in their order: what k-1 of k folds make."""
@@ -224,6 +240,13 @@ class JoinedSplit(Split):
         part, index = self._place_of(index)
         return part.stored(index)
 
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """As of a split."""
+        if len({int(np.argmax(part.class_pixels)) for part in self.parts}) == 1:
+            return ClassPlaces.joined([part.class_places for part in self.parts])
+        return ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+
     def _place_of(self, index: int) -> tuple[Split, int]:
         index = self._checked(index)
         part = self.parts[number := bisect_right(self._ends, index)]
@@ -241,12 +264,13 @@ class Dataset:
 
     fingerprint: str
     class_names: tuple[str, ...]
-    channels: int  # 1 if all images are grey, else 3
+    channels: int  # of every image as it is returned
     image_max: int  # the pixel value that means 1.0
     notes: tuple[str, ...]  # what to tell the user about the data
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
+    form: InputForm | None = None  # how further files are read in the same way
     folds: tuple[Split, ...] = ()
 
     @property
@@ -262,16 +286,19 @@ class Dataset:
     def tree(self) -> dict[str, Any]:
         """All of it but the pixels, as JSON-safe values for another process on this machine."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
+        form = self.form.tree() if self.form else None
         splits = {name: split.tree() for name, split in self.splits.items()}
-        return own | {"splits": splits, "folds": [fold.tree() for fold in self.folds]}
+        folds = [fold.tree() for fold in self.folds]
+        return own | {"form": form, "splits": splits, "folds": folds}
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
         """The data set that a `tree` tells of."""
         splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
+        form = InputForm.model_validate(tree["form"]) if tree["form"] else None
         folds = tuple(Split.of_tree(fold) for fold in tree["folds"])
-        return cls(**{**tree, **lists, "splits": splits, "folds": folds})
+        return cls(**{**tree, **lists, "form": form, "splits": splits, "folds": folds})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -280,6 +307,7 @@ class Dataset:
             "classes": list(self.class_names),
             "channels": self.channels,
             "image_max": self.image_max,
+            **({"input": self.form.changes()} if self.form and self.form.changes() else {}),
             "split": dict(self.split_record),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
             **({"folds": [self._split_summary(fold) for fold in self.folds]} if self.folds else {}),

@@ -10,6 +10,11 @@ def fold_name(index: int) -> str:
     return f"{_FOLD}{index}"
 
 
+def is_training(split: str) -> bool:
+    """Whether a model is trained on images of the stored split of this name."""
+    return split == "train" or is_fold(split)
+
+
 def is_fold(split: str) -> bool:
     """Whether the split of this name is a fold."""
     return split.startswith(_FOLD)

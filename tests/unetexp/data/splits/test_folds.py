@@ -60,6 +60,17 @@ def test_the_samples_are_those_of_the_whole_set(folded, tmp_path):
         assert parts.tolist() == folded["train"].class_pixels.tolist()
 
 
+def test_classes_are_found_in_the_samples_of_a_round(folded):
+    for each in rounds(folded):
+        split = each["train"]
+        counts = [[int((sample.mask == k).sum()) for k in range(2)] for sample in split]
+        assert split.class_places.counts.tolist() == counts
+        for index, sample in enumerate(split):
+            places = split.class_places.of(index, 1)
+            assert len(places)
+            assert bool((sample.mask.flatten()[places.astype("int64")] == 1).all())
+
+
 def test_it_reaches_other_processes_whole(folded):
     for copy in (pickle.loads(pickle.dumps(folded)), Dataset.of_tree(folded.tree())):
         assert [each["val"].names for each in rounds(copy)] == [
