@@ -2,7 +2,10 @@
 
 A split is kept in two flat files of a cache folder, `<split>.images` (each image C H W, at its own
 size, depth and channels) and `<split>.masks` (each H W, one byte per pixel), in the order of its
-table. Depth and channels are made equal for all images when they are read.
+table. Depth and channels are made equal for all images when they are read. Where images are scaled
+to a working size, both are of that size, and `<split>.originals` holds the masks at their own
+size, compressed (zlib). A set that has no room in the cache has no files: its samples are decoded
+each time (`Decoder`).
 
 C channels, K classes, H W image size, h w window size in pixels.
 """
@@ -10,10 +13,11 @@ C channels, K classes, H W image size, h w window size in pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +27,45 @@ from torch import Tensor
 
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.resizing import Resize, plain, resize_value
 from unetexp.errors import DataError
 
+DecoderOf: TypeAlias = "Callable[[Mapping[str, Any]], Decoder]"
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its mask, at their own size."""
+    """One image and its mask, at the size that models work with."""
 
     name: str
     image: Tensor  # (C, H, W) uint8 or uint16
     mask: Tensor  # (H, W) uint8, 255 void
+    original: Tensor | None = None  # the mask at the image's own size, where that is another
+
+    @property
+    def truth(self) -> Tensor:
+        """The mask at the image's own size."""
+        return self.mask if self.original is None else self.original
+
+
+def original_shapes(samples: Samples) -> tuple[tuple[int, int], ...]:
+    """(H, W) of each image as it was before it was scaled to the working size."""
+    shapes: tuple[tuple[int, int], ...] = getattr(samples, "original_shapes", samples.shapes)
+    return shapes
+
+
+class Decoder(Protocol):
+    """Samples that are decoded from their files each time; may be called from any thread."""
+
+    def image(self, index: int) -> RawImage:
+        """(C, H, W), at the working size."""
+
+    def masks(self, index: int) -> tuple[Labels, Labels]:
+        """The classes at the working size and at the image's own."""
+
+    def tree(self) -> dict[str, Any]:
+        """All that it takes, JSON-safe."""
 
 
 class Samples(Protocol):
@@ -65,6 +96,10 @@ class SplitTable(BaseModel):
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
+    # where images are scaled to a working size: their own, and the bytes of the compressed masks
+    original_heights: tuple[int, ...] = ()
+    original_widths: tuple[int, ...] = ()
+    original_bytes: tuple[int, ...] = ()
 
     def mask_sizes(self) -> npt.NDArray[np.int64]:
         """Bytes of each mask, which are its pixels."""
@@ -84,22 +119,36 @@ class Split:
     """
 
     def __init__(
-        self, folder: Path, name: str, table: SplitTable, channels: int, bits: int
+        self,
+        folder: Path,
+        name: str,
+        table: SplitTable,
+        channels: int,
+        bits: int,
+        decoder: Decoder | None = None,
     ) -> None:
-        """Every sample is returned with `channels` and `bits`."""
+        """Every sample is returned with `channels` and `bits`.
+
+        `decoder` makes the samples where `folder` does not hold them.
+        """
         self.names = table.names
         self.shapes = tuple(zip(table.heights, table.widths, strict=True))
+        originals = zip(table.original_heights, table.original_widths, strict=True)
+        self.original_shapes = tuple(originals) or self.shapes
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
         self.void_pixels = table.void_pixels
         self._folder, self._name, self._table = folder, name, table
         self.channels, self._bits = channels, bits
         self._image_starts = _starts(self._table.image_sizes())
         self._mask_starts = _starts(self._table.mask_sizes())
+        self._original_starts = _starts(np.array(table.original_bytes, np.int64))
         self._image_bytes: Labels | None = None
         self._mask_bytes: Labels | None = None
+        self._decoder = decoder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Split, (self._folder, self._name, self._table, self.channels, self._bits)
+        place = (self._folder, self._name, self._table, self.channels, self._bits, self._decoder)
+        return Split, place
 
     def tree(self) -> dict[str, Any]:
         """Where the samples are, as JSON-safe values; see `Dataset.of_tree`."""
@@ -109,13 +158,19 @@ class Split:
             "table": self._table.model_dump(),
             "channels": self.channels,
             "bits": self._bits,
+            "decoder": self._decoder.tree() if self._decoder else None,
         }
 
     @classmethod
-    def of_tree(cls, tree: Mapping[str, Any]) -> Split:
-        """The split that a `tree` tells of."""
+    def of_tree(cls, tree: Mapping[str, Any], decoder_of: DecoderOf | None = None) -> Split:
+        """The split that a `tree` tells of; see `Dataset.of_tree`."""
         table = SplitTable.model_validate(tree["table"])
-        return cls(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
+        decoder = None
+        if tree["decoder"] is not None:
+            assert decoder_of is not None, "these samples are not in the cache"
+            decoder = decoder_of(tree["decoder"])
+        place = Path(tree["folder"])
+        return cls(place, tree["name"], table, tree["channels"], tree["bits"], decoder)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -123,7 +178,30 @@ class Split:
     def __getitem__(self, index: int) -> Sample:
         index = self._checked(index)
         image, mask = self.window(index, 0, 0, *self.shapes[index])
-        return Sample(self.names[index], image, mask)
+        original = self.original_mask(index) if self._table.original_heights else None
+        return Sample(self.names[index], image, mask, original)
+
+    def original_mask(self, index: int) -> Tensor:
+        """The mask (H, W) at the image's own size."""
+        index = self._checked(index)
+        if not self._table.original_heights:
+            return torch.from_numpy(np.array(self.stored(index)[1]))
+        if self._decoder is not None:
+            return torch.from_numpy(self._decoder.masks(index)[1])
+        path = self._folder / f"{self._name}.originals"
+        begin, end = self._original_starts[index : index + 2].tolist()
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                pixels = bytearray(zlib.decompress(file.read(end - begin)))
+        except (OSError, zlib.error):
+            raise _gone(path) from None
+        return torch.frombuffer(pixels, dtype=torch.uint8).view(self.original_shapes[index])
+
+    def image_bytes(self, index: int) -> int:
+        """Bytes of an image with its own channels, at the depth of the split."""
+        first, last = self._image_starts[index : index + 2].tolist()
+        return int(last - first) * self._bits // self._table.bits[index]
 
     def window(
         self,
@@ -167,6 +245,8 @@ class Split:
     def stored(self, index: int) -> tuple[RawImage, Labels]:
         """The image (C, H, W) as it is kept and the mask (H, W), as views of the mapped files."""
         index = self._checked(index)
+        if self._decoder is not None:
+            return self._decoder.image(index), self._decoder.masks(index)[0]
         if self._image_bytes is None or self._mask_bytes is None:
             self._image_bytes = _mapped(self._folder / f"{self._name}.images")
             self._mask_bytes = _mapped(self._folder / f"{self._name}.masks")
@@ -190,6 +270,7 @@ class Dataset:
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
+    resize: Resize | None = None  # how the images were scaled to their working size
 
     @property
     def num_classes(self) -> int:
@@ -204,14 +285,20 @@ class Dataset:
     def tree(self) -> dict[str, Any]:
         """All of it but the pixels, as JSON-safe values for another process on this machine."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
+        own["resize"] = plain(self.resize)
         return own | {"splits": {name: split.tree() for name, split in self.splits.items()}}
 
     @classmethod
-    def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
-        """The data set that a `tree` tells of."""
-        splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
+    def of_tree(cls, tree: Mapping[str, Any], decoder_of: DecoderOf | None = None) -> Dataset:
+        """The data set that a `tree` tells of.
+
+        `decoder_of` makes a `Decoder` again from its tree: `unetexp.data.sources.dataset_of_tree`
+        has it.
+        """
+        splits = {n: Split.of_tree(split, decoder_of) for n, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
-        return cls(**{**tree, **lists, "splits": splits})
+        resize = resize_value(tree["resize"])
+        return cls(**{**tree, **lists, "splits": splits, "resize": resize})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -221,6 +308,7 @@ class Dataset:
             "channels": self.channels,
             "image_max": self.image_max,
             "split": dict(self.split_record),
+            **({"resize": plain(self.resize)} if self.resize else {}),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
             "notes": list(self.notes),
         }
@@ -235,8 +323,19 @@ class Dataset:
             "width_px": [min(widths), max(widths)],
             "class_fractions": dict(fractions),
             "void_fraction": split.void_pixels / pixels,
+            **_original_summary(split),
             "names_sha256": hashlib.sha256("\n".join(split.names).encode()).hexdigest(),
         }
+
+
+def _original_summary(split: Split) -> dict[str, Any]:
+    if split.original_shapes == split.shapes:
+        return {}
+    heights, widths = zip(*split.original_shapes, strict=True)
+    return {
+        "original_height_px": [min(heights), max(heights)],
+        "original_width_px": [min(widths), max(widths)],
+    }
 
 
 def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -266,6 +365,10 @@ def _mapped(path: Path) -> Labels:
     try:
         return np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError):
-        raise DataError(
-            f"{path}: the decoded images are missing or damaged. Start again: they are rebuilt."
-        ) from None
+        raise _gone(path) from None
+
+
+def _gone(path: Path) -> DataError:
+    return DataError(
+        f"{path}: the decoded images are missing or damaged. Start again: they are rebuilt."
+    )

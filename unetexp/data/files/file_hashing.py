@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ R = TypeVar("R")
 _MOST_THREADS = 8
 
 
-def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def mapped_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work` of each item, in order; at most a few results wait in memory."""
     threads = min(_MOST_THREADS, available_cores())
     executor = ThreadPoolExecutor(threads)
