@@ -21,6 +21,7 @@ import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
 from unetexp.data import Dataset, Sample, Samples
+from unetexp.data.dataset import original_shapes
 from unetexp.models.weights.resolution import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.system.machine import available_memory_bytes
@@ -182,7 +183,7 @@ class _Bench:
         self.loss = loss_for(config.loss, data)
         self.normalization = input_normalization(config.encoder, data.channels)
         self.limits = Limits.of(self.state.evaluated_model, data.num_classes)
-        self.fullest = self.limits.fullest(data["val"].shapes)
+        self.fullest = self.limits.fullest(data["val"])
         self.at_rest_bytes: int = psutil.Process().memory_info().rss
 
     def train(self, size: Size) -> Cost:
@@ -233,6 +234,11 @@ class _Chosen:
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(self.split.shapes[index] for index in self.indices)
+
+    @property
+    def original_shapes(self) -> tuple[tuple[int, int], ...]:
+        shapes = original_shapes(self.split)
+        return tuple(shapes[index] for index in self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)

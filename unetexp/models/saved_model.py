@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unetexp.component import Component, decode
+from unetexp.data.resizing import ResizeSetting
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
@@ -38,6 +39,9 @@ class ModelSpec(Component):
     std: tuple[float, ...] = Field(description="divided by, after the mean")
     encoder: Encoder
     decoder: Decoder
+    resize: ResizeSetting = Field(
+        None, description="how an image is scaled to the working size; predictions are scaled back"
+    )
 
     @property
     def normalization(self) -> Normalization:
@@ -59,6 +63,7 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         std=normalization.std,
         encoder=config.encoder,
         decoder=config.decoder,
+        resize=data.resize,
     )
 
 

@@ -91,14 +91,15 @@ class Room:
     def __init__(self, folder: Path) -> None:
         self._folder, self._limit, self._written = folder, limit_bytes(), 0
         self._stored = _sets(folder)
+        self._free = self._disk()  # for this set: what is written may not show on the disk yet
         self.lack = ""  # why there is no room
 
     def free_bytes(self) -> float:
         """The most that there would be room for."""
         removable = self._removable()
         kept = sum(each.size for each in self._stored) - sum(each.size for each in removable)
-        disk = self._disk() + sum(each.size for each in removable)
-        return min(self._limit - kept, disk) + self._written
+        disk = self._free + sum(each.size for each in removable)
+        return min(self._limit - kept, disk)
 
     def take(self, size: int, expected: float) -> bool:
         """Whether `size` more bytes may be written, of a set that is `expected` to take so many.
@@ -114,11 +115,13 @@ class Room:
             oldest = min(removable, key=lambda each: each.used)
             oldest.remove()
             self._stored.remove(oldest)
+            self._free += oldest.size
         return True
 
     def _fits(self, size: int) -> bool:
         taken = sum(each.size for each in self._stored)
-        return taken + self._written <= self._limit and size <= self._disk()
+        on_disk = self._written <= self._free and size <= self._disk()
+        return on_disk and taken + self._written <= self._limit
 
     def _removable(self) -> list[_Stored]:
         return [each for each in self._stored if each.size and not each.is_open()]
@@ -130,8 +133,7 @@ class Room:
         needed = f"about {max(expected, self._written) / GB:.3g} GB"
         if self._written > self._limit or max(expected, self._written) > self._limit:
             return f"{needed}, and the cache may hold {self._limit / GB:.3g} GB (--cache-gb)"
-        disk = max(0.0, self._disk())
-        return f"{needed}, and {self._folder} has {disk / GB:.3g} GB left for it"
+        return f"{needed}, and {self._folder} has {max(0.0, self._free) / GB:.3g} GB left for it"
 
 
 def _sets(folder: Path) -> list[_Stored]:
