@@ -142,7 +142,10 @@ def _evaluated(
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     spec, train = read_spec(folder), train_config(folder)
     _require_channels(without, spec.in_channels)
-    dataset = open_aloud(source_of(data, train.data, changes), aside, to_train=False)
+    source = source_of(data, train.data, changes)
+    if "data.resize" not in changes:  # it sees images at the size that it was trained at
+        source = source.model_copy(update={"resize": spec.resize})
+    dataset = open_aloud(source, aside, to_train=False)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     samples = samples_of(dataset, part, spec)

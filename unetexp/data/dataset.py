@@ -13,7 +13,6 @@ C channels, K classes, H W image size, h w window size in pixels.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.pixel_files import PixelFile, copy_into, overlap, packed_mask, starts
 from unetexp.data.resizing import Resize, plain, resize_value
 from unetexp.errors import DataError
 
@@ -139,11 +139,11 @@ class Split:
         self.void_pixels = table.void_pixels
         self._folder, self._name, self._table = folder, name, table
         self.channels, self._bits = channels, bits
-        self._image_starts = _starts(self._table.image_sizes())
-        self._mask_starts = _starts(self._table.mask_sizes())
-        self._original_starts = _starts(np.array(table.original_bytes, np.int64))
-        self._image_bytes: Labels | None = None
-        self._mask_bytes: Labels | None = None
+        self._image_starts = starts(self._table.image_sizes())
+        self._mask_starts = starts(self._table.mask_sizes())
+        self._original_starts = starts(np.array(table.original_bytes, np.int64))
+        self._images = PixelFile(folder / f"{name}.images")
+        self._masks = PixelFile(folder / f"{name}.masks")
         self._decoder = decoder
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -178,6 +178,7 @@ class Split:
     def __getitem__(self, index: int) -> Sample:
         index = self._checked(index)
         image, mask = self.window(index, 0, 0, *self.shapes[index])
+        self._images.let_go()
         original = self.original_mask(index) if self._table.original_heights else None
         return Sample(self.names[index], image, mask, original)
 
@@ -188,14 +189,8 @@ class Split:
             return torch.from_numpy(np.array(self.stored(index)[1]))
         if self._decoder is not None:
             return torch.from_numpy(self._decoder.masks(index)[1])
-        path = self._folder / f"{self._name}.originals"
-        begin, end = self._original_starts[index : index + 2].tolist()
-        try:
-            with path.open("rb") as file:
-                file.seek(begin)
-                pixels = bytearray(zlib.decompress(file.read(end - begin)))
-        except (OSError, zlib.error):
-            raise _gone(path) from None
+        part = self._original_starts[index : index + 2].tolist()
+        pixels = packed_mask(self._folder / f"{self._name}.originals", *part)
         return torch.frombuffer(pixels, dtype=torch.uint8).view(self.original_shapes[index])
 
     def image_bytes(self, index: int) -> int:
@@ -222,14 +217,14 @@ class Split:
             torch.empty((height, width), dtype=torch.uint8),
         )
         stored_image, stored_mask = self.stored(index)
-        rows, target_rows = _overlap(top, height, stored_mask.shape[0])
-        columns, target_columns = _overlap(left, width, stored_mask.shape[1])
+        rows, target_rows = overlap(top, height, stored_mask.shape[0])
+        columns, target_columns = overlap(left, width, stored_mask.shape[1])
         inside = (target_rows, target_columns)
-        _copy_into(image.numpy(), inside, stored_image[:, rows, columns], 0)
+        copy_into(image.numpy(), inside, stored_image[:, rows, columns], 0)
         if self._bits > self._table.bits[self._checked(index)]:
             pixels = image.numpy()[:, target_rows, target_columns]
             np.multiply(pixels, np.uint16(DEPTH_STEP), out=pixels)
-        _copy_into(mask.numpy(), inside, stored_mask[rows, columns], VOID)
+        copy_into(mask.numpy(), inside, stored_mask[rows, columns], VOID)
         return image, mask
 
     @property
@@ -247,12 +242,9 @@ class Split:
         index = self._checked(index)
         if self._decoder is not None:
             return self._decoder.image(index), self._decoder.masks(index)[0]
-        if self._image_bytes is None or self._mask_bytes is None:
-            self._image_bytes = _mapped(self._folder / f"{self._name}.images")
-            self._mask_bytes = _mapped(self._folder / f"{self._name}.masks")
         height, width = self.shapes[index]
-        image = self._image_bytes[self._image_starts[index] : self._image_starts[index + 1]]
-        mask = self._mask_bytes[self._mask_starts[index] : self._mask_starts[index + 1]]
+        image = self._images.between(*self._image_starts[index : index + 2].tolist())
+        mask = self._masks.between(*self._mask_starts[index : index + 2].tolist())
         pixels: RawImage = image if self._table.bits[index] == 8 else image.view(np.uint16)
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
@@ -336,39 +328,3 @@ def _original_summary(split: Split) -> dict[str, Any]:
         "original_height_px": [min(heights), max(heights)],
         "original_width_px": [min(widths), max(widths)],
     }
-
-
-def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
-def _overlap(start: int, length: int, extent: int) -> tuple[slice, slice]:
-    """The part of [start, start + length) inside [0, extent), and its place in the window."""
-    first = min(max(start, 0), extent)
-    last = max(min(start + length, extent), first)
-    return slice(first, last), slice(first - start, last - start)
-
-
-def _copy_into(
-    target: npt.NDArray[Any], inside: tuple[slice, slice], part: npt.NDArray[Any], outside: int
-) -> None:
-    """Write `part` into the place `inside` of the last two axes, and `outside` around it."""
-    rows, columns = inside
-    target[..., : rows.start, :] = outside
-    target[..., rows.stop :, :] = outside
-    target[..., rows, : columns.start] = outside
-    target[..., rows, columns.stop :] = outside
-    target[..., rows, columns] = part
-
-
-def _mapped(path: Path) -> Labels:
-    try:
-        return np.memmap(path, np.uint8, mode="r")
-    except (OSError, ValueError):
-        raise _gone(path) from None
-
-
-def _gone(path: Path) -> DataError:
-    return DataError(
-        f"{path}: the decoded images are missing or damaged. Start again: they are rebuilt."
-    )
