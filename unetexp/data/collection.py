@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from unetexp.data.files.file_sample import FileSample
     from unetexp.data.resizing import Resize
 
 RawImage: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
@@ -30,7 +30,6 @@ class Pair:
     name: str
     mask_file: str  # the mask's name in messages
     load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
-    files: FileSample | None = None  # where there are files that can be read again
 
 
 @dataclass(frozen=True)
@@ -49,4 +48,5 @@ class Collection:
     split_record: Mapping[str, Any]  # how the splits were made; JSON-safe
     notes: tuple[str, ...] = field(default=())
     resize: Resize | None = None  # to the working size, in the cache
+    digests: Mapping[Path, str] = field(default_factory=dict)  # of the files, by content
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes

@@ -58,11 +58,8 @@ def original_shapes(samples: Samples) -> tuple[tuple[int, int], ...]:
 class Decoder(Protocol):
     """Samples that are decoded from their files each time; may be called from any thread."""
 
-    def image(self, index: int) -> RawImage:
-        """(C, H, W), at the working size."""
-
-    def masks(self, index: int) -> tuple[Labels, Labels]:
-        """The classes at the working size and at the image's own."""
+    def decoded(self, index: int) -> tuple[RawImage, Labels, Labels]:
+        """Image (C, H, W) and classes at the working size, and classes at the image's own."""
 
     def tree(self) -> dict[str, Any]:
         """All that it takes, JSON-safe."""
@@ -188,7 +185,7 @@ class Split:
         if not self._table.original_heights:
             return torch.from_numpy(np.array(self.stored(index)[1]))
         if self._decoder is not None:
-            return torch.from_numpy(self._decoder.masks(index)[1])
+            return torch.from_numpy(self._decoder.decoded(index)[2])
         part = self._original_starts[index : index + 2].tolist()
         pixels = packed_mask(self._folder / f"{self._name}.originals", *part)
         return torch.frombuffer(pixels, dtype=torch.uint8).view(self.original_shapes[index])
@@ -241,7 +238,7 @@ class Split:
         """The image (C, H, W) as it is kept and the mask (H, W), as views of the mapped files."""
         index = self._checked(index)
         if self._decoder is not None:
-            return self._decoder.image(index), self._decoder.masks(index)[0]
+            return self._decoder.decoded(index)[:2]
         height, width = self.shapes[index]
         image = self._images.between(*self._image_starts[index : index + 2].tolist())
         mask = self._masks.between(*self._mask_starts[index : index + 2].tolist())

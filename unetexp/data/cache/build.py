@@ -25,14 +25,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from unetexp.data.cache.decoding import (
+    Collects,
     FileDecoder,
-    ReadsFiles,
     at_working_size,
     classes_at,
     loaded,
+    write_digests,
 )
 from unetexp.data.cache.room import Room
-from unetexp.data.cache.store import FORMAT, Index, open_cached
+from unetexp.data.cache.store import FORMAT, Index, cache_folder, open_cached
 from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
 from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
 from unetexp.data.files.file_hashing import mapped_in_threads
@@ -81,7 +82,7 @@ def open_collection(
     on_progress: Progress | None = None,
     *,
     to_train: bool = True,
-    source: ReadsFiles | None = None,
+    source: Collects | None = None,
 ) -> Dataset:
     """The decoded data set, from the cache or built into it. Raises DataError.
 
@@ -112,16 +113,12 @@ def resized(collection: Collection, resize: Resize | None) -> Collection:
 
 
 def _decoders(
-    collection: Collection, source: ReadsFiles | None, index: Index
+    collection: Collection, source: Collects | None, index: Index
 ) -> Mapping[str, FileDecoder]:
     assert source is not None
+    place = cache_folder() / index.fingerprint
     return {
-        name: FileDecoder(
-            source,
-            [pair.files for pair in pairs if pair.files is not None],
-            index.resize,
-            index.label_table,
-        )
+        name: FileDecoder(source, place, name, index.resize, index.label_table, pairs)
         for name, pairs in collection.pairs().items()
     }
 
@@ -166,6 +163,8 @@ class _Builder:
         vanished: Counter[int] = Counter()
         for name, split in written.items():
             vanished += self._classify(name, split, meaning)
+        if self.lack:
+            write_digests(self.scratch, collection.digests)
         deepest = max(max(w.bits) for w in written.values())
         return Index(
             format=FORMAT,

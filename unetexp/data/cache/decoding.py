@@ -6,16 +6,17 @@ pixels. C channels, H W image size.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, local
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.collection import Labels, Pair, RawImage
-from unetexp.data.files.file_sample import FileReader, FileSample
+from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
+from unetexp.data.files.file_hashing import known_digests
 from unetexp.data.resizing import (
     Resize,
     plain,
@@ -27,11 +28,11 @@ from unetexp.data.resizing import (
 from unetexp.errors import DataError
 
 
-class ReadsFiles(Protocol):
+class Collects(Protocol):
     """A source of files."""
 
-    def reader(self) -> FileReader:
-        """How they are decoded."""
+    def collect(self, on_progress: Progress | None = None) -> Collection:
+        """Its samples."""
 
     def tree(self) -> dict[str, Any]:
         """Its settings."""
@@ -64,45 +65,83 @@ def classes_at(
     return resized_mask(classes, working_size(resize, *classes.shape)), classes
 
 
-@dataclass(frozen=True)
 class FileDecoder:
-    """The samples of a split, decoded from their files each time."""
+    """The samples of a split, decoded from their files each time.
 
-    source: ReadsFiles
-    samples: Sequence[FileSample]
-    resize: Resize | None
-    table: tuple[int, ...]  # (256,) the class of each stored value
+    Pickles without them: another process finds the samples again from the source, and takes the
+    files' hashes from `place`, where the set's index is. May be used from any thread.
+    """
 
-    def image(self, index: int) -> RawImage:
-        """(C, H, W), at the working size."""
-        return at_working_size(self.source.reader().image(self.samples[index]), self.resize)
+    def __init__(
+        self,
+        source: Collects,
+        place: Path,
+        split: str,
+        resize: Resize | None,
+        table: Sequence[int],
+        pairs: Sequence[Pair] | None = None,
+    ) -> None:
+        """`table` (256,): the class of each stored value. `pairs`: the samples, where known."""
+        self._source, self._place, self._split = source, place, split
+        self._resize, self._table, self._pairs = resize, tuple(table), pairs
+        self._finding, self._last = Lock(), local()
 
-    def masks(self, index: int) -> tuple[Labels, Labels]:
-        """The classes at the working size and at the image's own."""
-        stored = self.source.reader().mask(self.samples[index])
-        return classes_at(stored, np.array(self.table, np.uint8), self.resize)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileDecoder, (
+            self._source,
+            self._place,
+            self._split,
+            self._resize,
+            self._table,
+        )
+
+    def decoded(self, index: int) -> tuple[RawImage, Labels, Labels]:
+        """Image (C, H, W) and classes at the working size, and classes at the image's own."""
+        if getattr(self._last, "index", None) != index:  # a whole image is asked for in parts
+            image, stored = loaded(self._found()[index])
+            kept, own = classes_at(stored, np.array(self._table, np.uint8), self._resize)
+            self._last.found = at_working_size(image, self._resize), kept, own
+            self._last.index = index
+        found: tuple[RawImage, Labels, Labels] = self._last.found
+        return found
+
+    def _found(self) -> Sequence[Pair]:
+        with self._finding:
+            if self._pairs is None:
+                with known_digests(read_digests(self._place)):
+                    self._pairs = self._source.collect().pairs()[self._split]
+            return self._pairs
 
     def tree(self) -> dict[str, Any]:
         """All that it takes, JSON-safe."""
         return {
-            "source": self.source.tree(),
-            "samples": [_sample_tree(sample) for sample in self.samples],
-            "resize": plain(self.resize),
-            "table": list(self.table),
+            "source": self._source.tree(),
+            "place": str(self._place),
+            "split": self._split,
+            "resize": plain(self._resize),
+            "table": list(self._table),
         }
 
     @classmethod
-    def of_tree(cls, source: ReadsFiles, tree: Mapping[str, Any]) -> FileDecoder:
+    def of_tree(cls, source: Collects, tree: Mapping[str, Any]) -> FileDecoder:
         """The decoder that a `tree` tells of."""
-        samples = [_sample_of(each) for each in tree["samples"]]
-        return cls(source, samples, resize_value(tree["resize"]), tuple(tree["table"]))
+        resize = resize_value(tree["resize"])
+        return cls(source, Path(tree["place"]), tree["split"], resize, tree["table"])
 
 
-def _sample_tree(sample: FileSample) -> dict[str, Any]:
-    images = [str(path) if path else None for path in sample.images]
-    return {"name": sample.name, "images": images, "mask": str(sample.mask), "part": sample.part}
+def write_digests(place: Path, digests: Mapping[Path, str]) -> None:
+    """Keep the files' hashes beside the set's index."""
+    text = json.dumps({str(path): digest for path, digest in digests.items()})
+    (place / _DIGESTS).write_text(text, encoding="utf-8")
 
 
-def _sample_of(tree: Mapping[str, Any]) -> FileSample:
-    images = tuple(Path(path) if path else None for path in tree["images"])
-    return FileSample(tree["name"], images, Path(tree["mask"]), tree["part"])
+def read_digests(place: Path) -> dict[Path, str]:
+    """The hashes that were kept; none where the file is missing: they are made again."""
+    try:
+        kept = json.loads((place / _DIGESTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {Path(path): str(digest) for path, digest in kept.items()}
+
+
+_DIGESTS = "digests.json"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.cache.store import remembered_labels
-from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
+from unetexp.data.collection import Collection, Pair, Progress
 from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
@@ -81,6 +81,7 @@ def collect_files(
         split_record=record,
         notes=(*listing.notes, *_leaks(splits, digests)),
         label_map=reading.label_map,
+        digests=digests,
     )
 
 
@@ -112,10 +113,7 @@ def _hash(content: object) -> str:
 
 
 def _pair(sample: FileSample, reader: FileReader) -> Pair:
-    def load() -> tuple[RawImage, Labels]:
-        return reader.image(sample), reader.mask(sample)
-
-    return Pair(sample.name, str(sample.mask), load, sample)
+    return Pair(sample.name, str(sample.mask), lambda: (reader.image(sample), reader.mask(sample)))
 
 
 def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:
