@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -24,9 +25,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
 from unetexp.data.pixel_files import PixelFile, copy_into, overlap, packed_mask, starts
+from unetexp.data.reading.input_form import InputForm
 from unetexp.data.resizing import Resize, plain, resize_value
 from unetexp.errors import DataError
 
@@ -89,7 +92,7 @@ class SplitTable(BaseModel):
     names: tuple[str, ...]
     heights: tuple[int, ...]
     widths: tuple[int, ...]
-    channels: tuple[int, ...]  # as stored: 1 or 3
+    channels: tuple[int, ...]  # as stored
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
@@ -246,6 +249,21 @@ class Split:
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
 
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """Where each class is in each image: counted at first use, then read from the cache."""
+        folder: Path | None = getattr(self, "_folder", None)  # a combination of splits has none
+        path = folder / f"{self._name}.class-places.npz" if folder else None
+        found = ClassPlaces.load(path) if path else None
+        if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+            found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+            if path:
+                found.save(path)
+        return found
+
+    def _stored_mask(self, index: int) -> Labels:
+        return self.stored(index)[1]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -253,13 +271,14 @@ class Dataset:
 
     fingerprint: str
     class_names: tuple[str, ...]
-    channels: int  # 1 if all images are grey, else 3
+    channels: int  # of every image as it is returned
     image_max: int  # the pixel value that means 1.0
     notes: tuple[str, ...]  # what to tell the user about the data
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
     resize: Resize | None = None  # how the images were scaled to their working size
+    form: InputForm | None = None  # how further files are read in the same way
 
     @property
     def num_classes(self) -> int:
@@ -274,8 +293,9 @@ class Dataset:
     def tree(self) -> dict[str, Any]:
         """All of it but the pixels, as JSON-safe values for another process on this machine."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
-        own["resize"] = plain(self.resize)
-        return own | {"splits": {name: split.tree() for name, split in self.splits.items()}}
+        form = self.form.tree() if self.form else None
+        splits = {name: split.tree() for name, split in self.splits.items()}
+        return own | {"form": form, "resize": plain(self.resize), "splits": splits}
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any], decoder_of: DecoderOf | None = None) -> Dataset:
@@ -286,8 +306,9 @@ class Dataset:
         """
         splits = {n: Split.of_tree(split, decoder_of) for n, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
-        resize = resize_value(tree["resize"])
-        return cls(**{**tree, **lists, "splits": splits, "resize": resize})
+        form = InputForm.model_validate(tree["form"]) if tree["form"] else None
+        made = {"form": form, "resize": resize_value(tree["resize"]), "splits": splits}
+        return cls(**{**tree, **lists, **made})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -296,6 +317,7 @@ class Dataset:
             "classes": list(self.class_names),
             "channels": self.channels,
             "image_max": self.image_max,
+            **({"input": self.form.changes()} if self.form and self.form.changes() else {}),
             "split": dict(self.split_record),
             **({"resize": plain(self.resize)} if self.resize else {}),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},

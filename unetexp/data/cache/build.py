@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,40 +34,24 @@ from unetexp.data.cache.decoding import (
 )
 from unetexp.data.cache.room import Room
 from unetexp.data.cache.store import FORMAT, Index, cache_folder, open_cached
-from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
-from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
+from unetexp.data.cache.written import Scale, Written, clip_file, common_channels, scale_of
+from unetexp.data.collection import (
+    Collection,
+    Labels,
+    Pair,
+    Progress,
+    RawImage,
+    ReadingResult,
+)
+from unetexp.data.dataset import Dataset, SplitTable
 from unetexp.data.files.file_hashing import mapped_in_threads
-from unetexp.data.label_values.label_checks import Meaning, SplitLabels, interpret
+from unetexp.data.label_values.label_checks import Meaning, interpret
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.resizing import VERSION, Resize, plain, resize_text
 from unetexp.errors import DataError, listed
 
 _QUICK = 1  # zlib's level: labels shrink to a hundredth even so
-
-
-@dataclass
-class _Written:
-    """What is recorded about a split while it is written; one entry per sample."""
-
-    pairs: Sequence[Pair]
-    shapes: list[tuple[int, int, int]] = field(default_factory=list)  # C, H, W as kept
-    originals: list[tuple[int, int]] = field(default_factory=list)  # H, W
-    bits: list[int] = field(default_factory=list)
-    peaks: list[int] = field(default_factory=list)  # the largest pixel value
-    label_counts: list[npt.NDArray[np.int32]] = field(default_factory=list)  # (256,) each
-    waiting_bytes: list[int] = field(default_factory=list)  # of the compressed stored masks
-    original_bytes: list[int] = field(default_factory=list)  # of the compressed masks in classes
-    kept_counts: npt.NDArray[np.int64] = field(  # (256,) classes at the working size
-        default_factory=lambda: np.zeros(VOID + 1, np.int64)
-    )
-
-    def labels(self) -> SplitLabels:
-        """The label counts in the form the checks take."""
-        return SplitLabels(
-            names=[pair.name for pair in self.pairs],
-            mask_files=[pair.mask_file for pair in self.pairs],
-            counts=np.stack(self.label_counts),
-        )
 
 
 class _Loaded(NamedTuple):
@@ -117,8 +101,9 @@ def _decoders(
 ) -> Mapping[str, FileDecoder]:
     assert source is not None
     place = cache_folder() / index.fingerprint
+    ceiling = index.form.ceiling if index.form else None
     return {
-        name: FileDecoder(source, place, name, index.resize, index.label_table, pairs)
+        name: FileDecoder(source, place, name, index.resize, index.label_table, ceiling, pairs)
         for name, pairs in collection.pairs().items()
     }
 
@@ -151,6 +136,8 @@ class _Builder:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             written = {name: self._decode(name, pairs) for name, pairs in self.splits.items()}
         collection = self.collection
+        result = collection.loaded()
+        scale = scale_of(written, result)
         labels = {name: split.labels() for name, split in written.items()}
         meaning = interpret(
             labels,
@@ -165,26 +152,34 @@ class _Builder:
             vanished += self._classify(name, split, meaning)
         if self.lack:
             write_digests(self.scratch, collection.digests)
-        deepest = max(max(w.bits) for w in written.values())
+        tables = {n: _table(split, meaning, collection.resize) for n, split in written.items()}
+        form = result.form
+        if scale.clips:
+            form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
+            for name, table in tables.items() if not self.lack else ():
+                clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        own = self._notes(meaning, vanished)
         return Index(
             format=FORMAT,
             fingerprint=collection.fingerprint,
+            data_fingerprint=_read_anew(collection, result, scale),
             class_names=meaning.class_names,
-            channels=max(shape[0] for w in written.values() for shape in w.shapes),
-            bits=deepest,
-            image_max=255 if deepest == 8 else _image_max(written["train"]),
-            notes=(*collection.notes, *meaning.notes, *self._notes(meaning, vanished)),
+            channels=common_channels(collection.where, written),
+            bits=scale.bits,
+            image_max=scale.image_max,
+            form=form,
+            notes=(*collection.notes, *result.notes, *scale.notes, *meaning.notes, *own),
             problems=meaning.problems,
             split_record=dict(collection.split_record),
-            splits={n: _table(s, meaning, collection.resize) for n, s in written.items()},
+            splits=tables,
             resize=collection.resize,
             left_out_bytes=max(1, self.bytes) if self.lack else 0,
             label_table=tuple(meaning.table.astype(np.uint8).tolist()) if self.lack else (),
         )
 
-    def _decode(self, name: str, pairs: Sequence[Pair]) -> _Written:
+    def _decode(self, name: str, pairs: Sequence[Pair]) -> Written:
         """Write a split's images, and its stored masks for the time being."""
-        written = _Written(pairs)
+        written = Written(pairs)
         work = partial(_load, resize=self.collection.resize)
         with (
             (self.scratch / f"{name}.images").open("wb") as images,
@@ -197,15 +192,10 @@ class _Builder:
                 else:
                     images.truncate(0)
                 masks.write(mask)
-                written.shapes.append(image.shape)
-                written.originals.append(shape)
-                written.bits.append(image.itemsize * 8)
-                written.peaks.append(int(image.max()))
-                written.label_counts.append(counts)
-                written.waiting_bytes.append(len(mask))
+                written.add(image, shape, counts, len(mask))
         return written
 
-    def _classify(self, name: str, written: _Written, meaning: Meaning) -> Counter[int]:
+    def _classify(self, name: str, written: Written, meaning: Meaning) -> Counter[int]:
         """Write a split's masks; returns which classes vanish from how many of them."""
         resize, vanished = self.collection.resize, Counter[int]()
         table = meaning.table.astype(np.uint8)
@@ -302,13 +292,14 @@ def _parts(path: Path, sizes: Sequence[int]) -> Iterator[bytes]:
             yield file.read(size)
 
 
-def _image_max(train: _Written) -> int:
-    """The largest value in the train split, as 16 bits: what counts as 1.0."""
-    peaks = zip(train.peaks, train.bits, strict=True)
-    return max(1, *(peak * (DEPTH_STEP if bits == 8 else 1) for peak, bits in peaks))
+def _read_anew(collection: Collection, result: ReadingResult, scale: Scale) -> str:
+    """The set's fingerprint: another one where earlier versions made other pixels of its files."""
+    if not result.anew and not scale.clips:
+        return collection.fingerprint
+    return hashlib.sha256(f"{collection.fingerprint} read anew".encode()).hexdigest()
 
 
-def _table(written: _Written, meaning: Meaning, resize: Resize | None) -> SplitTable:
+def _table(written: Written, meaning: Meaning, resize: Resize | None) -> SplitTable:
     channels, heights, widths = zip(*written.shapes, strict=True)
     class_pixels, void_pixels = meaning.totals(written.labels().counts)
     originals: dict[str, tuple[int, ...]] = {}

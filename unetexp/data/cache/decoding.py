@@ -79,11 +79,16 @@ class FileDecoder:
         split: str,
         resize: Resize | None,
         table: Sequence[int],
+        ceiling: int | None = None,
         pairs: Sequence[Pair] | None = None,
     ) -> None:
-        """`table` (256,): the class of each stored value. `pairs`: the samples, where known."""
+        """`table` (256,): the class of each stored value. `pairs`: the samples, where known.
+
+        Values of 16 bits above `ceiling` are set to it.
+        """
         self._source, self._place, self._split = source, place, split
         self._resize, self._table, self._pairs = resize, tuple(table), pairs
+        self._ceiling = ceiling
         self._finding, self._last = Lock(), local()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -93,6 +98,7 @@ class FileDecoder:
             self._split,
             self._resize,
             self._table,
+            self._ceiling,
         )
 
     def decoded(self, index: int) -> tuple[RawImage, Labels, Labels]:
@@ -100,7 +106,10 @@ class FileDecoder:
         if getattr(self._last, "index", None) != index:  # a whole image is asked for in parts
             image, stored = loaded(self._found()[index])
             kept, own = classes_at(stored, np.array(self._table, np.uint8), self._resize)
-            self._last.found = at_working_size(image, self._resize), kept, own
+            scaled = at_working_size(image, self._resize)
+            if self._ceiling is not None and scaled.itemsize == 2:
+                scaled = np.minimum(scaled, np.uint16(self._ceiling))
+            self._last.found = scaled, kept, own
             self._last.index = index
         found: tuple[RawImage, Labels, Labels] = self._last.found
         return found
@@ -120,13 +129,15 @@ class FileDecoder:
             "split": self._split,
             "resize": plain(self._resize),
             "table": list(self._table),
+            "ceiling": self._ceiling,
         }
 
     @classmethod
     def of_tree(cls, source: Collects, tree: Mapping[str, Any]) -> FileDecoder:
         """The decoder that a `tree` tells of."""
         resize = resize_value(tree["resize"])
-        return cls(source, Path(tree["place"]), tree["split"], resize, tree["table"])
+        place = Path(tree["place"])
+        return cls(source, place, tree["split"], resize, tree["table"], tree["ceiling"])
 
 
 def write_digests(place: Path, digests: Mapping[Path, str]) -> None:
