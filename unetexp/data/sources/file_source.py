@@ -95,6 +95,12 @@ class FileSource(Component):
         )
         return collect_files(listing, reading, on_progress)
 
+    def drawn_split(
+        self, listing: Listing, samples: Sequence[FileSample], classes: Classes
+    ) -> Mapping[str, Sequence[str]]:
+        """The names in each split, as `collect` draws them of `samples`. Raises DataError."""
+        return self._split(samples, classes, self._drawn_fractions(listing))
+
     def _drawn_fractions(self, listing: Listing) -> dict[str, float]:
         """The share of each split that is drawn here, by the name of its field."""
         if not listing.unsplit:
