@@ -70,11 +70,13 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
     samples = _with_drawn_split(source, listing, samples)
     return _judged(
         str(listing.root), listing.root, items, listing.class_names, source.label_map,
-        listing.notes, samples, found, float(getattr(source, "scale", 1.0) or 1.0),
+        listing.notes, samples, found, getattr(source, "resize", None),
     )  # fmt: skip
 
 
-def judge(samples: Sequence[SampleFacts], labels: Labelling, scale: float = 1.0) -> list[Finding]:
+def judge(
+    samples: Sequence[SampleFacts], labels: Labelling, resize: object = None
+) -> list[Finding]:
     """All findings that follow from the facts."""
     return [
         *file_findings(samples),
@@ -82,7 +84,7 @@ def judge(samples: Sequence[SampleFacts], labels: Labelling, scale: float = 1.0)
         *duplicate_findings(samples),
         *group_findings(samples),
         *picture_findings(samples),
-        *object_findings(samples, labels, scale),
+        *object_findings(samples, labels, resize),
     ]
 
 
@@ -95,7 +97,7 @@ def _judged(
     notes: Sequence[str],
     samples: Sequence[SampleFacts],
     found: Sequence[Finding],
-    scale: float = 1.0,
+    resize: object = None,
 ) -> Checked:
     if not any(sample.pixels for sample in samples):
         findings = [*found, *file_findings(samples)]
@@ -106,7 +108,7 @@ def _judged(
         where,
         tuple(samples),
         tuple(items),
-        tuple(ranked([*found, *judge(samples, labels, scale)])),
+        tuple(ranked([*found, *judge(samples, labels, resize)])),
         labels.class_names,
         tuple((pixels / max(pixels.sum(), 1)).tolist()),
         tuple(notes),

@@ -23,7 +23,8 @@ _MOST_CHANNELS = 4  # whose mean is the thumbnail
 _MOST_VALUES = 8  # stored values whose objects are measured, the most common ones
 _OBJECTS_PX = 1024  # larger masks are thinned out before their objects are counted
 _NEIGHBOURS = np.ones((3, 3), np.bool_)
-_ROBUST = 0.9999  # share of the pixels below the robust maximum
+_ROBUST = 0.9999  # share of the pixels up to the robust maximum
+_HOT_PIXELS = 3  # that it leaves out at least
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def thumbnail(image: RawImage) -> npt.NDArray[np.float16]:
     deviation = float(grey.std())
     if deviation < 1e-6:
         return np.zeros((THUMB_PX, THUMB_PX), np.float16)
-    return ((grey - grey.mean()) / deviation).astype(np.float16)
+    return np.asarray((grey - grey.mean()) / deviation, np.float16)
 
 
 def _reduced(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -130,7 +131,8 @@ def _digest(pixels: npt.NDArray[Any]) -> bytes:
 
 def _robust_high(image: RawImage) -> int:
     counts = np.bincount(image.reshape(-1))
-    return int(np.searchsorted(np.cumsum(counts), _ROBUST * image.size))
+    left_out = max(_HOT_PIXELS, (1 - _ROBUST) * image.size)
+    return int(np.searchsorted(np.cumsum(counts), image.size - left_out))
 
 
 def _equal_channels(image: RawImage) -> bool:

@@ -45,7 +45,6 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
         )
     dropped = _dropped(checked)
     all_grey = all(s.pixels is None or s.pixels.grey_as_colour for s in checked.samples)
-    given = any(_origin(s) == "given" for s in checked.samples)
     done: Counter[str] = Counter()
     kept = 0
     try:
@@ -54,7 +53,7 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
                 done[dropped[number]] += 1
                 continue
             kept += 1
-            folder = place / (sample.split if given or sample.split else "")
+            folder = place / sample.split
             done.update(_copied(sample, folder, all_grey))
         names = checked.root / "classes.txt"
         if kept and names.is_file():
@@ -65,10 +64,6 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
         raise DataError(f"--fix {place}: the copy cannot be written: {error}") from None
     told = [f"{count} pairs: {what}" for what, count in done.items()]
     return [f"{kept} of {len(checked.samples)} pairs were copied", *told]
-
-
-def _origin(sample: SampleFacts) -> str:
-    return "given" if sample.split else ""
 
 
 def _dropped(checked: Checked) -> Mapping[int, str]:
@@ -117,12 +112,12 @@ def _copied(sample: SampleFacts, folder: Path, all_grey: bool) -> list[str]:
     images.mkdir(parents=True, exist_ok=True)
     masks.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sample.mask, masks / f"{stem}{sample.mask.suffix}")
-    changes = []
+    changes: list[str] = []
     if sample.orientation == 1 and not all_grey:
         shutil.copyfile(source, images / f"{stem}{source.suffix}")
         return changes
     with Image.open(source) as opened:
-        picture = opened
+        picture: Image.Image = opened
         if sample.orientation != 1:
             picture = ImageOps.exif_transpose(opened)
             changes.append("the image is stored upright, without its EXIF tag")

@@ -108,8 +108,7 @@ def _chunk(
         _correlation(first[inner], moved[inner]),
         _correlation(_detail(first)[inner], _detail(moved)[inner]),
         grain,
-        np.abs(np.stack([place[..., 0], place.sum(axis=-1) - 1])).max(axis=(0, 2))
-        * first.shape[-1],
+        np.abs(corners).max(axis=(0, 2)) * first.shape[-1],
         np.clip(place[..., 1], 0, 1).prod(axis=1).astype(np.float32),
     )
 

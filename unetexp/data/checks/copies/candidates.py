@@ -155,7 +155,7 @@ def _octaves() -> Floats:
     vertical, horizontal = np.mgrid[:FREQUENCIES, :FREQUENCIES]
     weights = np.hypot(vertical, horizontal)
     weights[weights >= FREQUENCIES] = 0  # the corner moves most when a picture is cut
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)
 
 
 def _cosines(span: Span, side: int) -> Floats:
@@ -168,4 +168,4 @@ def _cosines(span: Span, side: int) -> Floats:
     )
     weighted = waves * inside / (end - start)
     weighted[1:] *= np.sqrt(2)
-    return weighted.astype(np.float32)
+    return np.asarray(weighted, np.float32)

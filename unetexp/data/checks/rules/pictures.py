@@ -131,26 +131,38 @@ def _mixed(samples: Numbered) -> Iterator[Finding]:
         )
 
 
+def working_scale(resize: object, height: int, width: int) -> float:
+    """The factor of both sides at a working size: the longest side, (height, width) or a scale."""
+    if resize is None:
+        return 1.0
+    if isinstance(resize, int):
+        return min(1.0, resize / max(height, width))
+    if isinstance(resize, Sequence):
+        return float(np.sqrt(resize[0] * resize[1] / (height * width)))
+    return float(getattr(resize, "scale", 1.0))
+
+
 def object_findings(
-    samples: Sequence[SampleFacts], labels: Labelling, scale: float = 1.0
+    samples: Sequence[SampleFacts], labels: Labelling, resize: object = None
 ) -> Iterator[Finding]:
-    """Classes whose objects are small beside the stride; `scale` is the working resolution's."""
+    """Classes of small objects beside the stride, at the working size `resize` (data.resize)."""
     for label, name in enumerate(labels.class_names):
         if label == labels.background:
             continue
-        found = _small_objects(samples, labels, label, scale)
+        found = _small_objects(samples, labels, label, resize)
         if found is not None:
-            yield _small(samples, name, *found, scale=scale)
+            yield _small(samples, name, *found, scaled=resize is not None)
 
 
 def _small_objects(
-    samples: Sequence[SampleFacts], labels: Labelling, label: int, scale: float
+    samples: Sequence[SampleFacts], labels: Labelling, label: int, resize: object
 ) -> tuple[float, float, float, int, list[int]] | None:
     """Median side in pixels, shares below both limits, objects, and where; None: large enough."""
     values, sides, limits, owners = labels.values_of(label), [], [], []
     for number, sample in enumerate(samples):
         if sample.pixels is None:
             continue
+        scale = working_scale(resize, *sample.pixels.mask_shape)
         for value in values:
             areas = sample.pixels.objects.get(value)
             if areas is not None and len(areas):
@@ -179,9 +191,9 @@ def _small(
     count: int,
     most: list[int],
     *,
-    scale: float,
+    scaled: bool,
 ) -> Finding:
-    at = "" if scale == 1 else f" at the working resolution ({scale:.2f} of the size)"
+    at = " at the working size" if scaled else ""
     return Finding(
         "small-objects",
         Severity.warning if tiny >= _MOST else Severity.note,
