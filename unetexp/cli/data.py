@@ -6,6 +6,7 @@ import typer
 
 from unetexp.cli.command_line import Command, Group
 from unetexp.cli.data_check import check
+from unetexp.cli.data_show import show
 
 app = typer.Typer(
     cls=Group,
@@ -21,3 +22,4 @@ def data() -> None:
 
 
 app.command(cls=Command)(check)
+app.command(cls=Command)(show)

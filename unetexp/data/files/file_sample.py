@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
+from unetexp.data.reading.image_decoding import StoredImage
+from unetexp.data.reading.stored_mask import StoredMask
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class FileReader:
     """How files are decoded; `name` changes when the same file is decoded to other values."""
 
     name: str
-    image: Callable[[FileSample], RawImage]  # (C, H, W)
+    image: Callable[[FileSample], RawImage | StoredImage]  # (C, H, W)
     mask: Callable[[FileSample], Labels]  # (H, W)
+    stored: Callable[[FileSample], StoredMask] | None = None
+    """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
 
 
 @dataclass(frozen=True)

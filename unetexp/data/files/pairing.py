@@ -8,9 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from unetexp.data.files.file_sample import FileSample
+from unetexp.data.reading.formats.detection import SUFFIXES
 from unetexp.errors import DataError, did_you_mean, listed
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
