@@ -11,7 +11,7 @@ import numpy as np
 
 from unetexp.data.checks.examine import Item, examine, items_of_files, items_of_pairs
 from unetexp.data.checks.facts import SampleFacts
-from unetexp.data.checks.finding import Finding, Severity, ranked
+from unetexp.data.checks.finding import Finding, Offender, Severity, ranked
 from unetexp.data.checks.loose_pairs import loose_pairs
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
 from unetexp.data.checks.rules.files import file_findings, unpaired_finding
@@ -19,6 +19,8 @@ from unetexp.data.checks.rules.labels import Labelling, label_findings, labellin
 from unetexp.data.checks.rules.pictures import object_findings, picture_findings
 from unetexp.data.collection import Progress
 from unetexp.data.files.file_sample import FileSample, Listing
+from unetexp.data.files.pages import pages_as_samples
+from unetexp.data.files.sample_loading import SampleLoader
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.labels import VOID
 from unetexp.data.sources.file_source import FileSource
@@ -65,8 +67,12 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
     splits: dict[str, Sequence[FileSample]] = dict(listing.splits)
     if listing.unsplit:
         splits[""] = listing.unsplit
-    items = list(items_of_files(splits, source.reader()))
+    loader = SampleLoader(
+        source.reader(), source.input_form(), listing.splits.get("train", listing.unsplit)
+    )
+    items = list(items_of_files(splits, loader))
     samples = examine(items, on_progress)
+    found += _orientation(loader, samples)
     samples = _with_drawn_split(source, listing, samples)
     return _judged(
         str(listing.root), listing.root, items, listing.class_names, source.label_map,
@@ -119,7 +125,10 @@ def _judged(
 def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing, list[Finding]]:
     """The listing, or, where the source refuses, what can be paired all the same."""
     try:
-        return source.listing(on_progress), []
+        listing = source.listing(on_progress)
+        if source.input_form().pages == "samples":
+            listing = pages_as_samples(listing)
+        return listing, []
     except DataError as error:
         place = getattr(source, "root", None)
         if place is None or not Path(place).is_dir():
@@ -138,6 +147,29 @@ def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing,
     splits = {name: members for name, members in pairs.splits.items() if name}
     note = "The folder is refused as it is; what follows was found by pairing names loosely."
     return Listing(root, splits, unsplit, names, notes=(note,)), found
+
+
+def _orientation(loader: SampleLoader, samples: Sequence[SampleFacts]) -> list[Finding]:
+    """The finding about masks that lie on the frame as stored of images that are turned."""
+    try:
+        loader.result()
+    except DataError as error:
+        turned = [(i, s) for i, s in enumerate(samples) if s.orientation != 1]
+        return [
+            Finding(
+                "masks-on-stored-frame",
+                Severity.error,
+                f"The masks of {len(turned)} images with an EXIF orientation tag were drawn on the "
+                "images as stored, not on the upright ones.",
+                "The masks lie beside the objects: one such set scored 0.30 for 0.98, and only a "
+                "picture shows why.",
+                str(error),
+                files=tuple(s.mask_label for _, s in turned),
+                numbers={"images": len(turned)},
+                offenders=tuple(Offender(i, s.name) for i, s in turned),
+            )
+        ]
+    return []
 
 
 def _refused(message: str, files: Sequence[str]) -> Finding:

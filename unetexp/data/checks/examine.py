@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -12,14 +13,16 @@ from PIL import ExifTags, Image
 from unetexp.data.checks.facts import PixelFacts, SampleFacts, pixel_facts
 from unetexp.data.collection import Labels, Pair, Progress, RawImage
 from unetexp.data.files.file_hashing import mapped_in_threads
-from unetexp.data.files.file_sample import FileReader, FileSample
+from unetexp.data.files.file_sample import FileSample
+from unetexp.data.files.sample_loading import SampleLoader
 from unetexp.errors import DataError
 
-UNREADABLE, TRUNCATED, REFUSED_MASK, REFUSED_IMAGE = (
+UNREADABLE, TRUNCATED, REFUSED_MASK, REFUSED_IMAGE, TURNED = (
     "unreadable",
     "truncated",
     "wrong-labels",
     "unsupported-image",
+    "size-mismatch",
 )
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TAIL = 2**16
@@ -27,20 +30,19 @@ _TAIL = 2**16
 
 @dataclass(frozen=True)
 class Item:
-    """One pair, with the functions that decode it; they may be called from any thread."""
+    """One pair, with the function that decodes it; it may be called from any thread."""
 
     name: str
     split: str
     images: tuple[Path, ...]
     mask: Path
-    image_pixels: Callable[[], RawImage]  # (C, H, W)
-    mask_pixels: Callable[[], Labels]  # (H, W)
+    load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
     part: str = ""
     group: str = ""
 
 
 def items_of_files(
-    splits: Mapping[str, Sequence[FileSample]], reader: FileReader
+    splits: Mapping[str, Sequence[FileSample]], loader: SampleLoader
 ) -> Iterator[Item]:
     """The items of samples on disk."""
     for split, samples in splits.items():
@@ -50,8 +52,7 @@ def items_of_files(
                 split=split,
                 images=each.files[:-1],
                 mask=each.mask,
-                image_pixels=lambda each=each: reader.image(each),  # type: ignore[misc]
-                mask_pixels=lambda each=each: reader.mask(each),  # type: ignore[misc]
+                load=partial(loader.load, each),
                 part=each.part,
                 group=each.group,
             )
@@ -61,15 +62,7 @@ def items_of_pairs(splits: Mapping[str, Sequence[Pair]]) -> Iterator[Item]:
     """The items of a source that has no files of its own."""
     for split, pairs in splits.items():
         for pair in pairs:
-            place = Path(pair.mask_file)
-            yield Item(
-                name=pair.name,
-                split=split,
-                images=(Path(pair.name),),
-                mask=place,
-                image_pixels=lambda pair=pair: pair.load()[0],  # type: ignore[misc]
-                mask_pixels=lambda pair=pair: pair.load()[1],  # type: ignore[misc]
-            )
+            yield Item(pair.name, split, (Path(pair.name),), Path(pair.mask_file), pair.load)
 
 
 def examine(items: Sequence[Item], on_progress: Progress | None = None) -> list[SampleFacts]:
@@ -88,16 +81,14 @@ def _examined(item: Item) -> SampleFacts:
     pixels: PixelFacts | None = None
     fault, message, fault_file = "", "", None
     try:
-        image = item.image_pixels()
+        pixels = pixel_facts(*item.load())
     except DataError as error:
-        fault_file, message = item.images[0], str(error)
-        fault = _fault_of(fault_file, REFUSED_IMAGE)
-    else:
-        try:
-            pixels = pixel_facts(image, item.mask_pixels())
-        except DataError as error:
-            fault_file, message = item.mask, str(error)
-            fault = _fault_of(item.mask, REFUSED_MASK)
+        message = str(error)
+        about_mask = message.startswith(str(item.mask))
+        fault_file = item.mask if about_mask else item.images[0]
+        fault = _fault_of(fault_file, REFUSED_MASK if about_mask else REFUSED_IMAGE)
+        if "data.exif=" in message:
+            fault = TURNED
     return SampleFacts(
         name=item.name,
         split=item.split,

@@ -28,21 +28,17 @@ Rgb = npt.NDArray[np.uint8]
 def drawn(item: Item, offender: Offender) -> str | None:
     """A data URI of the thumbnail; None if the image cannot be decoded."""
     try:
-        image = _displayable(item.image_pixels())
+        pixels, mask = item.load()
     except DataError:
         return None
+    image = _displayable(pixels)
     height, width = image.shape[:2]
     scale = _SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     kind = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
     picture = Image.fromarray(image).resize(size, kind)
-    try:
-        mask = item.mask_pixels()
-    except DataError:
-        mask = None
-    if mask is not None:
-        small = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-        picture = Image.fromarray(outlined(np.array(picture), small, offender.values))
+    small = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    picture = Image.fromarray(outlined(np.array(picture), small, offender.values))
     brush = ImageDraw.Draw(picture)
     for top, left, bottom, right in offender.regions:
         box = (left * scale - 2, top * scale - 2, right * scale + 1, bottom * scale + 1)

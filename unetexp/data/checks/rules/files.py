@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from unetexp.data.checks.examine import REFUSED_IMAGE, TRUNCATED, UNREADABLE
+from unetexp.data.checks.examine import REFUSED_IMAGE, TRUNCATED, TURNED, UNREADABLE
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
 from unetexp.errors import listed
@@ -18,6 +18,11 @@ _TITLES = {
         "is empty or ends too early",
         f"{_STOPS} Other tools fill the missing part with grey, which is learnt as a class.",
         "Copy it again from its source, or remove it with its partner",
+    ),
+    TURNED: (
+        "fits the image as stored, which its EXIF tag turns",
+        f"{_STOPS} Read turned, the masks would lie beside the objects.",
+        "Read both as stored, --set data.exif=none, or turn both, --set data.exif=both",
     ),
     REFUSED_IMAGE: ("is an image that is not read as it is", _STOPS, "See the message"),
 }

@@ -62,9 +62,10 @@ def _hot(samples: Numbered) -> Iterator[Finding]:
         Severity.warning,
         f"A few pixels reach {scale}, while 99.99 % of the pixels of every image are at most "
         f"{usual}: {listed([s.label for _, s, _ in found], 3)}.",
-        f"The largest value of the train split counts as 1.0, so that everything else lies below "
-        f"{usual / scale:.3f}, as good as black. One such pixel cost 0.29 down to 0.04.",
-        "Cut the values off, or set the range that counts, data.value_range.",
+        f"Scaled by the largest value, everything else lies below {usual / scale:.3f}, as good as "
+        "black: that cost 0.29 down to 0.04. The reader scales by a robust maximum instead and "
+        "cuts off what is above; other tools do not.",
+        "Mend the pixels, or say which values are 0 and 1.0: --set 'data.value_range=[LOW, HIGH]'.",
         files=tuple(s.label for _, s, _ in found),
         numbers={"largest": scale, "robust_largest": usual, "images": len(found)},
         offenders=tuple(Offender(i, f"{s.name}: {p.high}") for i, s, p in found),
@@ -197,7 +198,8 @@ def _small(
     return Finding(
         "small-objects",
         Severity.warning if tiny >= _MOST else Severity.note,
-        f"{small:.0%} of the {count} objects of {name} are smaller than {_SMALL_PX} px{at}, "
+        f"{small:.0%} of the {count} objects (connected pieces) of {name} are smaller than "
+        f"{_SMALL_PX} px{at}, "
         f"{tiny:.0%} smaller than {_TINY_PX} px; the median side is {median:.1f} px.",
         f"The encoder's last features have a stride of {STRIDE_PX} px: such an object is less than "
         "half of one feature and is seen by the early, shallow features only; a border that is "
