@@ -33,6 +33,8 @@ def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
     if kept is not None:
         return kept
     samples, total = _examined(data, budget_s)
+    if not samples:
+        return ()
     labels = labelling_of(samples, data.class_names, None, "the data")
     notes = tuple(_sentences(samples, labels))
     if len(samples) < total:
