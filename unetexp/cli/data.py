@@ -6,6 +6,7 @@ import typer
 
 from unetexp.cli.command_line import Command, Group
 from unetexp.cli.data_check import check
+from unetexp.cli.data_plan import plan_recipe
 from unetexp.cli.data_show import show
 
 app = typer.Typer(
@@ -23,3 +24,4 @@ def data() -> None:
 
 app.command(cls=Command)(check)
 app.command(cls=Command)(show)
+app.command("plan", cls=Command)(plan_recipe)

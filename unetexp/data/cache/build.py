@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def open_collection(
     dataset = open_cached(collection.fingerprint, build)
     if to_train:
         _refuse(collection, dataset.problems)
-    return dataset
+    # What the files and settings tell may change while the decoded set stays the same.
+    return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
 
 
 def _refuse(collection: Collection, problems: Sequence[str]) -> None:
@@ -96,7 +98,7 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         bits=scale.bits,
         image_max=scale.image_max,
         form=form,
-        notes=collection.notes + result.notes + scale.notes + meaning.notes,
+        notes=result.notes + scale.notes + meaning.notes,
         problems=meaning.problems,
         split_record=dict(collection.split_record),
         splits=tables,
@@ -172,4 +174,7 @@ def _table(written: Written, meaning: Meaning) -> SplitTable:
         bits=tuple(written.bits),
         class_pixels=class_pixels,
         void_pixels=void_pixels,
+        groups=tuple(pair.group for pair in written.pairs)
+        if any(pair.group for pair in written.pairs)
+        else (),
     )

@@ -12,14 +12,13 @@ from unetexp.data.cache.store import cache_folder
 from unetexp.data.checks.facts import SampleFacts, pixel_facts
 from unetexp.data.checks.finding import Finding, Severity
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
-from unetexp.data.checks.rules.labels import Labelling, labelling_of
-from unetexp.data.checks.rules.pictures import object_findings, picture_findings
+from unetexp.data.checks.rules.pictures import picture_findings
 from unetexp.data.dataset import Dataset
 
 _VERSION = 1  # increased when the check says something else about the same data
 _LONGEST_PX = 1024  # larger images are thinned out: this is the quick form
 _TOLD = (Severity.error, Severity.warning)
-_TOLD_ALREADY = {"class-missing", "class-absent", "wrong-labels", "void-masks"}
+_GAP = "gap_slices"  # in the record of a split that was made of blocks for the frames' sake
 
 
 def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
@@ -35,8 +34,7 @@ def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
     samples, total = _examined(data, budget_s)
     if not samples:
         return ()
-    labels = labelling_of(samples, data.class_names, None, "the data")
-    notes = tuple(_sentences(samples, labels))
+    notes = tuple(_sentences(samples, _GAP in data.split_record))
     if len(samples) < total:
         left = f"The quick check looked at {len(samples)} of {total} images"
         return (*notes, f"{left}: `unetexp data check` looks at all of them.") if notes else ()
@@ -44,15 +42,15 @@ def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
     return notes
 
 
-def _sentences(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[str]:
+def _sentences(samples: Sequence[SampleFacts], in_blocks: bool) -> Iterator[str]:
     findings: list[Finding] = [
         *duplicate_findings(samples),
         *group_findings(samples),
         *picture_findings(samples),
-        *object_findings(samples, labels),
     ]
     for finding in findings:
-        if finding.severity in _TOLD and finding.code not in _TOLD_ALREADY:
+        known = in_blocks and finding.code.startswith("neighbouring-frames")
+        if finding.severity in _TOLD and not known:
             yield f"{finding.code}: {finding.title} {finding.why} `unetexp data check` shows more."
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unetexp.data.label_values.coverage import coverage_problems
 from unetexp.data.label_values.label_map import (
     AS_STORED,
     UNMAPPED,
@@ -20,7 +21,6 @@ from unetexp.data.label_values.label_map import (
     value_table,
 )
 from unetexp.data.labels import VOID
-from unetexp.data.splits.coverage import coverage_problems
 from unetexp.errors import DataError, listed
 
 
