@@ -156,6 +156,12 @@ class FileSource(ResizedSource):
         splits = {name: [next(grouped) for _ in each] for name, each in listing.splits.items()}
         return replace(listing, unsplit=unsplit, splits=splits)
 
+    def drawn_split(
+        self, listing: Listing, samples: Sequence[FileSample], classes: Classes
+    ) -> Mapping[str, Sequence[str]]:
+        """The names in each split, as `collect` draws them of `samples`. Raises DataError."""
+        return self._split(samples, classes, self._drawn_fractions(listing))
+
     def _drawn_fractions(self, listing: Listing) -> dict[str, float]:
         """The share of each split that is drawn here, by the name of its field."""
         if not listing.unsplit:
