@@ -22,18 +22,6 @@ from unetexp.data.reading.value_ranges import clipped_pixels, scaled
 from unetexp.errors import DataError
 
 
-def image_as(reader: FileReader, sample: FileSample, form: InputForm) -> RawImage:
-    """The image (C, H, W) of a sample, read as the `form` of its whole set says."""
-    return scaled(_stored_parts(reader, sample, form).parts, form)
-
-
-def _stored_parts(reader: FileReader, sample: FileSample, form: InputForm) -> StoredImage:
-    image = reader.image(sample)
-    if isinstance(image, StoredImage):
-        return image
-    return StoredImage((selected(sample.image, image, form.bands),))
-
-
 class SampleLoader:
     """Loads the samples of one set. May be used from any thread.
 
@@ -79,7 +67,10 @@ class SampleLoader:
         )
 
     def _stored(self, sample: FileSample) -> StoredImage:
-        return _stored_parts(self._reader, sample, self._form)
+        image = self._reader.image(sample)
+        if isinstance(image, StoredImage):
+            return image
+        return StoredImage((selected(sample.image, image, self._form.bands),))
 
     def _form_of(self, sample: FileSample, stored: StoredImage) -> InputForm:
         """The form with ranges where the samples need them; measured once."""
