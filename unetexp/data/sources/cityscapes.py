@@ -47,6 +47,7 @@ CLASSES = {  # the 19 classes in the order of their train ids: id and category
     "bicycle": (33, "vehicle"),
 }
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
+DRIVING = ("road", "sidewalk", *CATEGORIES[1:])
 
 _IMAGE, _IDS, _TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 _LAST_ID = 33
@@ -54,7 +55,7 @@ _UNKNOWN = -1
 
 
 class Cityscapes(FileSource):
-    """2,975 street scenes for training and 500 for validation, in 19 classes or 7 categories."""
+    """2,975 street scenes for training and 500 for validation, in 19 classes or fewer."""
 
     first_fields: ClassVar[tuple[str, ...]] = ("kind", "root")
 
@@ -64,9 +65,10 @@ class Cityscapes(FileSource):
         "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of "
         "https://www.cityscapes-dataset.com"
     )
-    classes: Literal["train_ids", "categories"] = Field(
+    classes: Literal["train_ids", "categories", "driving"] = Field(
         "train_ids",
-        description="the 19 classes that are evaluated, or the 7 categories that they are part of",
+        description="the 19 classes that are evaluated, the 7 categories that they are part of, or "
+        "driving: the categories with road and sidewalk apart, 8 classes",
     )
 
     @classmethod
@@ -109,7 +111,9 @@ class Cityscapes(FileSource):
         return FileReader(f"cityscapes {self.classes}, {plain.name}", plain.image, mask)
 
     def _class_names(self) -> tuple[str, ...]:
-        return tuple(CLASSES) if self.classes == "train_ids" else CATEGORIES
+        return {"train_ids": tuple(CLASSES), "categories": CATEGORIES, "driving": DRIVING}[
+            self.classes
+        ]
 
 
 def _has(root: Path, split: str) -> bool:
@@ -140,8 +144,12 @@ def _tables(classes: str) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]
     ids, train_ids = np.full((2, VOID + 1), _UNKNOWN, np.int16)
     ids[: _LAST_ID + 1] = train_ids[len(CLASSES)] = VOID
     ids[VOID] = train_ids[VOID] = VOID  # -1, the licence plates, is stored as 255
-    for train_id, (label_id, category) in enumerate(CLASSES.values()):
-        label = train_id if classes == "train_ids" else CATEGORIES.index(category)
+    for train_id, (name, (label_id, category)) in enumerate(CLASSES.items()):
+        label = train_id
+        if classes == "categories":
+            label = CATEGORIES.index(category)
+        elif classes == "driving":
+            label = DRIVING.index(name if name in DRIVING else category)
         ids[label_id] = train_ids[train_id] = label
     return ids, train_ids
 

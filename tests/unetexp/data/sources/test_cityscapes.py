@@ -47,6 +47,17 @@ def test_the_classes_may_be_the_seven_categories(tmp_path):
     assert set(labels[ids < 7].tolist()) == {255}
 
 
+def test_for_driving_road_and_sidewalk_stay_apart(tmp_path):
+    root = write_cityscapes(tmp_path)
+    data = opened(root, classes="driving")
+    assert data.class_names == (
+        *("road", "sidewalk", "construction", "object", "nature", "sky", "human", "vehicle"),
+    )
+    ids, labels = stored(root, "labelIds"), data["val"][1].mask.numpy()
+    for label_id, label in ((7, 0), (8, 1), (11, 2), (22, 4), (23, 5), (25, 6), (33, 7), (3, 255)):
+        assert (labels[ids == label_id] == label).all()
+
+
 def test_the_blank_test_masks_are_left_out_and_cities_are_groups(tmp_path):
     root = write_cityscapes(tmp_path, {"train": 3, "val": 2, "test": 1})
     listing = Cityscapes(root=str(root)).listing()
