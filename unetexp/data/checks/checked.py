@@ -125,7 +125,7 @@ def _judged(
 def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing, list[Finding]]:
     """The listing, or, where the source refuses, what can be paired all the same."""
     try:
-        listing = source.listing(on_progress)
+        listing = source.grouped(source.listing(on_progress))
         if source.input_form().pages == "samples":
             listing = pages_as_samples(listing)
         return listing, []
