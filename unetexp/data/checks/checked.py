@@ -64,6 +64,7 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
             examine(items, on_progress), (),
         )  # fmt: skip
     listing, found = _listing(source, on_progress)
+    listing = source.grouped(listing)
     splits: dict[str, Sequence[FileSample]] = dict(listing.splits)
     if listing.unsplit:
         splits[""] = listing.unsplit
@@ -125,7 +126,7 @@ def _judged(
 def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing, list[Finding]]:
     """The listing, or, where the source refuses, what can be paired all the same."""
     try:
-        listing = source.grouped(source.listing(on_progress))
+        listing = source.listing(on_progress)
         if source.input_form().pages == "samples":
             listing = pages_as_samples(listing)
         return listing, []

@@ -242,7 +242,7 @@ def test_a_split_that_is_drawn_is_checked_for_leaks(tmp_path):
 
 
 def test_a_group_that_spans_splits_is_told(tmp_path):
-    root = write_textured(tmp_path / "set")
+    root = write_textured(tmp_path / "set", splits={"train": 8, "val": 4})
     patients(root)
 
     findings = found(root, group_pattern=r"^(patient\d)_")
