@@ -123,8 +123,8 @@ def _classes(collection: Collection, masks: Sequence[Labels]) -> list[Labels]:
     for mask in masks:
         present[np.unique(mask)] = True
     table = value_table(present, collection.label_map)
-    table = np.where(table == UNMAPPED, VOID, table).astype(np.uint8)
-    return [table[mask] for mask in masks]
+    classes: Labels = np.where(table == UNMAPPED, VOID, table).astype(np.uint8)
+    return [classes[mask] for mask in masks]
 
 
 def _numbered(masks: Sequence[Labels]) -> tuple[str, ...]:

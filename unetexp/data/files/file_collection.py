@@ -91,6 +91,7 @@ def collect_files(
         split_record=record,
         notes=(*listing.notes, *_leaks(splits, digests)),
         label_map=reading.label_map,
+        digests=digests,
         loaded=loader.result,
     )
 
