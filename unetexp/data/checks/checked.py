@@ -64,6 +64,7 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
             examine(items, on_progress), (),
         )  # fmt: skip
     listing, found = _listing(source, on_progress)
+    listing = source.grouped(listing)
     splits: dict[str, Sequence[FileSample]] = dict(listing.splits)
     if listing.unsplit:
         splits[""] = listing.unsplit

@@ -135,7 +135,7 @@ class FileSource(ResizedSource):
 
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The samples, found, split and hashed. Raises DataError."""
-        found = self._grouped(self.listing(on_progress))
+        found = self.grouped(self.listing(on_progress))
         listing = pooled(found) if self.folds else found
         drawn = self._drawn_fractions(listing)
         notes = (*listing.notes, *cut_groups(found.splits), *self._without_effect(found, drawn))
@@ -148,7 +148,8 @@ class FileSource(ResizedSource):
         )
         return collect_files(replace(listing, notes=notes), reading, on_progress)
 
-    def _grouped(self, listing: Listing) -> Listing:
+    def grouped(self, listing: Listing) -> Listing:
+        """The listing with the groups that `group_pattern` finds. Raises DataError."""
         if self.group_pattern is None:
             return listing
         grouped = iter(grouped_by_name(listing.samples(), self.group_pattern))

@@ -241,6 +241,15 @@ def test_a_split_that_is_drawn_is_checked_for_leaks(tmp_path):
     assert "duplicates-across-splits" in found(root)
 
 
+def test_a_group_that_spans_splits_is_told(tmp_path):
+    root = write_textured(tmp_path / "set", splits={"train": 8, "val": 4})
+    patients(root)
+
+    findings = found(root, group_pattern=r"^(patient\d)_")
+
+    assert findings["group-leak"].numbers["groups"] == 3
+
+
 def test_json_is_all_that_is_printed(tmp_path):
     root = write_textured(tmp_path / "set")
     same_twice(root)
