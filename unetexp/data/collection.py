@@ -44,3 +44,4 @@ class Collection:
     split_record: Mapping[str, Any]  # how the splits were made; JSON-safe
     notes: tuple[str, ...] = field(default=())
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes
+    ignore: str | None = None  # stored values that are void, as in label_map.py

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetexp.data.files.pairing import SUFFIXES
+from unetexp.data.layouts.scanning import SUFFIXES
 from unetexp.errors import ConfigError, DataError
 
 OVERLAY, PROBABILITIES = "_overlay.png", "_probabilities.npy"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,8 @@ def open_collection(
     dataset = open_cached(collection.fingerprint, build)
     if to_train:
         _refuse(collection, dataset.problems)
-    return dataset
+    # what the source says is about these files here, of which the cache may hold a copy's content
+    return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
 
 
 def _refuse(collection: Collection, problems: Sequence[str]) -> None:
@@ -85,6 +86,7 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         collection.where,
         collection.label_map,
         str(collection.split_record["method"]),
+        collection.ignore,
     )
     if not meaning.as_stored:
         for name in splits:
@@ -97,7 +99,7 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         channels=max(shape[0] for w in written.values() for shape in w.shapes),
         bits=deepest,
         image_max=255 if deepest == 8 else _image_max(written["train"]),
-        notes=collection.notes + meaning.notes,
+        notes=meaning.notes,
         problems=meaning.problems,
         split_record=dict(collection.split_record),
         splits={name: _table(split, meaning) for name, split in written.items()},

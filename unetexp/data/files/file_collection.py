@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,23 @@ from unetexp.data.cache.store import remembered_labels
 from unetexp.data.collection import Collection, Pair, Progress
 from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.mask_survey import survey
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.label_values.mask_coding import Coding, Rules, coding_of, names_colours
 from unetexp.data.labels import VOID
 from unetexp.data.reading.image_decoding import read_image, read_mask
+from unetexp.data.reading.mask_values import is_plain
+from unetexp.data.reading.stored_mask import read_stored_mask
 from unetexp.data.splits.seeded import Classes, differ
 from unetexp.errors import DataError
 
 _DECODING = 1  # increased when the same file is decoded to other pixels than before
 
 PLAIN = FileReader(
-    "plain", lambda sample: read_image(sample.image), lambda sample: read_mask(sample.mask)
+    "plain",
+    lambda sample: read_image(sample.image),
+    lambda sample: read_mask(sample.mask),
+    lambda sample: read_stored_mask(sample.mask),
 )
 
 _FIRST_READERS = (PLAIN.name, "oxford_pet trimaps")  # earlier fingerprints do not name them
@@ -44,6 +51,7 @@ class Reading:
     split_record: Mapping[str, Any]  # how the splits are made; JSON-safe
     reader: FileReader = PLAIN
     label_map: str | None = None
+    ignore: str | None = None  # stored values that are void
 
 
 def collect_files(
@@ -54,6 +62,8 @@ def collect_files(
     The same content under the same names below another root is the same collection.
     """
     digests = _digests(listing, on_progress)
+    coding = _coding(listing, reading, digests, on_progress)
+    names, reading = listing.class_names, _as_coded(reading, coding)
     splits, record = dict(listing.splits), dict(reading.split_record)
     if listing.unsplit:
         classes = _classes_of(listing.unsplit, digests, reading, on_progress)
@@ -62,12 +72,14 @@ def collect_files(
             record["stratified"] = "by class"
     content: dict[str, Any] = {
         "decoding": _DECODING,
-        "classes": listing.class_names,
+        "classes": names,
         "split": record,
         "files": _content(listing.root, splits, digests),
     }
     if reading.label_map is not None:  # else left out, to keep the fingerprints of earlier versions
         content["label_map"] = reading.label_map
+    if reading.ignore is not None:
+        content["ignore"] = reading.ignore
     if reading.reader.name not in _FIRST_READERS:
         content["reader"] = reading.reader.name
     return Collection(
@@ -77,11 +89,53 @@ def collect_files(
             name: [_pair(sample, reading.reader) for sample in members]
             for name, members in splits.items()
         },
-        class_names=listing.class_names,
+        class_names=coding.class_names if coding else names,
         split_record=record,
-        notes=(*listing.notes, *_leaks(splits, digests)),
+        notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
+        ignore=reading.ignore,
     )
+
+
+def _coding(
+    listing: Listing,
+    reading: Reading,
+    digests: Mapping[Path, str],
+    on_progress: Progress | None,
+) -> Coding | None:
+    """How masks are coded that hold more than numbers of 8 bits; None where all do not."""
+    stored = reading.reader.stored
+    colours = names_colours(reading.label_map, reading.ignore)
+    samples = listing.samples()
+    if stored is None or not (colours or listing.class_colours or _any_wide(samples)):
+        return None
+    known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
+    masks = survey(_hash([*known, colours]), samples, stored, on_progress, as_colours=colours)
+    rules = Rules(
+        where=str(listing.root),
+        mask_files=[str(sample.mask) for sample in samples],
+        label_map=reading.label_map,
+        ignore=reading.ignore,
+        class_names=listing.class_names,
+        colours=listing.class_colours,
+    )
+    return coding_of(masks, rules)
+
+
+def _any_wide(samples: Sequence[FileSample]) -> bool:
+    paths = dict.fromkeys(sample.mask for sample in samples)
+    return not all(mapped_in_threads(is_plain, list(paths)))
+
+
+def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
+    """The reading with masks read as `coding` says; its name tells what the coding is."""
+    reader = reading.reader
+    if coding is None or reader.stored is None:
+        return reading
+    stored = reader.stored
+    name = f"{reader.name}, masks coded {_hash([coding.record(), coding.label_map])[:16]}"
+    coded = replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
+    return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
 
 def _digests(listing: Listing, on_progress: Progress | None) -> dict[Path, str]:
@@ -138,7 +192,7 @@ def _classes_of(
         lambda: _stored_values(samples, reading.reader, on_progress),
     )
     present: npt.NDArray[np.bool_] = np.any(holds, axis=0)
-    table = value_table(present, reading.label_map)
+    table = value_table(present, reading.label_map, reading.ignore)
     return {
         sample.name: frozenset(table[np.flatnonzero(row)].tolist()) - {VOID, UNMAPPED}
         for sample, row in zip(samples, holds, strict=True)

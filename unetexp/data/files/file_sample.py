@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
+from unetexp.data.reading.stored_mask import StoredMask
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class FileReader:
     name: str
     image: Callable[[FileSample], RawImage]  # (C, H, W)
     mask: Callable[[FileSample], Labels]  # (H, W)
+    stored: Callable[[FileSample], StoredMask] | None = None
+    """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Listing:
     splits: Mapping[str, Sequence[FileSample]] = field(default_factory=dict)
     unsplit: Sequence[FileSample] = ()  # become train and val, and test where `splits` has none
     class_names: tuple[str, ...] | None = None  # None: the masks decide
+    class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
     method: str = "folders"  # how the splits were made, for the record
     notes: tuple[str, ...] = ()  # what was understood and assumed
 

@@ -54,7 +54,7 @@ def read_image(path: Path) -> RawImage:
 
     Raises DataError naming the file and what is wrong with it.
     """
-    return _image(_read(path))
+    return _image(read_raster(path))
 
 
 def decode_image(name: str, data: bytes) -> RawImage:
@@ -82,7 +82,7 @@ def read_mask(path: Path) -> Labels:
 
     Raises DataError naming the file and what is wrong with it.
     """
-    raster = _read(path)
+    raster = read_raster(path)
     if raster.lossy:
         raise DataError(
             f"{path}: masks cannot be JPEG: its lossy compression changes the labels along "
@@ -111,7 +111,8 @@ def _agreed(path: Path, labels: RawImage) -> RawImage:
     return labels[..., 0]
 
 
-def _read(path: Path) -> _Raster:
+def read_raster(path: Path) -> _Raster:
+    """The pixels of a file as stored. Raises DataError."""
     try:
         data = path.read_bytes()
     except OSError as error:

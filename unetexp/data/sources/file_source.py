@@ -20,7 +20,7 @@ from unetexp.component import Component
 from unetexp.data.collection import Collection, Progress
 from unetexp.data.files.file_collection import PLAIN, Reading, collect_files
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
-from unetexp.data.label_values.label_map import label_map_text
+from unetexp.data.label_values.label_map import ignore_text, label_map_text
 from unetexp.data.splits.seeded import Classes, seeded_split
 from unetexp.errors import ConfigError
 
@@ -49,10 +49,17 @@ class FileSource(Component):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
     label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
         None,
-        description="the class that each value stored in the masks means, such as "
-        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class "
-        "or void; "
+        description="the class that each value or colour stored in the masks means, such as "
+        "{0: 0, 1..127: 1, 128..254: 2, 255: void}, {'#000000': 0, '#ff0000': 1} or "
+        "{0: 0, nonzero: 1}: a value, a range, a colour or nonzero (all that is not named), then "
+        "the number of a class or void; "
         "classes.txt then names the map's classes; null: the values are the classes' numbers",
+    )
+    ignore: Annotated[str | None, BeforeValidator(ignore_text)] = Field(
+        None,
+        description="stored values that are void: a value, a range, a colour or a list of them, "
+        "such as 0 or [0, 7..9, '#e0e0c0']; where they are the lowest numbers, those above "
+        "are the classes from 0 up; null: 255, unless the masks hold only 0 and 255",
     )
 
     @model_serializer(mode="wrap")
@@ -92,6 +99,7 @@ class FileSource(Component):
             split_record=record,
             reader=self.reader(),
             label_map=self.label_map,
+            ignore=self.ignore,
         )
         return collect_files(listing, reading, on_progress)
 
