@@ -18,7 +18,8 @@ from unetexp.data.cache.store import FORMAT, Index, open_cached
 from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
 from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
 from unetexp.data.files.file_hashing import mapped_in_threads
-from unetexp.data.label_values.label_checks import Meaning, SplitLabels, interpret
+from unetexp.data.label_values.label_checks import Meaning, interpret
+from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 
@@ -87,6 +88,7 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
         collection.label_map,
         str(collection.split_record["method"]),
         collection.ignore,
+        lambda name, index: _mask_at(scratch / f"{name}.masks", written[name], index),
     )
     if not meaning.as_stored:
         for name in splits:
@@ -150,6 +152,14 @@ def _image_max(train: _Written) -> int:
     """The largest value in the train split, as 16 bits: what counts as 1.0."""
     peaks = zip(train.peaks, train.bits, strict=True)
     return max(1, *(peak * (DEPTH_STEP if bits == 8 else 1) for peak, bits in peaks))
+
+
+def _mask_at(path: Path, written: _Written, index: int) -> Labels:
+    """The mask (H, W) of a sample, as it has been written."""
+    sizes = [shape[1] * shape[2] for shape in written.shapes]
+    stored = np.memmap(path, np.uint8, mode="r")
+    start = sum(sizes[:index])
+    return stored[start : start + sizes[index]].reshape(written.shapes[index][1:])
 
 
 def _relabel(path: Path, table: npt.NDArray[np.int16]) -> None:

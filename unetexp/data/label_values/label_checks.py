@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unetexp.data.label_values.instances import MaskAt, instance_problems
 from unetexp.data.label_values.label_map import (
     AS_STORED,
     UNMAPPED,
@@ -18,18 +19,10 @@ from unetexp.data.label_values.label_map import (
     value_table,
 )
 from unetexp.data.label_values.remedies import percent, remedies, shares
+from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.data.splits.coverage import coverage_problems
 from unetexp.errors import DataError, listed
-
-
-@dataclass(frozen=True)
-class SplitLabels:
-    """How often each stored value occurs in each mask of a split."""
-
-    names: Sequence[str]
-    mask_files: Sequence[str]
-    counts: npt.NDArray[np.int32]  # (masks, 256)
 
 
 @dataclass(frozen=True)
@@ -64,12 +57,13 @@ def interpret(
     label_map: str | None = None,
     split_method: str = "folders",
     ignore: str | None = None,
+    mask_at: MaskAt | None = None,
 ) -> Meaning:
     """The meaning of the values in the masks of a set; `where` is its name in messages.
 
     `class_names` None: the masks or the label map say how many classes there are. `ignore`, as in
-    label_map.py, names values that are void. Raises DataError for values without a class and for
-    sets on which no model can even be evaluated.
+    label_map.py, names values that are void; `mask_at` reads a mask again. Raises DataError for
+    values without a class and for sets on which no model can even be evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
@@ -97,6 +91,8 @@ def interpret(
     problems: list[str] = []
     if plain:
         problems = _value_problems(splits, pixels, meaning, named=class_names is not None)
+        if class_names is None and mask_at is not None and meaning.as_stored:
+            problems = instance_problems(splits, mask_at) or problems
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
     problems = problems or coverage_problems(
         holds, names, table, split_method, named=class_names is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ MOST_COLOURS = 64  # more are no classes
 _NEAR = 32  # of 0 or 255: how far lossy compression moves most values of a binary mask
 _NEARLY_ALL = 0.97  # share of the pixels that lie near 0 or 255
 _SHOWN = 12
+_COMMON = 0.01  # share of the pixels above which a colour may be a class of smoothed masks
+_APART = 48.0  # distance in RGB of two colours that are classes
+_BETWEEN = 1.03  # the way over a colour, as a multiple of the straight one, that makes it a mixture
 _THRESHOLD = "0..127: 0, 128..255: 1"
 
 
@@ -154,7 +158,10 @@ def both_readings(values: Sequence[int]) -> str:
         dense = {str(value): number for number, value in enumerate(values)}
         text += f" If each number is a class of its own: {setting(dense)}."
     else:
-        text += " If they are classes, say which: --set 'data.label_map={0: 0, 1..9: 1, ...}'."
+        text += (
+            f" If each is a class of its own, name all {len(values)} in classes.txt, or say which "
+            "are: --set 'data.label_map={0: 0, 1..99: 1, nonzero: 2}'."
+        )
     return text
 
 
@@ -238,9 +245,7 @@ def _split_by_nearest(
 def _colour_refusal(
     values: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64], rules: Rules, lossy: bool
 ) -> str:
-    common = values[np.argsort(-pixels, kind="stable")][:_SHOWN]
-    strong = sorted(int(v) for v in common if pixels[values == v][0] >= 0.01 * pixels.sum())
-    strong = strong if len(strong) > 1 else sorted(common[:2].tolist())
+    strong = _strong(values, pixels)
     levels: dict[str, int | str] = {f'"{hex_colour(v)}"': k for k, v in enumerate(strong)}
     objects = setting({'"#000000"': 0, "nonzero": 1})
     why = "a lossy format such as JPEG has changed them" if lossy else "too many to be classes"
@@ -250,6 +255,23 @@ def _colour_refusal(
         f"nearest of their colours: {setting(levels)}. If each colour is an object, of one class: "
         f"{objects}."
     )
+
+
+def _strong(values: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> list[int]:
+    """The colours, ascending, that are common, and are not made by blurring more common ones."""
+    by_count = np.argsort(-pixels, kind="stable")[:MOST_COLOURS]
+    kept: list[int] = []
+    for index in by_count:
+        rgb = _channels(int(values[index]))
+        away = [np.linalg.norm(rgb - _channels(colour)) for colour in kept]
+        between = any(
+            away[i] + away[j] < _BETWEEN * np.linalg.norm(_channels(a) - _channels(b))
+            for (i, a), (j, b) in combinations(enumerate(kept), 2)
+        )
+        common = pixels[index] >= _COMMON * pixels.sum() or len(kept) < 2
+        if common and not between and all(distance > _APART for distance in away):
+            kept.append(int(values[index]))
+    return sorted(kept[:_SHOWN])
 
 
 def _mapped(
@@ -316,14 +338,17 @@ def _as_colours(mask: MaskValues) -> MaskValues:
 def _nearest(colours: npt.NDArray[np.int64], named: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The index of the colour of `named` that is nearest to each, by distance in RGB."""
 
-    def channels(packed: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
-
     found = np.empty(len(colours), np.int64)
     for start in range(0, len(colours), 2**16):
-        part = channels(colours[start : start + 2**16])[:, np.newaxis] - channels(named)
+        part = _channels(colours[start : start + 2**16])[:, np.newaxis] - _channels(named)
         found[start : start + 2**16] = (part**2).sum(axis=2).argmin(axis=1)
     return found
+
+
+def _channels(packed: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+    """Red, green and blue on the last axis."""
+    wide = np.asarray(packed, np.int64)
+    return np.stack([wide >> 16, wide >> 8 & 255, wide & 255], axis=-1)
 
 
 def _first(

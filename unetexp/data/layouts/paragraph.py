@@ -103,5 +103,5 @@ def _labels(source: Component, data: Dataset) -> str:
     how = f"Stored values are read by the label map {{{label_map}}}; " if label_map else ""
     what = f"{ignore} is void" if ignore else "void is what the map says" if label_map else ""
     if not void:
-        return f"{how}{what + ', but ' if what else ''}no pixel is void."
+        return f"{how}{what}, but no pixel is." if what else "No pixel is void."
     return f"{how}{what or '255 is void'}: {percent(void / total)} of the pixels."
