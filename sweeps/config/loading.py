@@ -43,7 +43,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
 
     A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
     path is the experiment's and is no longer searched. `data` replaces the recipe's data: a
-    folder, a table or a kind. Raises DataError for a place that does not exist.
+    folder, a table or a kind. Raises DataError where it can be read as two kinds.
     """
     path = find_recipe(name)
     tree = {"name": path.stem, **read_tree(path)}

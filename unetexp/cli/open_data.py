@@ -23,7 +23,7 @@ def source_of(
 
     Settings, such as the seed of a split, are those of `known` where it is of the same kind, so
     that the same images are split alike; then come `changes`, by paths below `data`. Raises
-    ConfigError, and DataError for a place that does not exist.
+    ConfigError, and DataError where it can be read as two kinds.
     """
     for path in changes or {}:
         if not path.startswith("data."):

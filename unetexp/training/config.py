@@ -131,6 +131,7 @@ class TrainConfig(Component):
 
 
 _COLOURS_IN = (".label_map", ".ignore")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -168,7 +169,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"--set {assignment}: write it as PATH=VALUE, e.g. optimizer.lr=1e-3")
-        if path.strip().endswith(_COLOURS_IN) and "#" in text:
+        if path.strip().endswith(_COLOURS_IN) and _COLOUR.search(text):
             changes[path.strip()] = text.strip()  # YAML takes an unquoted #ff0000 for a comment
             continue
         try:

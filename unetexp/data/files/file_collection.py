@@ -20,8 +20,9 @@ from unetexp.data.collection import Collection, Pair, Progress
 from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
+from unetexp.data.label_values.coding import Coding, Rules, names_colours
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
-from unetexp.data.label_values.mask_coding import Coding, Rules, coding_of, names_colours
+from unetexp.data.label_values.mask_coding import coding_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.image_decoding import read_image, read_mask
 from unetexp.data.reading.mask_values import is_plain

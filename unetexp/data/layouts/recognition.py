@@ -9,15 +9,15 @@ from typing import Any
 
 from unetexp.component import Component, Tree
 from unetexp.data.layouts.layout import wrapped
-from unetexp.errors import DataError, did_you_mean
+from unetexp.errors import DataError
 
 
 def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None = None) -> Tree:
     """The fields of the source that `place` is: a kind's name, a folder, a file or a URI.
 
     `kinds` are the kinds of sources; one that has `looks_like(folder)` is asked. `wanted` is the
-    kind where it is set. Raises DataError for a place that does not exist, and where two kinds are
-    possible.
+    kind where it is set. A place that does not exist counts as a folder; who opens it says so.
+    Raises DataError where two kinds are possible, and for a file that is no table.
     """
     by_name = {kind.model_fields["kind"].default: kind for kind in kinds}
     if place in by_name and place != "folder":
@@ -25,16 +25,10 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
     if "://" in place:
         return _tree("manifest", by_name["manifest"], place) if "manifest" in by_name else {}
     path = Path(os.path.expanduser(place))  # noqa: PTH111 - which leaves an unknown user as it is
-    if not path.exists():
-        near = did_you_mean(place, [name for name in by_name if name != "folder"])
-        raise DataError(
-            f"{path.absolute()} does not exist.{near} Give the folder that holds images and "
-            "masks, a table that names them, or a kind such as mni152."
-        )
     if wanted is not None and wanted in by_name:
         return _tree(wanted, by_name[wanted], place)
     found = _kinds_of(path, by_name)
-    if not found and path.is_file():
+    if not found and path.is_file() and wanted is None:
         raise DataError(
             f"{path.absolute()} is a file, not a folder. Give the folder that holds images and "
             "masks, or a table (CSV or Parquet) with the columns image and mask."
@@ -51,8 +45,10 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
 
 def _kinds_of(path: Path, by_name: dict[str, type[Component]]) -> dict[str, Path]:
     """The kinds that say of the place, or of the only folder in it, that it is one of theirs."""
-    places = [path] if path.is_file() else list(dict.fromkeys((path, wrapped(path))))
-    for where in places:
+    places = [path]
+    if path.is_dir():
+        places = list(dict.fromkeys((path, wrapped(path))))
+    for where in places if path.exists() else []:
         found = {}
         for name, kind in by_name.items():
             looks_like = getattr(kind, "looks_like", None)

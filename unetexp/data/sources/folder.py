@@ -82,7 +82,10 @@ class Folder(FileSource):
         root = Path(self.root)
         if not root.is_dir():
             what = "is a file, not a folder" if root.is_file() else "does not exist"
-            raise DataError(f"{root} {what}. Give the folder that holds images and masks.")
+            raise DataError(
+                f"{root} {what}. Give the folder that holds images and masks (or, on the command "
+                "line, a table that names them, or a kind such as mni152)."
+            )
         classes = class_names_in(root) or class_names_in(wrapped(root))
         scan = Scan(root, self.follow_links)
         if isinstance(self.images, dict):

@@ -140,7 +140,8 @@ class TestColours:
         assert data.num_classes == 3
         assert re.search(r"changes [\d.]+ % of the pixels", said(data))
         order = {"#000000": 0, "#ff0000": 1, "#0080ff": 2}
-        codes = {fields["label_map"][colour]: stored for colour, stored in order.items()}
+        parts = [part.split(": ") for part in fields["label_map"].strip("{}").split(", ")]
+        codes = {int(code): order[colour.strip('"')] for colour, code in parts}
         agree = [
             (np.vectorize(codes.get)(sample.mask.numpy()) == before[name, sample.name]).mean()
             for name, split in data.splits.items()
