@@ -96,8 +96,17 @@ def commands() -> dict[str, Any]:
     group: Any = typer.main.get_command(unetexp_app)
     return {
         **{f"python sweeps/{n}.py": typer.main.get_command(app) for n, app in scripts.items()},
-        **{f"unetexp {name}": command for name, command in group.commands.items()},
+        **dict(_leaves("unetexp", group)),
     }
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands of a group, also of groups within it."""
+    for word, one in getattr(command, "commands", {}).items():
+        if hasattr(one, "commands"):
+            yield from _leaves(f"{name} {word}", one)
+        else:
+            yield f"{name} {word}", one
 
 
 def _section(name: str, field: FieldInfo) -> Iterator[str]:

@@ -44,6 +44,10 @@ class Component(BaseModel):
             return all(fault["loc"][:1] != (name,) for fault in error.errors())
         return True
 
+    @classmethod
+    def before_change(cls, tree: Tree, name: str) -> None:
+        """Remove from a part's `tree` what follows from its field `name`, which is to change."""
+
     def tree(self) -> Tree:
         """The part as plain data (str, int, float, bool, None, list, dict): YAML and JSON safe."""
         return self.model_dump(mode="json")
@@ -132,17 +136,21 @@ def override(root: Any, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     """`tree` with the dotted `changes` applied; `tree` itself is not changed.
 
     A change of a part's `kind` keeps the fields that the new kind has too, as far as their values
-    are valid there, and drops the others and the kind's `own_fields`.
+    are valid there, and drops the others and the kind's `own_fields`. A `preset` keeps the fields
+    that the preset before has not filled in.
     """
     result = copy.deepcopy(dict(tree))
-    for path in sorted(changes, key=lambda p: (not p.endswith(".kind"), p.count("."))):
-        fields_at(root, path)
+    leading = (".kind", ".preset")  # others may be set beside them
+    for path in sorted(changes, key=lambda p: (not p.endswith(leading), p.count("."))):
+        owners = fields_at(root, path)
         *parents, name = path.split(".")
         node = result
         for parent in parents:
             node = _child(node, parent, path)
         if name == "kind" and node.get("kind") != changes[path]:
             _keep_shared_fields(root, parents, node, changes[path])
+        for part, _ in owners:
+            part.before_change(node, name)
         node[name] = copy.deepcopy(changes[path])
     return result
 

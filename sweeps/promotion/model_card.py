@@ -69,6 +69,9 @@ def _use(decision: PromotionDecision) -> Iterator[str]:
     yield "## Use"
     yield ""
     yield f"Takes {images} of any size, with pixel values 0 to {spec.image_max} (full brightness)."
+    if spec.input is not None:
+        read = ", ".join(f"{name} {value}" for name, value in spec.input.changes().items())
+        yield f"Files are read as in training: {read} (`docs/your-data.md`)."
     yield ""
     yield "```python"
     yield "import mlflow"

@@ -19,7 +19,8 @@ from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
 from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
-from unetexp.data import Dataset
+from unetexp.data import Dataset, DataSource
+from unetexp.data.sources.file_source import FileSource
 from unetexp.errors import ConfigError
 from unetexp.inference.evaluation import (
     ALL,
@@ -30,7 +31,7 @@ from unetexp.inference.evaluation import (
     train_config,
 )
 from unetexp.metrics.bootstrap import Interval, score_intervals
-from unetexp.models.saved_model import load, read_description, read_spec
+from unetexp.models.saved_model import ModelSpec, load, read_description, read_spec
 from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
@@ -142,7 +143,7 @@ def _evaluated(
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     spec, train = read_spec(folder), train_config(folder)
     _require_channels(without, spec.in_channels)
-    dataset = open_aloud(source_of(data, train.data, changes), aside, to_train=False)
+    dataset = _opened(source_of(data, train.data, changes), spec, aside)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     samples = samples_of(dataset, part, spec)
@@ -164,6 +165,29 @@ def _evaluated(
         picture = worst_grid(seen, found.worst, found.image_miou.tolist(), samples)
         picture.save(place / PICTURE)
     return results
+
+
+def _opened(source: DataSource, spec: ModelSpec, aside: Console) -> Dataset:
+    """The data set, scaled as the model's own was where that was measured.
+
+    Raises ConfigError for numbers without a range, where the model's data had 8 or 16 bits.
+    """
+    dataset = open_aloud(source, aside, to_train=False)
+    ranges = spec.input.ranges if spec.input else None
+    own = dataset.form.ranges if dataset.form else None
+    if ranges == own or not isinstance(source, FileSource):
+        return dataset
+    if ranges is None:
+        if source.value_range is not None:
+            return dataset
+        raise ConfigError(
+            f"the data holds numbers of other types than the images of {spec.image_max} levels "
+            "that the model was trained on. Say which values are black and white: "
+            f"--set 'data.value_range=[0, {spec.image_max}]'."
+        )
+    aside.print("note: the values are scaled as in the model's training.", style="yellow")
+    scaled = source.model_copy(update={"value_range": ranges})
+    return open_aloud(scaled, aside, to_train=False)
 
 
 def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from unetexp.cli.command_line import Command, Group
+from unetexp.cli.data import app as data_app
 from unetexp.cli.evaluate import evaluate
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud
@@ -38,6 +39,7 @@ def unetexp() -> None:
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(reproduce)
+app.add_typer(data_app, name="data", cls=Group)
 
 
 @app.command(cls=Command)

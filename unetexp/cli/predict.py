@@ -15,8 +15,9 @@ from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.compute.serving import OVERLAP_PX, TILE_PX
+from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import UnetexpError, UserError
-from unetexp.inference.input_images import Input, find_inputs
+from unetexp.inference.input_images import Input, find_inputs, find_samples
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
 from unetexp.inference.predictor import Flip, Predictor
 from unetexp.models.saved_model import load, read_description, read_spec
@@ -75,11 +76,13 @@ def predict(
         chosen = pick_device(device)
         limit_threads()
         absolute(tracking_uri)
-        images = find_inputs(inputs, out)
+        find_inputs(inputs, out)  # first, because it takes no time
         folder = locate(model, tracking_uri)
+        spec = read_spec(folder)
+        images = find_samples(inputs, out, spec.input or AS_STORED)
         predictor = Predictor(
             load(folder),
-            read_spec(folder),
+            spec,
             chosen,
             tile_px=tile,
             overlap_px=overlap,

@@ -1,16 +1,19 @@
 """The output of a source: named pairs of image and mask, not decoded yet.
 
-C channels (1 or 3), H W image size in pixels.
+C channels, H W image size in pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from unetexp.data.reading.input_form import InputForm
 
 RawImage: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 Labels: TypeAlias = npt.NDArray[np.uint8]
@@ -26,6 +29,16 @@ class Pair:
     name: str
     mask_file: str  # the mask's name in messages
     load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
+
+
+@dataclass(frozen=True)
+class ReadingResult:
+    """What is known about the images once all were loaded."""
+
+    notes: tuple[str, ...] = ()
+    image_max: int | None = None  # the pixel value that means 1.0; None: the largest, robustly
+    form: InputForm | None = None  # how further files are read in the same way
+    anew: bool = False  # earlier versions decoded such files to other pixels
 
 
 @dataclass(frozen=True)
@@ -45,3 +58,4 @@ class Collection:
     notes: tuple[str, ...] = field(default=())
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes
     ignore: str | None = None  # stored values that are void, as in label_map.py
+    loaded: Callable[[], ReadingResult] = ReadingResult  # asked after all pairs were loaded

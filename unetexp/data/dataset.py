@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +22,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import DataError
 
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
@@ -61,7 +64,7 @@ class SplitTable(BaseModel):
     names: tuple[str, ...]
     heights: tuple[int, ...]
     widths: tuple[int, ...]
-    channels: tuple[int, ...]  # as stored: 1 or 3
+    channels: tuple[int, ...]  # as stored
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
@@ -177,6 +180,21 @@ class Split:
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
 
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """Where each class is in each image: counted at first use, then read from the cache."""
+        folder: Path | None = getattr(self, "_folder", None)  # a combination of splits has none
+        path = folder / f"{self._name}.class-places.npz" if folder else None
+        found = ClassPlaces.load(path) if path else None
+        if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
+            found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+            if path:
+                found.save(path)
+        return found
+
+    def _stored_mask(self, index: int) -> Labels:
+        return self.stored(index)[1]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -184,12 +202,13 @@ class Dataset:
 
     fingerprint: str
     class_names: tuple[str, ...]
-    channels: int  # 1 if all images are grey, else 3
+    channels: int  # of every image as it is returned
     image_max: int  # the pixel value that means 1.0
     notes: tuple[str, ...]  # what to tell the user about the data
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
+    form: InputForm | None = None  # how further files are read in the same way
 
     @property
     def num_classes(self) -> int:
@@ -204,14 +223,17 @@ class Dataset:
     def tree(self) -> dict[str, Any]:
         """All of it but the pixels, as JSON-safe values for another process on this machine."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
-        return own | {"splits": {name: split.tree() for name, split in self.splits.items()}}
+        form = self.form.tree() if self.form else None
+        splits = {name: split.tree() for name, split in self.splits.items()}
+        return own | {"form": form, "splits": splits}
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
         """The data set that a `tree` tells of."""
         splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
-        return cls(**{**tree, **lists, "splits": splits})
+        form = InputForm.model_validate(tree["form"]) if tree["form"] else None
+        return cls(**{**tree, **lists, "form": form, "splits": splits})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -220,6 +242,7 @@ class Dataset:
             "classes": list(self.class_names),
             "channels": self.channels,
             "image_max": self.image_max,
+            **({"input": self.form.changes()} if self.form and self.form.changes() else {}),
             "split": dict(self.split_record),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
             "notes": list(self.notes),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetexp.data.layouts.scanning import SUFFIXES
+from unetexp.data.collection import RawImage
+from unetexp.data.reading.formats.detection import SUFFIXES
+from unetexp.data.reading.formats.tiff import page_count
+from unetexp.data.reading.image_decoding import read_image, read_images
+from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import ConfigError, DataError
 
 OVERLAY, PROBABILITIES = "_overlay.png", "_probabilities.npy"
@@ -20,6 +25,14 @@ class Input:
 
     path: Path
     stem: Path  # relative to the folder of results, without extension
+    page: int | None = None  # of a TIFF whose pages are images
+    others: tuple[Path | None, ...] = ()  # files that hold further channels
+
+    def read(self, form: InputForm) -> RawImage:
+        """The image (C, H, W), as `form` says. Raises DataError."""
+        if self.others:
+            return read_images([self.path, *self.others], form)
+        return read_image(self.path, form, self.page)
 
     def labels(self, out: Path) -> Path:
         return self._named(out, ".png")
@@ -32,6 +45,60 @@ class Input:
 
     def _named(self, out: Path, ending: str) -> Path:
         return out / self.stem.with_name(self.stem.name + ending)
+
+
+def find_samples(given: Sequence[Path], out: Path, form: InputForm) -> list[Input]:
+    """The images for a model whose input is read as `form` says; see `find_inputs`.
+
+    Where its channels are in several files, as many files are `given`, or as many folders whose
+    files have the same names. Raises as `find_inputs`, and ConfigError for another number.
+    """
+    count = len(form.file_channels)
+    if count < 2:
+        inputs = find_inputs(given, out)
+        return _pages_of(inputs) if form.pages == "samples" else inputs
+    if len(given) != count:
+        raise ConfigError(
+            f"{len(given)} inputs are given, and the model takes {count} files an image, with "
+            f"{', '.join(map(str, form.file_channels))} channels: give {count} files, or "
+            f"{count} folders whose files have the same names, in that order."
+        )
+    first, *others = ([*find_inputs([place], out)] for place in given)
+    if all(place.is_file() for place in given):
+        return [dataclasses.replace(first[0], others=tuple(other[0].path for other in others))]
+    places = [{image.stem: image.path for image in other} for other in others]
+    return [_beside(image, places, given, form) for image in first]
+
+
+def _beside(
+    image: Input, places: Sequence[dict[Path, Path]], given: Sequence[Path], form: InputForm
+) -> Input:
+    """The image with its further files; DataError for one that is missing."""
+    others = tuple(place.get(image.stem) for place in places)
+    if None in others and form.missing == "error":
+        folder = given[1 + others.index(None)]
+        raise DataError(
+            f"{image.path}: {folder} holds no file of the same name, without the extension. Add "
+            "it, or take the image out."
+        )
+    return dataclasses.replace(image, others=others)
+
+
+def _pages_of(inputs: Sequence[Input]) -> list[Input]:
+    """One input for each page of the TIFFs that have several; damaged files stay for later."""
+    found = []
+    for image in inputs:
+        try:
+            count = page_count(image.path)
+        except DataError:
+            count = 1
+        if count == 1:
+            found.append(image)
+            continue
+        for page in range(count):
+            stem = image.stem.with_name(f"{image.stem.name}_p{page:03d}")
+            found.append(dataclasses.replace(image, stem=stem, page=page))
+    return found
 
 
 def find_inputs(given: Sequence[Path], out: Path) -> list[Input]:

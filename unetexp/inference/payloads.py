@@ -3,7 +3,10 @@
 An image is an array (H, W, C) or, if grey, (H, W); or a PNG or JPEG file as bytes or in base64.
 Over HTTP, arrays are nested lists of whole numbers.
 
-N images, C channels (1 or 3), H W image size.
+A model that was trained on numbers with a measured range, such as floats, also takes float arrays:
+those numbers as they are in the files. Its uint16 is that range in 0 to 65535.
+
+N images, C channels, H W image size.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.data.reading.image_decoding import decode_image
+from unetexp.data.reading.input_form import AS_STORED
+from unetexp.data.reading.value_ranges import scaled
 from unetexp.errors import DataError
 from unetexp.models.saved_model import ModelSpec
 
@@ -110,22 +115,37 @@ def _is_array(given: Sequence[Any]) -> bool:
 
 def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
     if isinstance(given, str | bytes):
-        return torch.from_numpy(_decoded(given, name))
+        return torch.from_numpy(_decoded(given, name, spec))
     array = _array(given, name, spec)
     if array.ndim not in (2, 3) or min(array.shape) < 1:
         raise DataError(f"{name} has the shape {array.shape}. {_FORMS}")
     channels = 1 if array.ndim == 2 else array.shape[2]
-    if channels not in (1, 3):
+    if channels not in _allowed_channels(spec):
         hint = "Drop the alpha channel: image[..., :3]" if channels == 4 else "Channels come last"
         raise DataError(
-            f"{name} has {channels} channels, as (H, W, C) = {array.shape}. Allowed are 1 (grey) "
-            f"and 3 (RGB). {hint}; a batch of grey images has the shape (N, H, W, 1)."
+            f"{name} has {channels} channels, as (H, W, C) = {array.shape}. Allowed are "
+            f"{_channels_in_words(spec)}. {hint}; a batch of grey images has the shape "
+            "(N, H, W, 1)."
         )
+    if array.dtype.kind == "f":
+        assert spec.input is not None
+        planes = array.reshape(*array.shape[:2], channels).transpose(2, 0, 1)
+        return torch.from_numpy(scaled([planes], spec.input.of_channels()))
     pixels = array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
-def _decoded(given: str | bytes, name: str) -> NDArray[Any]:
+def _allowed_channels(spec: ModelSpec) -> tuple[int, ...]:
+    return (1, 3) if spec.in_channels in (1, 3) else (spec.in_channels,)
+
+
+def _channels_in_words(spec: ModelSpec) -> str:
+    if spec.in_channels in (1, 3):
+        return "1 (grey) and 3 (RGB)"
+    return f"{spec.in_channels}, those of the images that the model was trained on"
+
+
+def _decoded(given: str | bytes, name: str, spec: ModelSpec) -> NDArray[Any]:
     if isinstance(given, str):
         encoded = given.partition("base64,")[2] if given.startswith("data:") else given
         try:
@@ -134,16 +154,18 @@ def _decoded(given: str | bytes, name: str) -> NDArray[Any]:
             raise DataError(f"{name} is text, but not base64. {_FORMS}") from None
     if not given.startswith(_ENCODED):
         raise DataError(f"{name} is a file, but neither PNG nor JPEG. {_FORMS}")
-    return decode_image(name, given)
+    return decode_image(name, given, spec.input or AS_STORED)
 
 
 def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
     """An array of uint8 or uint16; whole numbers in lists get the depth of the training images."""
     if isinstance(given, np.ndarray):
-        if given.dtype not in (np.uint8, np.uint16):
+        measured = spec.input is not None and spec.input.ranges is not None
+        if given.dtype not in (np.uint8, np.uint16) and not (measured and given.dtype.kind == "f"):
+            floats = ", or floats as they are stored in the images' files" if measured else ""
             raise DataError(
-                f"{name}: an array of {given.dtype} was sent. Send uint8 (0 to 255) or uint16, "
-                "neither scaled to 0..1 nor normalised: the model does that."
+                f"{name}: an array of {given.dtype} was sent. Send uint8 (0 to 255) or uint16"
+                f"{floats}, neither scaled to 0..1 nor normalised: the model does that."
             )
         return given
     try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unetexp.data.reading.image_decoding import read_image
+from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.inference.input_images import Input
 from unetexp.inference.predictor import Predictor, conform, full_scale
@@ -60,7 +60,7 @@ def predict_file(
     DataError for a broken image, UserError for one that the model cannot take, and UnetexpError
     if a result cannot be written.
     """
-    raw = torch.from_numpy(read_image(image.path))
+    raw = torch.from_numpy(image.read(predictor.spec.input or AS_STORED))
     pixels, warnings = conform(raw, predictor.spec)
     out = results.folder
     try:

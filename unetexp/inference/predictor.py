@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,7 +148,8 @@ def full_scale(image: Tensor, spec: ModelSpec) -> int:
 def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
     """The image (C, H, W) with the model's channels, and warnings about that.
 
-    Grey becomes RGB by repetition, RGB grey by its luma. Raises UserError for other channels.
+    Grey becomes RGB by repetition, RGB grey by its luma. Values that were clipped in training are
+    clipped. Raises UserError for other channels.
     """
     warnings = []
     channels = image.shape[0]
@@ -164,6 +166,8 @@ def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
             f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
             "(1) and RGB (3) are converted into each other."
         )
+    if spec.input is not None and spec.input.ceiling and image.dtype == torch.uint16:
+        image = torch.from_numpy(np.minimum(image.numpy(), np.uint16(spec.input.ceiling)))
     if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
         stored, trained = (8, 16) if image.dtype == torch.uint8 else (16, 8)
         warnings.append(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unetexp.component import Component, decode
+from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
@@ -34,6 +35,9 @@ class ModelSpec(Component):
     class_names: tuple[str, ...] = Field(description="in the order of the logits' channels")
     in_channels: int = Field(ge=1, description="channels of the image")
     image_max: int = Field(ge=1, description="pixel value that is scaled to 1.0")
+    input: InputForm | None = Field(
+        None, description="how image files are read; null: as they are stored"
+    )
     mean: tuple[float, ...] = Field(description="subtracted from images scaled to 0..1")
     std: tuple[float, ...] = Field(description="divided by, after the mean")
     encoder: Encoder
@@ -55,6 +59,7 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         class_names=data.class_names,
         in_channels=data.channels,
         image_max=data.image_max,
+        input=data.form if data.form and data.form.changes() else None,
         mean=normalization.mean,
         std=normalization.std,
         encoder=config.encoder,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,12 +19,17 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from unetexp.component import Component
+from unetexp.component import Component, Tree
 from unetexp.compute.on_device import constant
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
+from unetexp.training.augment_presets import Preset, filled, forget_preset
+from unetexp.training.effects import MOST_BLUR_PX, MOST_COARSE, MOST_ELASTIC, UNCHANGED, Effects
 
 _WIDEST_SPAN = 0.99  # of a colour's factor: by strength alone no image becomes black
+_SCATTER = 0.25  # of the crop's side: how far from the point that it shows its centre is drawn
+_FARTHEST = 0.32  # on both axes at once 0.45: inside the crop at every rotation
+_EFFECTS_STREAM = 2
 _DROPOUT_STREAM = 1  # not 0, which would not change the seed
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 
@@ -32,6 +37,11 @@ _LUMA = (0.2989, 0.587, 0.114)  # as torchvision's rgb_to_grayscale
 class Augment(Component):
     """Random changes of training images. Validation images are never changed."""
 
+    preset: Preset = Field(
+        "light",
+        description="gives the values of the fields from zoom to noise that are not set "
+        "themselves; `light` is their defaults, `medical` nnU-Net's kind of changes",
+    )
     crop_px: int = Field(256, ge=16, le=8192, description="side of the square training crop")
     zoom_min: float = Field(0.8, gt=0, le=10, description="smallest magnification of the crop")
     zoom_max: float = Field(1.25, gt=0, le=10, description="largest magnification of the crop")
@@ -42,12 +52,36 @@ class Augment(Component):
     contrast: float = Field(0.2, ge=0, lt=1, description="factor drawn from 1 -+ this")
     saturation: float = Field(0.0, ge=0, lt=1, description="factor drawn from 1 -+ this; RGB only")
 
+    effect_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability with which each of elastic, gamma, blur_px, low_resolution and "
+        "noise changes a sample",
+    )
+    elastic: float = Field(
+        0.0, ge=0, le=0.1, description="largest shift of a smooth deformation, share of the crop"
+    )
+    gamma: float = Field(
+        0.0, ge=0, le=3, description="exponent on the image's own range drawn up to 1 + this, or 1/"
+    )
+    blur_px: float = Field(0.0, ge=0, le=4, description="largest sigma of a Gaussian blur, pixels")
+    low_resolution: float = Field(
+        1.0,
+        ge=1,
+        le=4,
+        description="largest factor by which an image is made coarser",
+    )
+    noise: float = Field(
+        0.0, ge=0, le=1, description="largest sigma of Gaussian noise; 1: the range of an image"
+    )
+
     strength: float = Field(
         1.0,
         ge=0,
         le=4,
-        description="factor on rotation, brightness, contrast and saturation, and exponent of the "
-        "zooms; 0: crops and flips alone",
+        description="factor on rotation, brightness, contrast, saturation, elastic, blur and noise "
+        "and exponent of zooms, gamma and low resolution; 0: crops and flips alone",
     )
 
     modality_dropout: float = Field(
@@ -57,6 +91,25 @@ class Augment(Component):
         description="probability that one input channel of a sample is set to its mean, in images "
         "of two or more channels",
     )
+
+    rare_crop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a crop is laid around a pixel of a rare class of its image: "
+        "of any class but the training split's most frequent one, drawn in inverse frequency",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_fills_the_rest(cls, given: Any) -> Any:
+        return filled(given) if isinstance(given, dict) else given
+
+    @classmethod
+    def before_change(cls, tree: Tree, name: str) -> None:
+        """A change of the preset forgets what the preset before has filled in."""
+        if name == "preset":
+            forget_preset(tree)
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> Self:
@@ -72,14 +125,23 @@ class Augment(Component):
         angle = math.radians(min(self.strength * self.rotation_deg, 45.0))
         reach = math.cos(angle) + math.sin(angle)
         smallest = float(self.zoom_min**self.strength)
+        reach *= 1 + 2 * self._scaled(self.elastic, MOST_ELASTIC)
         return math.ceil(self.crop_px / smallest * reach) + 1  # its start may be a fraction
 
     def draw(
-        self, seed: int, epoch: int, index: int, height: int, width: int, again: int = 0
+        self,
+        seed: int,
+        epoch: int,
+        index: int,
+        height: int,
+        width: int,
+        again: int = 0,
+        around: tuple[float, float] | None = None,
     ) -> AugmentParams:
         """The view of sample `index` (an image of height x width) in `epoch`.
 
-        `again` counts the times that it was drawn in this epoch before.
+        `again` counts the times that it was drawn in this epoch before. The crop shows the point
+        `around` (row, column), if one is given.
         """
         rng = np.random.default_rng((seed, epoch, index, again) if again else (seed, epoch, index))
         log_zoom = self.strength * rng.uniform(math.log(self.zoom_min), math.log(self.zoom_max))
@@ -87,7 +149,8 @@ class Augment(Component):
         angle = math.radians(degrees)
         side = self.crop_px / math.exp(log_zoom)
         (top, shift_y), (left, shift_x) = (
-            self._window(rng, extent, side) for extent in (height, width)
+            self._window(rng, extent, side, point)
+            for extent, point in zip((height, width), around or (None, None), strict=True)
         )
         flip_x, flip_y = (-1.0 if rng.random() < p else 1.0 for p in (self.hflip, self.vflip))
         scale, cos, sin = side / self.window_px, math.cos(angle), math.sin(angle)
@@ -116,13 +179,46 @@ class Augment(Component):
         drawn, channel = rng.random(), int(rng.integers(channels))
         return channel if drawn < self.modality_dropout else None
 
-    def _window(self, rng: np.random.Generator, extent: int, side: float) -> tuple[int, float]:
+    @property
+    def has_effects(self) -> bool:
+        """Whether any sample is changed by more than its view and colour."""
+        some = (self.elastic, self.gamma, self.blur_px, self.low_resolution - 1, self.noise)
+        return bool(self.strength and self.effect_probability and any(some))
+
+    def draw_effects(self, seed: int, epoch: int, index: int, again: int = 0) -> Effects:
+        """What else changes sample `index` in `epoch`, from a generator of its own."""
+        rng = np.random.default_rng((seed, epoch, index, again, _EFFECTS_STREAM))
+        chosen = rng.random(5) < self.effect_probability
+        sizes, bend = rng.random(4), rng.uniform(-1, 1)
+        coarse = round(self.low_resolution ** (self.strength * sizes[2]))
+        drawn = Effects(
+            elastic=sizes[0] * self._scaled(self.elastic, MOST_ELASTIC),
+            gamma=math.exp(self.strength * bend * math.log1p(self.gamma)),
+            blur_px=sizes[1] * self._scaled(self.blur_px, MOST_BLUR_PX),
+            coarse=min(coarse, MOST_COARSE),
+            noise=sizes[3] * self._scaled(self.noise, 1.0),
+        )
+        pairs = zip(chosen, drawn, UNCHANGED, strict=False)  # the seed is not among them
+        kept = [float(new if use else old) for use, new, old in pairs]
+        return Effects(*kept)._replace(seed=float(rng.integers(2**24)))
+
+    def _scaled(self, value: float, most: float) -> float:
+        return min(self.strength * value, most)
+
+    def _window(
+        self, rng: np.random.Generator, extent: int, side: float, point: float | None
+    ) -> tuple[int, float]:
         """Where the window starts so that the crop stays inside the image, if possible.
 
-        Also the crop's centre relative to the window's, in half windows.
+        Also the crop's centre relative to the window's, in half windows. With a `point` the centre
+        is near it: nearer than the crop's edge, however it is rotated.
         """
-        slack = extent - side
-        centre = side / 2 + rng.random() * slack if slack > 0 else extent / 2
+        slack, drawn = extent - side, rng.random()
+        centre = side / 2 + drawn * slack if slack > 0 else extent / 2
+        if point is not None:
+            near = point + (2 * drawn - 1) * _SCATTER * side
+            inside = min(max(near, side / 2), extent - side / 2) if slack > 0 else extent / 2
+            centre = min(max(inside, point - _FARTHEST * side), point + _FARTHEST * side)
         start = math.floor(centre - self.window_px / 2)
         return start, 2 * (centre - start) / self.window_px - 1
 
@@ -137,15 +233,20 @@ class AugmentParams:
     colour: tuple[float, ...]  # brightness, contrast, saturation
 
 
-def warp(images: Tensor, masks: Tensor, theta: Tensor, crop_px: int) -> tuple[Tensor, Tensor]:
+def warp(
+    images: Tensor, masks: Tensor, theta: Tensor, crop_px: int, shifts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cut the crops out of their windows.
 
-    images (N, C, S, S) float, masks (N, S, S) uint8, theta (N, 2, 3). Returns images
-    (N, C, P, P) interpolated bilinearly and masks (N, P, P) int64 by nearest neighbour; what
-    lies outside the window is 0 in the image and void in the mask.
+    images (N, C, S, S) float, masks (N, S, S) uint8, theta (N, 2, 3), shifts (N, P, P, 2): of the
+    crop's points, x and y in half crops. Returns images (N, C, P, P) interpolated bilinearly and
+    masks (N, P, P) int64 by nearest neighbour, both at the same points; what lies outside the
+    window is 0 in the image and void in the mask.
     """
     shape = [len(images), 1, crop_px, crop_px]
     grid = F.affine_grid(theta, shape, align_corners=False)
+    if shifts is not None:
+        grid = grid + torch.einsum("nij,nhwj->nhwi", theta[:, :, :2], shifts)
     crops = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
     shifted = masks.unsqueeze(1).float() - VOID  # so that the padding's 0 means void
     labels = F.grid_sample(shifted, grid, mode="nearest", align_corners=False) + VOID

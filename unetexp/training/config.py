@@ -18,6 +18,7 @@ from unetexp.models.encoders import Encoder, ResNet
 from unetexp.training.augmentation import Augment
 from unetexp.training.losses import CrossEntropy, Loss
 from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
+from unetexp.training.sampling import Sampler, Uniform
 
 SCORE = "val/miou"  # by which an epoch is the best one, where nothing else is asked for
 
@@ -31,6 +32,9 @@ class TrainConfig(Component):
         description="random changes of training images; validation images are never changed. The "
         "crop is cut from a randomly zoomed, rotated and flipped view; pixels outside the image "
         "are 0, and void in the mask",
+    )
+    sampler: Sampler = Field(
+        Uniform(), description="how often each training image is drawn; the ranks share one order"
     )
     encoder: Encoder = Field(ResNet(), description="the encoder, of one of several families")
     decoder: Decoder = Field(

@@ -146,8 +146,11 @@ def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[RgbImage]
 
 
 def displayable(image: Tensor, image_max: int) -> RgbImage:
-    """An image (C, H, W) of any depth as 8-bit RGB (H, W, 3)."""
-    scaled = image.to(torch.float32) * (255.0 / image_max)
+    """An image (C, H, W) of any depth as 8-bit RGB (H, W, 3).
+
+    Of three or more channels the first three are red, green and blue, else the first is grey.
+    """
+    scaled = image[: 3 if len(image) >= 3 else 1].to(torch.float32) * (255.0 / image_max)
     grey_or_rgb = scaled.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return np.ascontiguousarray(np.broadcast_to(grey_or_rgb, (*grey_or_rgb.shape[:2], 3)))
 

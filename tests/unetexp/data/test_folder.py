@@ -285,8 +285,8 @@ MISTAKES = {
     ),
     "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is not an image"),
     "other format": (
-        lambda root: (root / IMAGE).rename(root / "train/images/000.docm"),
-        r"000\.docm.*PNG or TIFF",
+        lambda root: (root / IMAGE).rename(root / "train/images/000.svg"),
+        r"000\.svg.*PNG or TIFF",
     ),
     "two of one stem": (
         lambda root: shutil.copy(root / IMAGE, root / "train/images/000.jpg"),

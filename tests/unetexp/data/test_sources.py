@@ -12,8 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.data_folders import write_folder_dataset, write_pets
+from tests.support.data_sources import (
+    write_camvid_colours,
+    write_cityscapes,
+    write_coco,
+    write_manifest,
+    write_nifti,
+    write_voc,
+)
 from unetexp.component import decode, kinds_of
-from unetexp.data import Dataset, DataSource, Folder, Mni152, OxfordPet, open_dataset
+from unetexp.data import (
+    Camvid,
+    Cityscapes,
+    Coco,
+    Dataset,
+    DataSource,
+    Folder,
+    Manifest,
+    Mni152,
+    Nifti,
+    OxfordPet,
+    Voc2012,
+    open_dataset,
+)
 from unetexp.errors import ConfigError
 
 NUCLEI = Path(os.environ.get("UNETEXP_TEST_DATA", Path(__file__).parents[4] / "shared/data/nuclei"))
@@ -27,6 +48,12 @@ def sources(tmp_path_factory):
         "mni152": Mni152(),
         "folder": Folder(root=str(write_folder_dataset(folder / "a", split, void=0.1))),
         "oxford_pet": OxfordPet(root=str(write_pets(folder / "b"))),
+        "manifest": Manifest(path=str(write_manifest(folder / "c"))),
+        "voc2012": Voc2012(root=str(write_voc(folder / "d"))),
+        "cityscapes": Cityscapes(root=str(write_cityscapes(folder / "e"))),
+        "camvid": Camvid(root=str(write_camvid_colours(folder / "f"))),
+        "coco": Coco(root=str(write_coco(folder / "g"))),
+        "nifti": Nifti(root=str(write_nifti(folder / "h")), window="lung"),
     }
 
 

@@ -33,6 +33,8 @@ WEIGHTS = {  # class weights, and whether the training set's counts are known
     "none": ("none", False),
     "of each batch": ("balanced", False),
     "of the training set": ("balanced", True),
+    "by median frequency": ("median_frequency", False),
+    "by effective number": ("effective_number", False),
     "a list": ([0.5, 1.0, 2.0], False),
 }
 
@@ -291,6 +293,20 @@ def test_recomputing_the_statistics_of_batch_norm_does_not_wait(changes):
         )
         with NoWaiting():
             update_batch_norm(state.evaluated_model, images)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_augmentation_with_every_effect_does_not_wait(channels):
+    with fake_cuda(), NoWaiting():
+        raw = RawBatch(
+            torch.zeros(2, channels, 70, 70, dtype=torch.uint8, device=CUDA),
+            torch.zeros(2, 70, 70, dtype=torch.uint8, device=CUDA),
+            torch.zeros(2, 2, 3, device=CUDA),
+            torch.zeros(2, 10, device=CUDA),
+        )
+        normalization = input_normalization(config_with().encoder, channels)
+        inputs, labels = augmented(raw, data_of(channels), 32, normalization, CUDA)
+        assert (inputs.shape, labels.shape) == ((2, channels, 32, 32), (2, 32, 32))
 
 
 # The same on a GPU, where there is one -----------------------------------------------------------

@@ -5,9 +5,10 @@ C channels, H W image size.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +16,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from unetexp.data.cache.store import FORMAT, Index, open_cached
-from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
-from unetexp.data.dataset import DEPTH_STEP, Dataset, SplitTable
+from unetexp.data.cache.written import Scale, Written, clip_file, common_channels, scale_of
+from unetexp.data.collection import (
+    Collection,
+    Labels,
+    Pair,
+    Progress,
+    RawImage,
+    ReadingResult,
+)
+from unetexp.data.dataset import Dataset, SplitTable
 from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.label_values.label_checks import Meaning, interpret
-from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import DataError
 
 _CHUNK = 2**24
-
-
-@dataclass
-class _Written:
-    """What is recorded about a split while it is written; one entry per sample."""
-
-    pairs: Sequence[Pair]
-    shapes: list[tuple[int, int, int]] = field(default_factory=list)  # C, H, W
-    bits: list[int] = field(default_factory=list)
-    peaks: list[int] = field(default_factory=list)  # the largest pixel value
-    label_counts: list[npt.NDArray[np.int32]] = field(default_factory=list)  # (256,) each
-
-    def labels(self) -> SplitLabels:
-        """The label counts in the form the checks take."""
-        return SplitLabels(
-            names=[pair.name for pair in self.pairs],
-            mask_files=[pair.mask_file for pair in self.pairs],
-            counts=np.stack(self.label_counts),
-        )
 
 
 def open_collection(
@@ -74,12 +64,14 @@ def _refuse(collection: Collection, problems: Sequence[str]) -> None:
 def _build(collection: Collection, scratch: Path, on_progress: Progress | None) -> Index:
     splits = collection.pairs()
     total, done = sum(len(pairs) for pairs in splits.values()), 0
-    written: dict[str, _Written] = {}
+    written: dict[str, Written] = {}
     with warnings.catch_warnings():  # oversized images get an error of ours
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for name, pairs in splits.items():
             written[name] = _write(name, pairs, scratch, (done, total), on_progress)
             done += len(pairs)
+    result = collection.loaded()
+    scale = scale_of(written, result)
     labels = {name: split.labels() for name, split in written.items()}
     meaning = interpret(
         labels,
@@ -93,19 +85,33 @@ def _build(collection: Collection, scratch: Path, on_progress: Progress | None) 
     if not meaning.as_stored:
         for name in splits:
             _relabel(scratch / f"{name}.masks", meaning.table)
-    deepest = max(max(w.bits) for w in written.values())
+    tables = {name: _table(split, meaning) for name, split in written.items()}
+    form = result.form
+    if scale.clips:
+        form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
+        for name, table in tables.items():
+            clip_file(scratch / f"{name}.images", table, scale.image_max)
     return Index(
         format=FORMAT,
         fingerprint=collection.fingerprint,
+        data_fingerprint=_read_anew(collection, result, scale),
         class_names=meaning.class_names,
-        channels=max(shape[0] for w in written.values() for shape in w.shapes),
-        bits=deepest,
-        image_max=255 if deepest == 8 else _image_max(written["train"]),
-        notes=meaning.notes,
+        channels=common_channels(collection.where, written),
+        bits=scale.bits,
+        image_max=scale.image_max,
+        form=form,
+        notes=result.notes + scale.notes + meaning.notes,
         problems=meaning.problems,
         split_record=dict(collection.split_record),
-        splits={name: _table(split, meaning) for name, split in written.items()},
+        splits=tables,
     )
+
+
+def _read_anew(collection: Collection, result: ReadingResult, scale: Scale) -> str:
+    """The set's fingerprint: another one where earlier versions made other pixels of its files."""
+    if not result.anew and not scale.clips:
+        return collection.fingerprint
+    return hashlib.sha256(f"{collection.fingerprint} read anew".encode()).hexdigest()
 
 
 def _write(
@@ -114,9 +120,9 @@ def _write(
     scratch: Path,
     progress: tuple[int, int],
     on_progress: Progress | None,
-) -> _Written:
+) -> Written:
     """Write one split's two files. `progress` is (pairs done before this split, total pairs)."""
-    written = _Written(pairs)
+    written = Written(pairs)
     before, total = progress
     with (
         (scratch / f"{name}.images").open("wb") as images,
@@ -128,6 +134,8 @@ def _write(
             written.shapes.append(image.shape)
             written.bits.append(image.itemsize * 8)
             written.peaks.append(int(image.max()))
+            if image.itemsize == 2:
+                written.deep_counts += np.bincount(image.reshape(-1), minlength=2**16)
             counts = np.bincount(mask.reshape(-1), minlength=VOID + 1)
             written.label_counts.append(counts.astype(np.int32))
             if on_progress:
@@ -148,13 +156,7 @@ def _load(pair: Pair) -> tuple[RawImage, Labels]:
     return image, mask
 
 
-def _image_max(train: _Written) -> int:
-    """The largest value in the train split, as 16 bits: what counts as 1.0."""
-    peaks = zip(train.peaks, train.bits, strict=True)
-    return max(1, *(peak * (DEPTH_STEP if bits == 8 else 1) for peak, bits in peaks))
-
-
-def _mask_at(path: Path, written: _Written, index: int) -> Labels:
+def _mask_at(path: Path, written: Written, index: int) -> Labels:
     """The mask (H, W) of a sample, as it has been written."""
     sizes = [shape[1] * shape[2] for shape in written.shapes]
     stored = np.memmap(path, np.uint8, mode="r")
@@ -171,7 +173,7 @@ def _relabel(path: Path, table: npt.NDArray[np.int16]) -> None:
     labels.flush()
 
 
-def _table(written: _Written, meaning: Meaning) -> SplitTable:
+def _table(written: Written, meaning: Meaning) -> SplitTable:
     channels, heights, widths = zip(*written.shapes, strict=True)
     class_pixels, void_pixels = meaning.totals(written.labels().counts)
     return SplitTable(

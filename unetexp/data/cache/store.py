@@ -29,10 +29,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unetexp.atomic_folder import sync
 from unetexp.data.dataset import Dataset, Split, SplitTable
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import DataError
 
 CACHE_VARIABLE = "UNETEXP_CACHE"
-FORMAT = 2
+FORMAT = 3
 _INDEX = "index.json"
 _STALE_S = 24 * 3600
 
@@ -43,11 +44,13 @@ class Index(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
-    fingerprint: str
+    fingerprint: str  # by which it is found
+    data_fingerprint: str  # by which its users know it
     class_names: tuple[str, ...]
     channels: int
     bits: int
     image_max: int
+    form: InputForm | None
     notes: tuple[str, ...]
     problems: tuple[str, ...]
     split_record: dict[str, Any]
@@ -79,10 +82,11 @@ def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
         for name, table in index.splits.items()
     }
     return Dataset(
-        fingerprint=fingerprint,
+        fingerprint=index.data_fingerprint,
         class_names=index.class_names,
         channels=index.channels,
         image_max=index.image_max,
+        form=index.form,
         notes=index.notes,
         problems=index.problems,
         splits=splits,

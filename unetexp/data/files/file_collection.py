@@ -20,24 +20,21 @@ from unetexp.data.collection import Collection, Pair, Progress
 from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
+from unetexp.data.files.pages import pages_as_samples
+from unetexp.data.files.plain_reader import plain_reader
+from unetexp.data.files.sample_loading import SampleLoader
 from unetexp.data.label_values.coding import Coding, Rules, names_colours
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.label_values.mask_coding import coding_of
 from unetexp.data.labels import VOID
-from unetexp.data.reading.image_decoding import read_image, read_mask
+from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.reading.mask_values import is_plain
-from unetexp.data.reading.stored_mask import read_stored_mask
 from unetexp.data.splits.seeded import Classes, differ
 from unetexp.errors import DataError
 
 _DECODING = 1  # increased when the same file is decoded to other pixels than before
 
-PLAIN = FileReader(
-    "plain",
-    lambda sample: read_image(sample.image),
-    lambda sample: read_mask(sample.mask),
-    lambda sample: read_stored_mask(sample.mask),
-)
+PLAIN = plain_reader()
 
 _FIRST_READERS = (PLAIN.name, "oxford_pet trimaps")  # earlier fingerprints do not name them
 
@@ -53,6 +50,7 @@ class Reading:
     reader: FileReader = PLAIN
     label_map: str | None = None
     ignore: str | None = None  # stored values that are void
+    form: InputForm = AS_STORED
 
 
 def collect_files(
@@ -62,6 +60,7 @@ def collect_files(
 
     The same content under the same names below another root is the same collection.
     """
+    listing = _prepared(listing, reading.form)
     digests = _digests(listing, on_progress)
     coding = _coding(listing, reading, digests, on_progress)
     names, reading = listing.class_names, _as_coded(reading, coding)
@@ -83,18 +82,21 @@ def collect_files(
         content["ignore"] = reading.ignore
     if reading.reader.name not in _FIRST_READERS:
         content["reader"] = reading.reader.name
+    if changes := reading.form.changes():
+        content["reading"] = changes
+    loader = SampleLoader(reading.reader, reading.form, splits["train"])
     return Collection(
         where=str(listing.root),
         fingerprint=_hash(content),
         pairs=lambda: {
-            name: [_pair(sample, reading.reader) for sample in members]
-            for name, members in splits.items()
+            name: [_pair(sample, loader) for sample in members] for name, members in splits.items()
         },
         class_names=coding.class_names if coding else names,
         split_record=record,
         notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
         ignore=reading.ignore,
+        loaded=loader.result,
     )
 
 
@@ -139,6 +141,18 @@ def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
     return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
 
+def _prepared(listing: Listing, form: InputForm) -> Listing:
+    """The listing with a sample for each page where pages are samples; DataError for gaps."""
+    for sample in listing.samples() if form.missing == "error" else ():
+        if None in sample.images:
+            raise DataError(
+                f"{listing.root}: {sample.name} lacks file {sample.images.index(None) + 1} of "
+                f"{len(sample.images)} (it has {', '.join(map(str, sample.files[:-1]))}). Add it, "
+                "or read zeros in its place: --set data.missing=zeros."
+            )
+    return pages_as_samples(listing) if form.pages == "samples" else listing
+
+
 def _digests(listing: Listing, on_progress: Progress | None) -> dict[Path, str]:
     paths = list(dict.fromkeys(path for each in listing.samples() for path in each.files))
     return dict(zip(paths, file_digests(paths, on_progress), strict=True))
@@ -166,8 +180,8 @@ def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _pair(sample: FileSample, reader: FileReader) -> Pair:
-    return Pair(sample.name, str(sample.mask), lambda: (reader.image(sample), reader.mask(sample)))
+def _pair(sample: FileSample, loader: SampleLoader) -> Pair:
+    return Pair(sample.name, str(sample.mask), lambda: loader.load(sample))
 
 
 def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
+from unetexp.data.reading.image_decoding import StoredImage
 from unetexp.data.reading.stored_mask import StoredMask
 
 
@@ -36,7 +37,7 @@ class FileReader:
     """How files are decoded; `name` changes when the same file is decoded to other values."""
 
     name: str
-    image: Callable[[FileSample], RawImage]  # (C, H, W)
+    image: Callable[[FileSample], RawImage | StoredImage]  # (C, H, W)
     mask: Callable[[FileSample], Labels]  # (H, W)
     stored: Callable[[FileSample], StoredMask] | None = None
     """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
@@ -50,9 +51,9 @@ class Listing:
     splits: Mapping[str, Sequence[FileSample]] = field(default_factory=dict)
     unsplit: Sequence[FileSample] = ()  # become train and val, and test where `splits` has none
     class_names: tuple[str, ...] | None = None  # None: the masks decide
-    class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
     method: str = "folders"  # how the splits were made, for the record
     notes: tuple[str, ...] = ()  # what was understood and assumed
+    class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
 
     def samples(self) -> list[FileSample]:
         """All of them."""

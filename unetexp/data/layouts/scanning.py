@@ -8,14 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unetexp.data.reading.formats.detection import SUFFIXES
 from unetexp.errors import DataError, listed
-
-SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp"),
-    *(".dib", ".webp", ".gif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
-    *(".pfm", ".tga", ".avif", ".pcx", ".sgi", ".ico", ".dds", ".im", ".icns", ".mpo"),
-    *(".xbm", ".xpm"),
-)
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__"}
 _NO_IMAGES = frozenset(

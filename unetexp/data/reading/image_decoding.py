@@ -1,80 +1,59 @@
-"""Decoding of image and mask files: PNG, JPEG and TIFF, 8 and 16 bit.
+"""Decoding of image files to channels.
 
-The first bytes of a file decide its format, not its name. Values are kept as stored: no colour
-management, and rescaling only of images with fewer than 8 bits.
+Values are kept as stored: no colour management, and rescaling only of images with fewer than
+8 bits, and of those for which a range is given.
 
-C channels (1 or 3), H W image size, S samples per pixel as stored (1 to 4).
+C channels, H W image size.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image
-from torchvision.io import ImageReadMode, decode_png
 
 from unetexp.data.collection import Labels, RawImage
-from unetexp.data.labels import VOID
+from unetexp.data.reading.channels import Channels, channels_of, selected
+from unetexp.data.reading.formats.detection import decode_rasters, read_rasters
+from unetexp.data.reading.formats.raster import Raster
+from unetexp.data.reading.input_form import AS_STORED, InputForm
+from unetexp.data.reading.orientation import upright
+from unetexp.data.reading.stored_mask import labels_of, read_stored_mask
+from unetexp.data.reading.value_ranges import scaled
 from unetexp.errors import DataError
-
-if TYPE_CHECKING:
-    import tifffile
-
-MAX_PIXELS = 2**26  # 8192 x 8192: above this, a broken header is likelier than an image
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TAIL = 2**16  # last bytes in which to find the end of a PNG: some programs append data
-_ORIENTATION = 0x0112  # the EXIF and TIFF tag
-_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP, JPEG XL
-_INSTEAD = "Replace it, or remove it (from a data set, together with its partner)."
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
-class _Raster:
-    """A file's pixels as stored, upright."""
+class StoredImage:
+    """An image as it is read from its file or files, before any scaling."""
 
-    pixels: RawImage  # (H, W) or (H, W, S)
-    bits: int  # per sample; 8 or 16 fill their type, fewer do not
-    palette: Labels | None = None  # (256, 3)
-    lossy: bool = False
-    inverted: bool = False  # 0 is white
+    parts: tuple[Channels | None, ...]  # (C, H, W) of each file; None: there is no file
+    orientation: int = 1  # the tag of the first file, which is applied unless exif is none
+    notes: tuple[str, ...] = ()  # what was assumed, in words that fit every file concerned
 
 
-def read_image(path: Path) -> RawImage:
+def read_image(path: Path, form: InputForm = AS_STORED, page: int | None = None) -> RawImage:
     """The image (C, H, W) uint8 or uint16, rotated as its EXIF tag says, without alpha.
 
-    Raises DataError naming the file and what is wrong with it.
+    With a `form` it is read as that says. Raises DataError naming the file and what is wrong with
+    it, also for numbers that need a range where `form` has none.
     """
-    return _image(read_raster(path))
+    return _scaled(path, read_stored_image([path], form, page), form)
 
 
-def decode_image(name: str, data: bytes) -> RawImage:
+def decode_image(name: str, data: bytes, form: InputForm = AS_STORED) -> RawImage:
     """As `read_image`, from the bytes of a file; `name` is for messages."""
-    return _image(_decode(Path(name), data))
+    path = Path(name)
+    rasters = decode_rasters(path, data, all_pages=form.pages == "channels")
+    return _scaled(path, _stored([path], [rasters], form), form)
 
 
-def _image(raster: _Raster) -> RawImage:
-    pixels = raster.pixels
-    if raster.palette is not None:
-        pixels = raster.palette[pixels]
-    else:
-        if raster.inverted:
-            pixels = (2**raster.bits - 1) - pixels
-        if raster.bits < 8:
-            pixels = pixels * np.uint8(255 // (2**raster.bits - 1))
-    if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
-    channels = 3 if pixels.shape[2] >= 3 else 1
-    return np.ascontiguousarray(pixels[..., :channels].transpose(2, 0, 1))
+def read_images(paths: Sequence[Path | None], form: InputForm) -> RawImage:
+    """As `read_image`, of several files that are the channels of one image; None: there is none."""
+    first = next(path for path in paths if path is not None)
+    return _scaled(first, read_stored_image(paths, form), form)
 
 
 def read_mask(path: Path) -> Labels:
@@ -82,185 +61,77 @@ def read_mask(path: Path) -> Labels:
 
     Raises DataError naming the file and what is wrong with it.
     """
-    raster = read_raster(path)
-    if raster.lossy:
+    return labels_of(path, read_stored_mask(path))
+
+
+def read_stored_image(
+    paths: Sequence[Path | None], form: InputForm, page: int | None = None
+) -> StoredImage:
+    """The channels of one file or several, as stored. Raises DataError."""
+    all_pages = form.pages == "channels"
+    rasters = [read_rasters(p, page, all_pages=all_pages) if p else None for p in paths]
+    return _stored(paths, rasters, form)
+
+
+def _stored(
+    paths: Sequence[Path | None], rasters: Sequence[list[Raster] | None], form: InputForm
+) -> StoredImage:
+    single = len(paths) == 1
+    parts: list[Channels | None] = []
+    notes: list[str] = []
+    for path, pages in zip(paths, rasters, strict=True):
+        if path is None or pages is None:
+            parts.append(None)
+            continue
+        image, found = _together(path, pages, form, with_alpha=single and form.bands is not None)
+        parts.append(selected(path, image, form.bands) if single else image)
+        notes += found
+    _check_sizes(paths, parts)
+    first = next((pages[0].orientation for pages in rasters if pages), 1)
+    return StoredImage(tuple(parts), first, tuple(dict.fromkeys(notes)))
+
+
+def _together(
+    path: Path, pages: Sequence[Raster], form: InputForm, *, with_alpha: bool
+) -> tuple[Channels, tuple[str, ...]]:
+    """The channels of all pages, upright."""
+    images: list[Channels] = []
+    notes: list[str] = []
+    for page in pages:
+        image, found = channels_of(page, with_alpha=with_alpha)
+        if form.exif != "none":
+            image = upright(image.transpose(1, 2, 0), page.orientation).transpose(2, 0, 1)
+        images.append(image)
+        notes += found
+    sizes = sorted({image.shape[1:] for image in images})
+    if len(sizes) > 1:
         raise DataError(
-            f"{path}: masks cannot be JPEG: its lossy compression changes the labels along "
-            "every edge. Export the masks again as PNG or TIFF, without JPEG in between."
+            f"{path}: pages that are channels must be of one size, and these are "
+            f"{' and '.join(f'{height} x {width}' for height, width in sizes)}."
         )
-    labels = raster.pixels
-    if labels.ndim == 3:
-        labels = _agreed(path, labels[..., :3] if labels.shape[2] >= 3 else labels[..., :1])
-    if labels.max() > VOID:
-        raise DataError(
-            f"{path}: the mask holds the label {labels.max()}. Labels go from 0 to 254, and 255 "
-            "is void: store the index of the class in each pixel."
-        )
-    return labels.astype(np.uint8)
+    image = images[0] if len(images) == 1 else np.concatenate(images)
+    return np.ascontiguousarray(image), tuple(dict.fromkeys(notes))
 
 
-def _agreed(path: Path, labels: RawImage) -> RawImage:
-    differing = np.argwhere((labels != labels[..., :1]).any(axis=2))
-    if len(differing):
-        row, column = differing[0]
-        raise DataError(
-            f"{path}: the mask holds colours: row {row}, column {column} is "
-            f"{tuple(labels[row, column].tolist())}. A mask holds the index of the class in each "
-            "pixel: store it as a grey or palette PNG."
-        )
-    return labels[..., 0]
-
-
-def read_raster(path: Path) -> _Raster:
-    """The pixels of a file as stored. Raises DataError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: this file cannot be read: {error.strerror}.") from None
-    return _decode(path, data)
-
-
-def _decode(path: Path, data: bytes) -> _Raster:
-    try:
-        return _reader_of(path, data)(path, data)
-    except DataError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_large(path, "far too many") from None
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> DataError:
-    return DataError(f"{path}: this file is truncated or damaged and cannot be decoded. {_INSTEAD}")
-
-
-def _reader_of(path: Path, data: bytes) -> Callable[[Path, bytes], _Raster]:
-    if data.startswith(_TIFFS):
-        return _read_tiff
-    if data.startswith((_PNG, _JPEG)):
-        return _read_png_or_jpeg
-    what = "is empty" if not data else "is not an image: its content is not PNG, JPEG or TIFF"
-    raise DataError(f"{path}: this file {what}. {_INSTEAD}")
-
-
-def _read_png_or_jpeg(path: Path, data: bytes) -> _Raster:
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-        _check_size(path, image.height, image.width)
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if data.startswith(_PNG):
-            raster = _png_raster(path, data, image)
-        else:
-            raster = _Raster(_pillow_pixels(path, image), bits=8, lossy=True)
-    return _upright(raster, orientation)
-
-
-def _png_raster(path: Path, data: bytes, image: Image.Image) -> _Raster:
-    if b"IEND" not in data[-_TAIL:]:  # Pillow does not check
-        raise _damaged(path)
-    if getattr(image, "n_frames", 1) > 1:
-        raise DataError(f"{path}: this PNG is animated. Store each frame as its own file.")
-    bits = data[24]  # of the IHDR chunk, which always comes first
-    if bits == 16:  # Pillow would give 8 bits of a colour image
-        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        decoded = decode_png(encoded, mode=ImageReadMode.UNCHANGED)  # (S, H, W)
-        return _Raster(decoded.permute(1, 2, 0).numpy(), bits)
-    pixels = _pillow_pixels(path, image)
-    if image.mode == "P":
-        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        palette = np.zeros((256, 3), np.uint8)
-        palette[: len(colours)] = colours
-        return _Raster(pixels, 8, palette)
-    if image.mode == "L" and bits < 8:  # Pillow has spread them over 0 to 255
-        pixels = pixels // np.uint8(255 // (2**bits - 1))
-    return _Raster(pixels, bits)
-
-
-def _pillow_pixels(path: Path, image: Image.Image) -> Labels:
-    if image.mode not in _MODES:
-        raise DataError(
-            f"{path}: the pixel format {image.mode} is not supported. Store it as grey, RGB or "
-            "palette, with 8 or 16 bits."
-        )
-    return np.asarray(image).astype(np.uint8)
-
-
-def _read_tiff(path: Path, data: bytes) -> _Raster:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if len(file.pages) != 1:
+def _check_sizes(paths: Sequence[Path | None], parts: Sequence[Channels | None]) -> None:
+    there = [(path, part) for path, part in zip(paths, parts, strict=True) if part is not None]
+    for path, part in there[1:]:
+        first, reference = there[0]
+        if part.shape[1:] != reference.shape[1:]:
             raise DataError(
-                f"{path}: this TIFF holds {len(file.pages)} pages. Store each page as its own file."
+                f"{path} is {part.shape[1]} x {part.shape[2]} pixels (height x width) and {first} "
+                f"{reference.shape[1]} x {reference.shape[2]}: files that are channels of one "
+                "image must be of one size."
             )
-        page = file.pages.first
-        _check_size(path, page.imagelength, page.imagewidth)
-        _check_tiff_layout(path, page)
-        if any(
-            offset + count > len(data)
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-        ):
-            raise _damaged(path)
-        pixels = page.asarray()
-        tag = page.tags.get(_ORIENTATION)
-    if page.axes == "SYX":
-        pixels = pixels.transpose(1, 2, 0)
-    raster = _Raster(
-        pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16),
-        bits=page.bitspersample,
-        palette=_tiff_palette(page),
-        lossy=page.compression in _LOSSY_TIFF,
-        inverted=page.photometric.name == "MINISWHITE",
-    )
-    return _upright(raster, tag.value if tag else 1)
 
 
-def _check_tiff_layout(path: Path, page: tifffile.TiffPage) -> None:
-    kinds = type(page.photometric)
-    samples = page.samplesperpixel
-    grey_or_palette = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.PALETTE)
-    colour = page.photometric in (kinds.RGB, kinds.YCBCR)
-    if (
-        page.dtype is None
-        or page.dtype.kind not in "bu"
-        or page.dtype.itemsize > 2
-        or page.axes not in ("YX", "YXS", "SYX")
-        or not ((grey_or_palette and samples <= 2) or (colour and samples in (3, 4)))
-    ):
+def _scaled(path: Path, stored: StoredImage, form: InputForm) -> RawImage:
+    """The image of the stored parts as `form` says; DataError where it does not say enough."""
+    wide = [p.dtype for p in stored.parts if p is not None and p.dtype not in (np.uint8, np.uint16)]
+    if form.ranges is None and wide:
         raise DataError(
-            f"{path}: this TIFF holds {page.dtype} numbers as {page.photometric.name} with "
-            f"{samples} samples per pixel. Store it as grey, RGB or palette, with 8 or 16 bits."
+            f"{path}: this file holds {wide[0]} numbers, and it is not known which are black and "
+            "white. Store it with 8 or 16 bits, or read it with a model or data set that has a "
+            "range: --set 'data.value_range=[LOW, HIGH]'."
         )
-
-
-def _tiff_palette(page: tifffile.TiffPage) -> Labels | None:
-    if page.photometric.name != "PALETTE" or page.colormap is None:
-        return None
-    colours = (page.colormap.T >> 8).astype(np.uint8)  # stored with 16 bits
-    palette = np.zeros((max(256, len(colours)), 3), np.uint8)
-    palette[: len(colours)] = colours
-    return palette
-
-
-def _check_size(path: Path, height: int, width: int) -> None:
-    if not 0 < height * width <= MAX_PIXELS:
-        raise _too_large(path, f"{height} x {width}")
-
-
-def _too_large(path: Path, pixels: str) -> DataError:
-    return DataError(
-        f"{path}: the file says that it holds {pixels} pixels. Images of 1 to {MAX_PIXELS:,} "
-        "pixels are accepted: cut it into tiles."
-    )
-
-
-def _upright(raster: _Raster, orientation: int) -> _Raster:
-    """The raster rotated and mirrored as EXIF orientation 1 to 8 says."""
-    pixels = raster.pixels
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return _Raster(pixels, raster.bits, raster.palette, raster.lossy, raster.inverted)
+    return scaled(stored.parts, form)

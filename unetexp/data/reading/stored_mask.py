@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.reading.image_decoding import read_raster
+from unetexp.data.collection import Labels
+from unetexp.data.labels import VOID
+from unetexp.data.reading.formats.detection import read_rasters
+from unetexp.data.reading.orientation import upright
+from unetexp.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,54 @@ class StoredMask:
     notes: tuple[str, ...] = ()
 
 
-def read_stored_mask(path: Path) -> StoredMask:
-    """The mask in a file. Raises DataError naming the file and what is wrong with it."""
-    raster = read_raster(path)
-    values = raster.pixels
+def read_stored_mask(
+    path: Path, page: int | None = None, orientation: int | None = None
+) -> StoredMask:
+    """The mask in a file (of a TIFF: on a page), turned as `orientation` says, or by its own tag.
+
+    Samples beyond the third, or of a grey mask beyond the first, are left out. Raises DataError
+    naming the file and what is wrong with it.
+    """
+    (raster,) = read_rasters(path, page)
+    planes = raster.planes[..., :3] if raster.planes.shape[2] >= 3 else raster.planes[..., 0]
+    turned = upright(planes, raster.orientation if orientation is None else orientation)
+    return StoredMask(turned, raster.palette, raster.white, raster.lossy, raster.notes)
+
+
+def labels_of(path: Path, mask: StoredMask) -> Labels:
+    """The labels (H, W) uint8: the stored numbers, or the indices of a palette mask.
+
+    Raises DataError, about the file `path`, for what holds no labels.
+    """
+    if mask.lossy:
+        raise DataError(
+            f"{path}: masks cannot be JPEG or another lossy format: lossy compression changes the "
+            "labels along every edge. Export the masks again as PNG or TIFF, without JPEG in "
+            "between."
+        )
+    values = mask.values
+    if values.dtype.kind not in "u" or values.dtype.itemsize > 2:
+        raise DataError(
+            f"{path}: the mask holds {values.dtype} numbers. Labels go from 0 to 254, and 255 is "
+            "void: store them as whole numbers of 8 or 16 bits without a sign."
+        )
     if values.ndim == 3:
-        values = values[..., :3] if values.shape[2] >= 3 else values[..., 0]
-    white = None if raster.bits in (8, 16) else 2**raster.bits - 1
-    return StoredMask(values, raster.palette, white, raster.lossy)
+        values = _agreed(path, values)
+    if values.max() > VOID:
+        raise DataError(
+            f"{path}: the mask holds the label {values.max()}. Labels go from 0 to 254, and 255 "
+            "is void: store the index of the class in each pixel."
+        )
+    return values.astype(np.uint8)
+
+
+def _agreed(path: Path, colours: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    differing = np.argwhere((colours != colours[..., :1]).any(axis=2))
+    if len(differing):
+        row, column = differing[0]
+        raise DataError(
+            f"{path}: the mask holds colours: row {row}, column {column} is "
+            f"{tuple(colours[row, column].tolist())}. A mask holds the index of the class in each "
+            "pixel: store it as a grey or palette PNG."
+        )
+    return colours[..., 0]

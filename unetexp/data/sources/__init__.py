@@ -9,15 +9,24 @@ from pydantic import Field
 from unetexp.data.cache.build import open_collection
 from unetexp.data.collection import Progress
 from unetexp.data.dataset import Dataset
+from unetexp.data.sources.camvid import Camvid
+from unetexp.data.sources.cityscapes import Cityscapes
+from unetexp.data.sources.coco import Coco
 from unetexp.data.sources.folder import Folder
+from unetexp.data.sources.manifest import Manifest
 from unetexp.data.sources.mni152 import Mni152
+from unetexp.data.sources.nifti import Nifti
 from unetexp.data.sources.oxford_pet import OxfordPet
+from unetexp.data.sources.voc2012 import Voc2012
 
-DataSource: TypeAlias = Annotated[Mni152 | Folder | OxfordPet, Field(discriminator="kind")]
+DataSource: TypeAlias = Annotated[
+    Mni152 | Folder | OxfordPet | Manifest | Voc2012 | Cityscapes | Camvid | Coco | Nifti,
+    Field(discriminator="kind"),
+]
 
 
 def open_dataset(
-    source: Mni152 | Folder | OxfordPet,
+    source: DataSource,
     *,
     on_progress: Progress | None = None,
     to_train: bool = True,

@@ -18,9 +18,11 @@ from pydantic import (
 
 from unetexp.component import Component
 from unetexp.data.collection import Collection, Progress
-from unetexp.data.files.file_collection import PLAIN, Reading, collect_files
+from unetexp.data.files.file_collection import Reading, collect_files
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.label_values.label_map import ignore_text, label_map_text
+from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
 from unetexp.data.splits.seeded import Classes, seeded_split
 from unetexp.errors import ConfigError
 
@@ -62,6 +64,33 @@ class FileSource(Component):
         "are the classes from 0 up; null: 255, unless the masks hold only 0 and 255",
     )
 
+    bands: Annotated[tuple[Band, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="the bands of the images that are read, counted from 0, in the order of the "
+        "channels; null: all but what the file marks as alpha",
+    )
+    value_range: tuple[Range, ...] | Range | None = Field(
+        None,
+        description="the stored values that become 0 and 1.0, [low, high], or one such pair for "
+        "each channel; null: 8 bits as stored, 16 bits up to a robust maximum of the train "
+        "images, other numbers by their robust range there",
+    )
+    pages: Pages | None = Field(
+        None,
+        description="what the pages of a TIFF are: samples (page i of the image with page i of "
+        "the mask) or channels of one image; null: TIFFs of several pages are refused",
+    )
+    exif: Exif = Field(
+        "image",
+        description="orientation tags: image (each file is turned by its own), both (image and "
+        "mask by the image's) or none (both as stored)",
+    )
+    missing: Missing = Field(
+        "error",
+        description="what stands for a file that is missing, of several that are the channels of "
+        "one image: error or zeros",
+    )
+
     @model_serializer(mode="wrap")
     def _without_unset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = dump(self)
@@ -81,13 +110,36 @@ class FileSource(Component):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Self:
+        for low, high in self.input_form().ranges or ():
+            if low >= high:
+                raise ConfigError(
+                    f"value_range [{low:g}, {high:g}]: the value that is 0 must be below the one "
+                    "that is 1.0."
+                )
+        return self
+
     @abstractmethod
     def listing(self, on_progress: Progress | None = None) -> Listing:
         """The samples, found and paired but not opened. Raises DataError."""
 
     def reader(self) -> FileReader:
         """How a sample's files are decoded."""
-        return PLAIN
+        return plain_reader(self.input_form())
+
+    def input_form(self) -> InputForm:
+        """What is read of each file, as far as it is set."""
+        ranges: tuple[Any, ...] | None = self.value_range
+        if ranges is not None and not isinstance(ranges[0], tuple):
+            ranges = (ranges,)
+        return InputForm(
+            bands=self.bands,
+            exif=self.exif,
+            pages=self.pages,
+            missing=self.missing,
+            ranges=ranges,
+        )
 
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The samples, found, split and hashed. Raises DataError."""
@@ -100,6 +152,7 @@ class FileSource(Component):
             reader=self.reader(),
             label_map=self.label_map,
             ignore=self.ignore,
+            form=self.input_form(),
         )
         return collect_files(listing, reading, on_progress)
 

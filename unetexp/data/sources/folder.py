@@ -89,19 +89,14 @@ class Folder(FileSource):
         classes = class_names_in(root) or class_names_in(wrapped(root))
         scan = Scan(root, self.follow_links)
         if isinstance(self.images, dict):
-            masks = self.masks or mask_folder(root)
-            modal = several_files(scan, self.images, masks, self.mask_suffix, self.zeros)
+            masks, zeros = self.masks or mask_folder(root), self.missing == "zeros"
+            modal = several_files(scan, self.images, masks, self.mask_suffix, zeros)
             return self._listing(_modal_samples(modal), (*modal.notes, *scan.notes()), classes)
         if self.images is None and self.masks is None:
             files, notes = found_files(scan, self.mask_suffix)
         else:
             files, notes = named_files(scan, self.images, self.masks, self.mask_suffix)
         return self._listing(_samples(files), (*notes, *scan.notes()), classes)
-
-    @property
-    def zeros(self) -> bool:
-        """Whether zeros stand for a file that is not there."""
-        return getattr(self, "missing", "error") == "zeros"
 
     def _listing(
         self,

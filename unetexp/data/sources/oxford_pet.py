@@ -9,15 +9,11 @@ C channels, H W image size.
 
 from __future__ import annotations
 
-import shutil
-import tarfile
-import uuid
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 from pydantic import AfterValidator, Field
 from torchvision.datasets import OxfordIIITPet
@@ -25,9 +21,9 @@ from torchvision.datasets import OxfordIIITPet
 from unetexp.data.cache.store import cache_folder
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.formats.downloads import DownloadFailedError, download
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError
-from unetexp.network import no_answer, reason, socket_timeout
 
 CLASSES = ("background", "pet", "border")
 # where torchvision downloads from
@@ -127,23 +123,11 @@ def _unreadable(path: Path, root: Path, error: Exception) -> DataError:
 
 
 def _download(parent: Path) -> None:
-    """Download into `parent` with torchvision, completely or not at all."""
-    if why := no_answer(SITE, PATIENCE_S):
-        raise _unavailable(parent, why)
+    """Download into `parent` with torchvision."""
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(parent / f"{_FOLDER}.lock"):
-            if (parent / _FOLDER).is_dir():
-                return
-            scratch = parent / f"{_FOLDER}.new-{uuid.uuid4().hex}"
-            try:
-                with socket_timeout(PATIENCE_S):
-                    OxfordIIITPet(scratch, download=True)
-                (scratch / _FOLDER).rename(parent / _FOLDER)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-    except (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError) as error:
-        raise _unavailable(parent, reason(error)) from None
+        download(parent, _FOLDER, SITE, partial(OxfordIIITPet, download=True), PATIENCE_S)
+    except DownloadFailedError as error:
+        raise _unavailable(parent, str(error)) from None
 
 
 def _unavailable(parent: Path, why: str) -> DataError:

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unetexp.data.labels import VOID
-from unetexp.models.weights.resolution import Normalization
+from unetexp.models.weights.resolution import Normalization, to_input
+from unetexp.training.augmentation import jitter_colour
 from unetexp.training.batches.reused_memory import ReusedMemory
+from unetexp.training.effects import UNCHANGED, apply_effects, elastic_shifts
 
 _LUMA = (0.2989, 0.587, 0.114)  # as in augmentation.py
 _CROPS, _LABELS = ReusedMemory(torch.float32), ReusedMemory(torch.int64)
@@ -32,32 +34,51 @@ def views_on_cpu(
     crop_px: int,
     image_max: int,
     normalization: Normalization,
+    effects: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Windows (N, C, S, S) as stored, masks (N, S, S), theta (N, 2, 3), colour (N, 3).
 
-    Returns what `warp`, `jitter_colour` and `to_input` give, within rounding: model input
-    (N, C, P, P) float32 and labels (N, P, P) int64.
+    `effects` (N, 6 or 0). Returns what `warp`, `jitter_colour`, `apply_effects` and `to_input`
+    give, within rounding: model input (N, C, P, P) float32 and labels (N, P, P) int64.
     """
     crops = _CROPS.empty(*images.shape[:2], crop_px, crop_px)
     labels = _LABELS.empty(len(images), crop_px, crop_px)
     points = torch.empty((crop_px, crop_px), dtype=torch.complex64)
     floats = torch.empty(images[0].numel())
+    effects = images.new_empty((len(images), 0)) if effects is None else effects
     for number, lines in enumerate(theta.tolist()):
-        columns, line_x = _seen(lines[0], images.shape[-1])
-        rows, line_y = _seen(lines[1], images.shape[-1])
+        own = effects[number : number + 1]
+        shifts = elastic_shifts(own, crop_px)
+        reach = 1.0 if shifts is None else 1 + float(shifts.abs().max())
+        columns, line_x = _seen(lines[0], images.shape[-1], reach)
+        rows, line_y = _seen(lines[1], images.shape[-1], reach)
         grid = _grid(line_x, line_y, points)
+        if shifts is not None:
+            grid += shifts @ torch.tensor((line_x[:2], line_y[:2])).T
         crop = _sampled(_in_floats(images[number, :, rows, columns], floats), grid, "bilinear")
         shifted = _in_floats(masks[number, None, rows, columns], floats)
         shifted.sub_(VOID)  # so that the padding's 0 means void
         labels[number] = _sampled(shifted, grid, "nearest")[0].add_(VOID)
-        _recolour(crop, colour[number].tolist(), image_max, normalization, crops[number])
+        if _is_changed(own):
+            whole = jitter_colour(crop.unsqueeze(0) / image_max, colour[number])
+            crops[number] = to_input(apply_effects(whole, own), normalization)[0]
+        else:
+            _recolour(crop, colour[number].tolist(), image_max, normalization, crops[number])
     return crops, labels
 
 
-def _seen(line: Line, side: int) -> tuple[slice, Line]:
-    """The part of an axis of the window that the crop shows, and `line` relative to that part."""
+def _is_changed(effects: Tensor) -> bool:
+    """Whether a sample's row (1, 6) holds more than a deformation; (1, 0) holds nothing."""
+    return effects.shape[1] > 0 and effects[0, 1:5].tolist() != list(UNCHANGED[1:5])
+
+
+def _seen(line: Line, side: int, beyond: float) -> tuple[slice, Line]:
+    """The part of an axis of the window that the crop shows, and `line` relative to that part.
+
+    `beyond`: how far the crop's points lie from its centre, in half crops.
+    """
     a, b, c = line
-    middle, reach = (c + 1) * side / 2, (abs(a) + abs(b)) * side / 2 + 1
+    middle, reach = (c + 1) * side / 2, (abs(a) + abs(b)) * beyond * side / 2 + 1
     first = min(max(0, math.floor(middle - reach)), side - 1)
     last = max(min(side, math.ceil(middle + reach)), first + 1)
     scale = side / (last - first)

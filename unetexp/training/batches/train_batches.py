@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
@@ -20,8 +18,11 @@ from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.augmentation import Augment, drop_channels, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
+from unetexp.training.batches.order import Order, SampleKey
+from unetexp.training.batches.rare_crops import RareCrops
 from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
+from unetexp.training.effects import apply_effects, elastic_shifts
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
@@ -33,22 +34,17 @@ class RawBatch(NamedTuple):
     images: Tensor  # (N, C, S, S) uint8 or uint16
     masks: Tensor  # (N, S, S) uint8
     theta: Tensor  # (N, 2, 3) float32
-    colour: Tensor  # (N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1
+    colour: Tensor
+    """(N, 3) float32; (N, 4) with modality dropout: the missing channel, or -1; (N, 10) with
+    effects: that channel and the row of `Effects`."""
 
 
-class SampleKey(NamedTuple):
-    """A sample at its place in training: the `again`-th time in the epoch, from 0."""
-
-    epoch: int
-    sample: int
-    again: int
-
-
-class _Windows:
+class Windows:
     """Keys of samples -> the batch of their windows, cut on the host."""
 
     def __init__(self, split: Split, augment: Augment, seed: int, pin: bool) -> None:
         self.split, self.augment, self.seed, self.pin = split, augment, seed, pin
+        self.rare_crops = RareCrops(split, augment.rare_crop, seed) if augment.rare_crop else None
 
     def batch(self, keys: list[SampleKey]) -> RawBatch:
         side, split = self.augment.window_px, self.split
@@ -68,16 +64,19 @@ class _Windows:
     def views(self, keys: list[SampleKey]) -> Tensor:
         """(N, 12) float64: index, top, left, theta row by row and the colour factors.
 
-        (N, 13) with modality dropout: the channel that is missing, or -1.
+        (N, 13) with modality dropout: the channel that is missing, or -1. (N, 19) with effects.
         """
-        channels, rows = self.split.channels, []
+        channels, has_effects, rows = self.split.channels, self.augment.has_effects, []
         for epoch, index, again in keys:
             shape = self.split.shapes[index]
-            view = self.augment.draw(self.seed, epoch, index, *shape, again=again)
+            around = self.rare_crops.place(epoch, index, again) if self.rare_crops else None
+            view = self.augment.draw(self.seed, epoch, index, *shape, again=again, around=around)
             rows.append([index, view.top, view.left, *view.theta[0], *view.theta[1], *view.colour])
-            if self.augment.modality_dropout:
+            if self.augment.modality_dropout or has_effects:
                 dropped = self.augment.draw_dropped(self.seed, epoch, index, channels, again)
                 rows[-1].append(-1 if dropped is None else dropped)
+            if has_effects:
+                rows[-1] += self.augment.draw_effects(self.seed, epoch, index, again)
         views = torch.tensor(rows, dtype=torch.float64)
         return views.pin_memory() if self.pin else views
 
@@ -87,45 +86,15 @@ class _Windows:
 
 
 def _warp_and_colour(views: Tensor) -> tuple[Tensor, Tensor]:
-    """theta (N, 2, 3) and colour (N, 3 or 4) of `views`, both float32."""
+    """theta (N, 2, 3) and colour (N, 3, 4 or 10) of `views`, both float32."""
     rounded = views.float()
     return rounded[:, 3:9].view(-1, 2, 3), rounded[:, 9:]
 
 
 def cut_on_device(views: Tensor, resident: ResidentSplit, side: int) -> RawBatch:
-    """The batch of `views` (N, 12 or 13) with windows of `side` px, cut where the split is."""
+    """The batch of `views` (N, 12, 13 or 19) with windows of `side` px, cut where the split is."""
     images, masks = resident.windows(views[:, :3].long(), side)
     return RawBatch(images, masks, *_warp_and_colour(views))
-
-
-class _Order:
-    """A sampler of this rank's share of each micro-batch of an epoch.
-
-    `accumulation` micro-batches make up one step's batch.
-    """
-
-    def __init__(self, count: int, config: TrainConfig, ranks: Ranks) -> None:
-        self.count, self.seed, self.epoch, self.ranks = count, config.seed, 0, ranks
-        self.steps = config.steps_per_epoch(count)
-        self.shape = (self.steps * config.accumulation, config.micro_batch_size)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        # Images that do not fill a batch are skipped in this epoch.
-        places = np.arange(self.shape[0] * self.shape[1])
-        passes = [self._permutation(again) for again in range(len(places) // self.count + 1)]
-        keys = zip(np.concatenate(passes)[: len(places)], places // self.count, strict=True)
-        order = [SampleKey(self.epoch, int(index), int(again)) for index, again in keys]
-        for start in range(0, len(places), self.shape[1]):
-            share = self.shape[1] // self.ranks.world
-            begin = start + share * self.ranks.rank
-            yield order[begin : begin + share]
-
-    def _permutation(self, again: int) -> NDArray[np.int64]:
-        seed = (self.seed, self.epoch, again) if again else (self.seed, self.epoch)
-        return np.random.default_rng(seed).permutation(self.count)
 
 
 class TrainBatches:
@@ -148,9 +117,9 @@ class TrainBatches:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         require_even_shares(config.batch_size, config.accumulation, ranks.world)
-        self._order = _Order(len(split), config, ranks)
+        self._order = Order(split, config, ranks)
         self.steps = self._order.steps
-        self._windows = _Windows(split, config.augment, config.seed, pin=device.type == "cuda")
+        self._windows = Windows(split, config.augment, config.seed, pin=device.type == "cuda")
         self._resident = ResidentSplit(split, device) if fits(split, device) else None
         self._device, self._workers, self._timeout_s = device, workers, timeout_s
 
@@ -214,11 +183,27 @@ def augmented(
 ) -> tuple[Tensor, Tensor]:
     """Model input (N, C, P, P) float32 and labels (N, P, P) int64 of a raw batch, on `device`."""
     if device.type == "cpu":
-        colour = batch.colour
-        seen = batch._replace(colour=colour[:, :3])
-        inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization)
-        return drop_channels(inputs, colour[:, 3:]), labels
-    images, masks, theta, colour = (part.to(device, non_blocking=True) for part in batch)
-    crops, labels = warp(images.float() / data.image_max, masks, theta, crop_px)
-    inputs = to_input(jitter_colour(crops, colour[:, :3]), normalization)
-    return drop_channels(inputs, colour[:, 3:]), labels
+        colour, dropped, effects = _parts(batch.colour)
+        seen = batch._replace(colour=colour)
+        inputs, labels = views_on_cpu(*seen, crop_px, data.image_max, normalization, effects)
+        return drop_channels(inputs, dropped), labels
+    there = RawBatch(*(part.to(device, non_blocking=True) for part in batch))
+    return augmented_together(there, data.image_max, crop_px, normalization)
+
+
+def augmented_together(
+    batch: RawBatch, image_max: int, crop_px: int, normalization: Normalization
+) -> tuple[Tensor, Tensor]:
+    """The same of all samples at once, where the batch is: the host waits for nothing."""
+    colour, dropped, effects = _parts(batch.colour)
+    shifts = elastic_shifts(effects, crop_px)
+    crops, labels = warp(
+        batch.images.float() / image_max, batch.masks, batch.theta, crop_px, shifts
+    )
+    inputs = to_input(apply_effects(jitter_colour(crops, colour), effects), normalization)
+    return drop_channels(inputs, dropped), labels
+
+
+def _parts(changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour (N, 3), missing channel (N, 1 or 0) and effects (N, 6 or 0) of a raw batch."""
+    return changes[:, :3], changes[:, 3:4], changes[:, 4:]

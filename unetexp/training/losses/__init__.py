@@ -54,5 +54,10 @@ def create_loss(kind: str, **fields: Any) -> Loss:
 
 
 def loss_for(loss: Loss, data: Dataset) -> LossFunction:
-    """The loss as a function, with balanced class weights counted on the training split."""
-    return loss.with_class_counts(data["train"].class_pixels)
+    """The loss as a function, its class weights counted on the training split."""
+    train = data["train"]
+    if getattr(loss, "class_weights", None) != "median_frequency":
+        return loss.with_class_counts(train.class_pixels)
+    pixels = train.class_places.counts  # (I, K) for I images
+    around = ((pixels > 0) * pixels.sum(axis=1, keepdims=True)).sum(axis=0)
+    return loss.with_class_counts(train.class_pixels, around)

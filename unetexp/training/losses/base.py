@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, PositiveFloat, Tag
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from unetexp.component import Component
 from unetexp.compute.on_device import constant
 from unetexp.errors import ConfigError
+from unetexp.training.losses.class_weights import WeightRule, batch_weights, counted_weights
 from unetexp.training.losses.masked_batch import MaskedBatch, or_one
 
 
@@ -23,10 +23,12 @@ def _form_of_weights(given: object) -> str:
 
 
 ClassWeights = Annotated[
-    Annotated[Literal["none", "balanced"], Tag("name")]
-    | Annotated[tuple[PositiveFloat, ...], Tag("list")],
+    Annotated[WeightRule, Tag("name")] | Annotated[tuple[PositiveFloat, ...], Tag("list")],
     Discriminator(_form_of_weights),  # so that an error names the form that was meant
 ]
+
+
+Counts = Sequence[int] | NDArray[np.int64]
 
 
 class LossComponent(Component):
@@ -44,10 +46,11 @@ class LossComponent(Component):
         value = self._value(batch)
         return value if batch.spoilt is None else value.masked_fill(batch.spoilt, math.nan)
 
-    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
-        """The same loss, its `balanced` weights taken from `counts`, the pixels per class (K,).
+    def with_class_counts(self, counts: Counts, around: Counts | None = None) -> Self:
+        """The same loss, its weights by rule taken from `counts`, the pixels per class (K,).
 
-        Without it they are taken from each batch. Other losses are returned unchanged.
+        `around` (K,): the pixels of the images that contain the class; None: every image does.
+        Without it weights are taken from each batch. Other losses are returned unchanged.
         """
         return self
 
@@ -61,26 +64,33 @@ class WeightedLoss(LossComponent):
     class_weights: ClassWeights = Field(
         "none",
         description="none, balanced (all pixels / (classes that occur * pixels of the class)), "
-        "or a list with one weight per class",
+        "median_frequency (a class's share of the images with it: the median / its own), "
+        "effective_number ((1 - beta) / (1 - beta^pixels), mean 1), or a list with one weight per "
+        "class; counted on the training split, void left out",
+    )
+    class_weights_beta: float = Field(
+        0.999999,
+        gt=0,
+        lt=1,
+        description="beta of `effective_number`: above about 1 / (1 - beta) pixels more of a class "
+        "change its weight little",
     )
 
-    def with_class_counts(self, counts: Sequence[int] | NDArray[np.int64]) -> Self:
+    def with_class_counts(self, counts: Counts, around: Counts | None = None) -> Self:
         """As for every loss; ConfigError for a list without one weight per class."""
-        if self.class_weights != "balanced":
+        if self.class_weights == "none" or not isinstance(self.class_weights, str):
             self._require_weights_for(len(counts))
             return self
-        pixels = np.asarray(counts, np.float64)
-        present = pixels > 0
-        shared = pixels.sum() / (present.sum() * np.where(present, pixels, 1))
-        weights = np.where(present, shared, 1.0)
-        return self.model_copy(update={"class_weights": tuple(weights.tolist())})
+        pixels = np.asarray(counts, np.int64)
+        whole = np.full(len(pixels), pixels.sum()) if around is None else np.asarray(around)
+        weights = counted_weights(self.class_weights, pixels, whole, self.class_weights_beta)
+        return self.model_copy(update={"class_weights": tuple(weights)})
 
     def weights(self, batch: MaskedBatch) -> Tensor:
         """(K,) float32."""
-        if self.class_weights == "none":
-            return torch.ones_like(batch.counts)
-        if self.class_weights == "balanced":
-            return _balanced(batch.counts)
+        if isinstance(self.class_weights, str):
+            beta = self.class_weights_beta
+            return batch_weights(self.class_weights, batch.counts, batch.pixels_around, beta)
         self._require_weights_for(len(batch.counts))
         return constant(self.class_weights, batch.counts)
 
@@ -97,10 +107,3 @@ class WeightedLoss(LossComponent):
         weights = self.weights(batch)
         values = batch.negative_log_likelihood(weights, label_smoothing)
         return values.sum() / or_one((weights * batch.counts).sum())
-
-
-def _balanced(counts: Tensor) -> Tensor:
-    """Weights (K,) as scikit-learn's `balanced`: n / (present * count); 1 for absent classes."""
-    present = counts > 0
-    weights = counts.sum() / (present.sum() * or_one(counts))
-    return torch.where(present, weights, 1.0)

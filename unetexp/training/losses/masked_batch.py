@@ -60,6 +60,12 @@ class MaskedBatch:
         """(K,) float32: pixels of each class."""
         return sum_over_pixels(self.truth).float()
 
+    @cached_property
+    def pixels_around(self) -> Tensor:
+        """(K,) float32: valid pixels of the images that contain each class."""
+        valid = self.valid.sum(dim=(1, 2)).unsqueeze(1)
+        return (self.truth.any(dim=3).any(dim=2) * valid).sum(dim=0).float()
+
     def probabilities(self) -> Tensor:
         """(N, K, H, W): softmax over the classes, 0 at void pixels."""
         return self.logits.softmax(dim=1) * self.valid.unsqueeze(1)

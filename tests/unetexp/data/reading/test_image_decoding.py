@@ -62,6 +62,13 @@ def chw(array):
     return np.atleast_3d(array).transpose(2, 0, 1)
 
 
+BANDS = RNG.integers(0, 65536, (H, W, 6)).astype(np.uint16)
+
+
+def bands(array, **options):
+    return tiff(array, photometric="minisblack", planarconfig="contig", **options)
+
+
 IMAGES = {
     "grey.png": (pillow(GREY), GREY),
     "rgb.png": (pillow(RGB), RGB),
@@ -86,6 +93,44 @@ IMAGES = {
         tiff(LABELS, photometric="palette", colormap=PALETTE.T.astype(np.uint16) * 257),
         PALETTE[LABELS],
     ),
+    "lossless.webp": (pillow(RGB, lossless=True), RGB),
+    "alpha.webp": (pillow(np.dstack([RGB, ALPHA | 1]), lossless=True, exact=True), RGB),
+    "rgb.bmp": (pillow(RGB), RGB),
+    "grey.bmp": (pillow(GREY), GREY),
+    "palette.bmp": (paletted, PALETTE[LABELS]),
+    "palette.gif": (paletted, PALETTE[LABELS]),
+    "gif_called.png": (pillow(GREY, format="GIF"), GREY),
+    "grey.pgm": (pillow(GREY), GREY),
+    "grey16.pgm": (pillow(GREY16), GREY16),
+    "rgb.ppm": (pillow(RGB), RGB),
+    "rgb16.ppm": (
+        lambda path: path.write_bytes(b"P6\n# made\n17 12 65535\n" + RGB16.astype(">u2").tobytes()),
+        RGB16,
+    ),
+    "text.pgm": (
+        lambda path: path.write_text(f"P2\n17 12\n255\n{' '.join(map(str, GREY.flat))}\n"),
+        GREY,
+    ),
+    "small_maximum.pgm": (
+        lambda path: path.write_bytes(b"P5 17 12 2 " + LABELS.tobytes()),
+        np.array([0, 128, 255], np.uint8)[LABELS],
+    ),
+    "reversible.jp2": (pillow(RGB, irreversible=False), RGB),
+    "rgb.tga": (pillow(RGB), RGB),
+    "rgb.qoi": (pillow(RGB), RGB),
+    "six_bands.tif": (bands(BANDS), BANDS),
+    "six_bands_deflate.tif": (bands(BANDS, compression="deflate", predictor=True), BANDS),
+    "six_planes.tif": (
+        tiff(chw(BANDS).copy(), photometric="minisblack", planarconfig="separate"),
+        BANDS,
+    ),
+    "big.tif": (bands(BANDS, bigtiff=True), BANDS),
+    "two_bands.tif": (bands(BANDS[..., :2], extrasamples=["unspecified"]), BANDS[..., :2]),
+    "near_infrared.tif": (
+        tiff(np.dstack([RGB, ALPHA]), photometric="rgb", extrasamples=["unspecified"]),
+        np.dstack([RGB, ALPHA]),
+    ),
+    "tiled.tif": (bands(BANDS, tile=(16, 16)), BANDS),
 }
 
 
@@ -133,6 +178,13 @@ MASKS = {
     "two_bits.png": lambda path: path.write_bytes(packed_png(LABELS, 2, 0)),
     "four_bits.png": lambda path: path.write_bytes(packed_png(LABELS, 4, 0)),
     "palette_two_bits.png": lambda path: path.write_bytes(packed_png(LABELS, 2, 3, bytes(12))),
+    "grey.gif": pillow(LABELS),
+    "palette.gif": paletted,
+    "grey.bmp": pillow(LABELS),
+    "palette.bmp": paletted,
+    "lossless.webp": pillow(np.dstack([LABELS] * 3), lossless=True),
+    "grey.pgm": pillow(LABELS),
+    "small_maximum.pgm": lambda path: path.write_bytes(b"P5 17 12 2 " + LABELS.tobytes()),
 }
 
 
@@ -153,6 +205,8 @@ BAD_MASKS = {
     "jpeg.jpg": (pillow(LABELS), "JPEG"),
     "jpeg_called.png": (pillow(LABELS, format="JPEG"), "JPEG"),
     "jpeg_inside.tif": (tiff(RGB, photometric="rgb", compression="jpeg"), "JPEG"),
+    "lossy.webp": (pillow(np.dstack([LABELS] * 3)), "lossy"),
+    "lossy.jp2": (pillow(RGB, irreversible=True), "lossy"),
     "colours.png": (pillow(RGB), "colours"),
     "large_label.png": (png16(LABELS.astype(np.uint16) * 200), "label 400"),
     "float.tif": (tiff(LABELS.astype(np.float32)), "float32"),
@@ -172,13 +226,18 @@ def test_a_mask_that_cannot_be_trusted_is_refused(tmp_path, name):
 BAD_IMAGES = {
     "empty.png": (lambda path: path.write_bytes(b""), "empty"),
     "text.png": (lambda path: path.write_text("hello"), "not an image"),
-    "gif_called.png": (pillow(GREY, format="GIF"), "not an image"),
-    "cmyk.jpg": (lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "CMYK"),
-    "cmyk.tif": (tiff(np.dstack([RGB, ALPHA]), photometric="separated"), "SEPARATED"),
+    "cmyk16.tif": (tiff(np.dstack([RGB16, GREY16]), photometric="separated"), "SEPARATED"),
+    "lab.tif": (tiff(RGB, photometric="cielab"), "CIELAB"),
     "pages.tif": (tiff(np.stack([RGB, RGB]), photometric="rgb"), "2 pages"),
-    "bands.tif": (
-        tiff(np.dstack([RGB, RGB]), photometric="minisblack", planarconfig="contig"),
-        "6 samples",
+    "complex.tif": (tiff(GREY.astype(np.complex64)), "complex64"),
+    "floats.tif": (tiff(GREY.astype(np.float32)), "value_range"),
+    "animated.gif": (
+        pillow(GREY, save_all=True, append_images=[Image.fromarray(GREY[::-1])]),
+        "animated",
+    ),
+    "animated.webp": (
+        pillow(RGB, save_all=True, append_images=[Image.fromarray(RGB[::-1])]),
+        "animated",
     ),
     "animated.png": (
         pillow(RGB, save_all=True, append_images=[Image.fromarray(RGB[::-1])]),

@@ -1,0 +1,44 @@
+"""How the files of a sample are decoded where a source has no way of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from unetexp.data.collection import Labels
+from unetexp.data.files.file_sample import FileReader, FileSample
+from unetexp.data.files.pages import page_of
+from unetexp.data.reading.formats.detection import read_rasters
+from unetexp.data.reading.image_decoding import StoredImage, read_stored_image
+from unetexp.data.reading.input_form import AS_STORED, InputForm
+from unetexp.data.reading.stored_mask import StoredMask, labels_of, read_stored_mask
+
+PLAIN_NAME = "plain"
+
+
+def plain_reader(form: InputForm = AS_STORED) -> FileReader:
+    """Images and masks as `form` says, masks as plain labels."""
+    return FileReader(
+        PLAIN_NAME,
+        image=partial(stored_image, form=form),
+        mask=partial(_labels_of_sample, form=form),
+        stored=partial(stored_mask, form=form),
+    )
+
+
+def stored_image(sample: FileSample, form: InputForm) -> StoredImage:
+    """The sample's channels before scaling. Raises DataError."""
+    return read_stored_image(sample.images, form, page_of(sample))
+
+
+def stored_mask(sample: FileSample, form: InputForm) -> StoredMask:
+    """The sample's mask as stored, turned as `form.exif` says. Raises DataError."""
+    orientation = None
+    if form.exif == "none":
+        orientation = 1
+    elif form.exif == "both":
+        orientation = read_rasters(sample.image, page_of(sample), all_pages=True)[0].orientation
+    return read_stored_mask(sample.mask, page_of(sample), orientation)
+
+
+def _labels_of_sample(sample: FileSample, form: InputForm) -> Labels:
+    return labels_of(sample.mask, stored_mask(sample, form))

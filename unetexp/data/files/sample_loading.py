@@ -1,0 +1,174 @@
+"""Loading the samples of a set: scaled alike, with notes on what was assumed about their files.
+
+C channels, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+
+from unetexp.data.collection import Labels, RawImage, ReadingResult
+from unetexp.data.files.file_sample import FileReader, FileSample
+from unetexp.data.files.value_survey import Survey, kind_of, survey
+from unetexp.data.reading.channels import Channels, selected
+from unetexp.data.reading.image_decoding import StoredImage
+from unetexp.data.reading.input_form import FULL_16, InputForm
+from unetexp.data.reading.orientation import is_turned, swaps_sides
+from unetexp.data.reading.orientation_check import EdgeFit, edge_fit, orientation_fit
+from unetexp.data.reading.value_ranges import clipped_pixels, scaled
+from unetexp.errors import DataError
+
+
+def image_as(reader: FileReader, sample: FileSample, form: InputForm) -> RawImage:
+    """The image (C, H, W) of a sample, read as the `form` of its whole set says."""
+    return scaled(_stored_parts(reader, sample, form).parts, form)
+
+
+def _stored_parts(reader: FileReader, sample: FileSample, form: InputForm) -> StoredImage:
+    image = reader.image(sample)
+    if isinstance(image, StoredImage):
+        return image
+    return StoredImage((selected(sample.image, image, form.bands),))
+
+
+class SampleLoader:
+    """Loads the samples of one set. May be used from any thread.
+
+    Where the numbers need a range and none is set, the images of `train` are read first to find
+    it.
+    """
+
+    def __init__(self, reader: FileReader, form: InputForm, train: Sequence[FileSample]) -> None:
+        self._reader, self._form, self._train = reader, form, train
+        self._survey: Survey | None = None
+        self._measuring, self._noting = Lock(), Lock()
+        self._noted: dict[str, list[str]] = {}
+        self._fits: list[EdgeFit] = []
+        self._outside = self._values = 0
+        self._other_channels = False
+
+    def load(self, sample: FileSample) -> tuple[RawImage, Labels]:
+        """Image (C, H, W) uint8 or uint16 and mask (H, W). Raises DataError."""
+        stored = self._stored(sample)
+        form = self._form_of(sample, stored)
+        image = scaled(stored.parts, form)
+        mask = self._reader.mask(sample)
+        self._check_sides(sample, stored, image, mask)
+        self._take_note(sample, stored, image, mask, form)
+        return image, mask
+
+    def result(self) -> ReadingResult:
+        """What was found while all samples were loaded.
+
+        Raises DataError if the masks were evidently drawn on images that are turned.
+        """
+        notes = [f"{_counted(names)}: {text}." for text, names in sorted(self._noted.items())]
+        form = self._survey.form if self._survey else self._form
+        notes += [f"{note}." for note in self._survey.notes] if self._survey else []
+        if form.ranges is not None and self._values:
+            notes.append(f"{self._outside / self._values:.2%} of the values lie outside: clipped.")
+        notes += _orientation_note(self._fits)
+        return ReadingResult(
+            notes=tuple(notes),
+            image_max=FULL_16 if form.ranges is not None else None,
+            form=form,
+            anew=self._other_channels,
+        )
+
+    def _stored(self, sample: FileSample) -> StoredImage:
+        return _stored_parts(self._reader, sample, self._form)
+
+    def _form_of(self, sample: FileSample, stored: StoredImage) -> InputForm:
+        """The form with ranges where the samples need them; measured once."""
+        if len(stored.parts) == 1 and self._survey is None:
+            (part,) = stored.parts
+            assert part is not None
+            if self._form.ranges is not None or part.dtype in (np.uint8, np.uint16):
+                return self._form
+        with self._measuring:
+            if self._survey is None:
+                self._survey = self._measured()
+        for part, kinds in zip(stored.parts, self._survey.kinds, strict=True):
+            if part is not None and self._form.ranges is None:
+                _check_kind(sample, part, kinds)
+        return self._survey.form
+
+    def _measured(self) -> Survey:
+        found = survey(self._train, lambda sample: self._stored(sample).parts, self._form)
+        if self._form.ranges is None:
+            return found
+        form = found.form.model_copy(update={"ranges": self._form.ranges})
+        return Survey(form, (), found.kinds)
+
+    def _check_sides(
+        self, sample: FileSample, stored: StoredImage, image: RawImage, mask: Labels
+    ) -> None:
+        turned = self._form.exif == "image" and swaps_sides(stored.orientation)
+        if turned and image.shape[1:] != mask.shape and image.shape[:0:-1] == mask.shape:
+            raise DataError(
+                f"{sample.mask}: the mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x "
+                f"width). So is its image {sample.image} as stored, but its EXIF tag (orientation "
+                f"{stored.orientation}) turns it to {image.shape[1]} x {image.shape[2]}. If the "
+                "masks were drawn on the images as stored: --set data.exif=none reads both so, "
+                "--set data.exif=both turns both upright."
+            )
+
+    def _take_note(
+        self,
+        sample: FileSample,
+        stored: StoredImage,
+        image: RawImage,
+        mask: Labels,
+        form: InputForm,
+    ) -> None:
+        turned = self._form.exif == "image" and is_turned(stored.orientation)
+        fit = edge_fit(image, mask, stored.orientation) if turned else None
+        outside, values = clipped_pixels(stored.parts, form)
+        notes = [*stored.notes]
+        if len(image) not in (1, 3) and form.bands is None:
+            notes.append(f"{len(image)} channels, all of which are read")
+        with self._noting:
+            for note in notes:
+                self._noted.setdefault(note, []).append(sample.name)
+            if fit is not None:
+                self._fits.append(fit)
+            self._outside, self._values = self._outside + outside, self._values + values
+            self._other_channels |= len(image) not in (1, 3)
+
+
+def _check_kind(sample: FileSample, part: Channels, kinds: frozenset[str]) -> None:
+    if kinds and kind_of(part) not in kinds:
+        raise DataError(
+            f"{sample.image}: this file holds {kind_of(part)}, and the train images "
+            f"{' and '.join(sorted(kinds))}: they have no common scale. Store all images in one "
+            "way, or say which values are 0 and 1.0: --set 'data.value_range=[LOW, HIGH]'."
+        )
+
+
+def _counted(names: Sequence[str]) -> str:
+    first = min(names)
+    return f"1 image ({first})" if len(names) == 1 else f"{len(names)} images (such as {first})"
+
+
+def _orientation_note(fits: Sequence[EdgeFit]) -> list[str]:
+    """A note on turned images of unchanged size; DataError where the masks fit the stored frame."""
+    fit = orientation_fit(fits)
+    if not fit.images:
+        return []
+    figures = (
+        f"the images' gradient along the masks' edges is {fit.as_read:.2f} times that elsewhere "
+        f"with the images turned as their EXIF tags say, and {fit.stored:.2f} times with the "
+        f"images as stored ({fit.images} images)"
+    )
+    if fit.verdict == "stored":
+        raise DataError(
+            f"The masks fit the images as stored better than the images turned upright: {figures}. "
+            "Read both as stored: --set data.exif=none, or turn both upright: "
+            "--set data.exif=both. To keep the images turned and the masks as they are, remove "
+            "the tags from copies of the images that are upright."
+        )
+    fits_as = "cannot be told from" if fit.verdict == "cannot tell" else "is confirmed by"
+    return [f"that masks were drawn on upright images {fits_as} their edges: {figures}."]

@@ -1,0 +1,1 @@
+"""The formats of image files, each decoded to its samples as stored."""

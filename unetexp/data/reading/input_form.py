@@ -1,0 +1,54 @@
+"""How image files become the channels of a model's input: part of a data set and of its models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from unetexp.component import Component, Tree
+
+Exif: TypeAlias = Literal["image", "both", "none"]
+Pages: TypeAlias = Literal["samples", "channels"]
+Missing: TypeAlias = Literal["error", "zeros"]
+Band: TypeAlias = Annotated[int, Field(ge=0)]
+Range: TypeAlias = tuple[float, float]
+
+FULL_16 = 2**16 - 1
+
+
+class InputForm(Component):
+    """What is read of each file, and which stored values are 0 and 1.
+
+    With `ranges` the pixels are uint16, round(65535 * (value - low) / (high - low)), clipped: the
+    step is 1/65535 of the range.
+    """
+
+    bands: tuple[Band, ...] | None = Field(None, description="in the channels' order; null: all")
+    exif: Exif = Field("image", description="whether the orientation tag is applied")
+    pages: Pages | None = Field(None, description="what the pages of a TIFF are")
+    missing: Missing = Field("error", description="what stands for a file that is not there")
+    file_channels: tuple[int, ...] = Field(
+        (), description="channels of each file of a sample, where several files are its channels"
+    )
+    ranges: tuple[Range, ...] | None = Field(
+        None, description="what is 0 and 1.0, of all channels or of each; null: as stored"
+    )
+    ceiling: int | None = Field(
+        None, ge=1, description="16-bit values above it are set to it; null: none are"
+    )
+
+    def of_channels(self) -> InputForm:
+        """The form of arrays that hold the model's channels already, in one piece."""
+        ranges = self.ranges
+        if self.file_channels and self.bands and ranges and len(ranges) > 1:
+            ranges = tuple(ranges[band] for band in self.bands)
+        return InputForm(ranges=ranges, ceiling=self.ceiling)
+
+    def changes(self) -> Tree:
+        """What it says, where that is other than the default; JSON-safe."""
+        default = InputForm().tree()
+        return {name: value for name, value in self.tree().items() if value != default[name]}
+
+
+AS_STORED = InputForm()

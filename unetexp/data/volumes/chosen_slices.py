@@ -1,0 +1,89 @@
+"""Which slices of the volumes are used: all, or those with enough foreground.
+
+S slices of a volume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from unetexp.data.cache.store import cache_folder, explained_write_errors
+from unetexp.data.collection import Progress
+from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.labels import VOID
+from unetexp.data.volumes.cases import Case
+from unetexp.data.volumes.volume_set import VolumeSet
+
+Shares = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The slices that are used."""
+
+    min_foreground: float  # of a slice's pixels
+    keep_empty: float  # of the slices without foreground
+
+    def of(
+        self, volumes: VolumeSet, on_progress: Progress | None = None
+    ) -> dict[str, Sequence[int]]:
+        """The slices of each case, by its name. Labels are read only if some are left out."""
+        cases = volumes.every()
+        if self.min_foreground == 0 and self.keep_empty == 1:
+            return {case.name: range(volumes.count(case)) for case in cases}
+        chosen: dict[str, Sequence[int]] = {}
+        shares = mapped_in_threads(lambda case: _foreground(volumes, case), cases)
+        for case, share in zip(cases, shares, strict=True):
+            chosen[case.name] = self._chosen(share)
+            if on_progress:
+                on_progress("Looking for foreground", len(chosen), len(cases))
+        return chosen
+
+    def _chosen(self, shares: Shares) -> list[int]:
+        """The slices with enough foreground, and a part of the empty ones, evenly spread."""
+        empty = np.flatnonzero(shares == 0)
+        steps = np.floor(np.arange(len(empty) + 1) * self.keep_empty + 1e-9)
+        spread = empty[np.diff(steps) > 0]
+        filled = np.flatnonzero((shares > 0) & (shares >= self.min_foreground))
+        kept = filled if self.min_foreground > 0 else np.union1d(filled, spread)
+        return [int(index) for index in kept]
+
+
+def _foreground(volumes: VolumeSet, case: Case) -> Shares:
+    """The share of foreground in each slice (S,), from the cache or counted."""
+    state = case.label.stat()
+    told = [str(case.label), state.st_size, state.st_mtime_ns, *volumes.size(case)]
+    told += [volumes.slicing.axis, volumes.description.ignored]
+    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    place = cache_folder() / f"{key}.foreground.npy"
+    kept = _loaded(place, volumes.count(case))
+    if kept is not None:
+        return kept
+    labels = volumes.labels(case)
+    shares: Shares = ((labels > 0) & (labels < VOID)).mean(axis=(1, 2))
+    _store(place, shares)
+    return shares
+
+
+def _loaded(place: Path, count: int) -> Shares | None:
+    try:
+        kept = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # missing or damaged: counted again
+    return kept if kept.shape == (count,) else None
+
+
+def _store(place: Path, shares: Shares) -> None:
+    scratch = place.with_name(f"{place.stem}.{uuid.uuid4().hex}.npy")
+    with explained_write_errors():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(scratch, shares)
+        scratch.replace(place)

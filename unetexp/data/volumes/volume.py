@@ -1,0 +1,148 @@
+"""Reading NIfTI volumes, turned so that their axes are right, anterior, superior (RAS+).
+
+X Y Z voxels, to the right, to the front and up; C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, io_orientation
+
+from unetexp.data.collection import Labels
+from unetexp.data.labels import VOID
+from unetexp.data.volumes.cases import Case
+from unetexp.errors import DataError
+
+Affine = npt.NDArray[np.float64]
+
+_HALF_A_VOXEL = 0.5
+
+
+@dataclass(frozen=True)
+class Header:
+    """A volume without its voxels."""
+
+    shape: tuple[int, int, int]  # X, Y, Z in RAS+
+    spacing_mm: tuple[float, float, float]
+    affine: Affine  # (4, 4) of the file, as stored
+    stored_shape: tuple[int, ...]
+    channels: int
+
+
+def read_header(path: Path, named_channels: int = 0) -> Header:
+    """The header of a volume. Raises DataError for what is not one volume.
+
+    A fourth axis is taken as channels where it is as long as `named_channels`.
+    """
+    image = _open(path)
+    shape = tuple(image.shape)
+    channels = 1
+    if len(shape) == 4 and shape[3] in (1, named_channels):
+        channels = shape[3]
+    elif len(shape) != 3:
+        raise DataError(
+            f"{path}: this volume has {len(shape)} axes ({_times(shape)}), and 3 are wanted. "
+            "If the last one counts channels (modalities), name them in dataset.json as "
+            "channel_names; if it is time, store each moment as a file of its own."
+        )
+    if 0 in shape:
+        raise DataError(f"{path}: this volume is empty ({_times(shape)}).")
+    turned = io_orientation(image.affine)[:, 0]
+    if np.isnan(turned).any():
+        raise DataError(f"{path}: the header gives a voxel no extent (affine): correct it.")
+    order = np.argsort(turned)
+    zooms = voxel_sizes(image.affine)
+    return Header(
+        tuple(int(shape[axis]) for axis in order),  # type: ignore[arg-type]
+        tuple(float(zooms[axis]) for axis in order),  # type: ignore[arg-type]
+        np.asarray(image.affine, np.float64),
+        shape,
+        channels,
+    )
+
+
+def read_volume(path: Path, affine: Affine | None = None) -> npt.NDArray[np.float32]:
+    """The voxels (C, X, Y, Z) in RAS+, turned by `affine` or by the file's own."""
+    image = _open(path)
+    try:
+        voxels = np.asarray(image.dataobj, np.float32)
+    except Exception as error:  # gzip, zlib, nibabel and numpy each raise their own
+        raise _damaged(path, error) from None
+    stored = voxels[..., np.newaxis] if voxels.ndim == 3 else voxels
+    turn = io_orientation(image.affine if affine is None else affine)
+    turned = apply_orientation(stored, turn)
+    return np.moveaxis(np.asarray(turned), 3, 0)
+
+
+def read_labels(path: Path, affine: Affine, ignored: int | None) -> Labels:
+    """The labels (X, Y, Z) in RAS+, turned by `affine`, that of the volume; `ignored` is void."""
+    values = read_volume(path, affine)[0]
+    labels = np.rint(values)
+    if not np.allclose(values, labels, atol=1e-3):  # also where there is NaN
+        stray = values[~(np.abs(values - labels) <= 1e-3)][0]
+        raise DataError(
+            f"{path}: the label holds {stray:g}, which is no whole number: it was resampled with "
+            "interpolation, or it is a probability map. Store the number of the class in each "
+            "voxel."
+        )
+    kept = labels if ignored is None else np.where(labels == ignored, VOID, labels)
+    if kept.min() < 0 or kept.max() > VOID:
+        stray = kept.min() if kept.min() < 0 else kept.max()
+        raise DataError(
+            f"{path}: the label holds {stray:g}. Labels go from 0 to 254, and 255 is void: store "
+            "the number of the class in each voxel."
+        )
+    return np.asarray(kept, np.uint8)
+
+
+def check_together(case: Case, headers: Sequence[Header], label: Header, *, affines: bool) -> None:
+    """Raise DataError if the files of a case do not lie on the same voxels."""
+    for path, header in zip(case.images, headers, strict=True):
+        if header.stored_shape[:3] != label.stored_shape[:3]:
+            raise DataError(
+                f"{case.label}: the label has {_times(label.stored_shape[:3])} voxels, its volume "
+                f"{path.name} {_times(header.stored_shape[:3])}. Resample one onto the other."
+            )
+        away = _displacement(header.affine, label.affine, header.stored_shape[:3])
+        if affines and away > _HALF_A_VOXEL * min(header.spacing_mm):
+            raise DataError(
+                f"{case.label}: by their headers the label lies up to {away:.1f} mm away from its "
+                f"volume {path.name} (affine of origin, spacing and direction). Resample the label "
+                "onto the volume; if the voxels do belong together and only the header is wrong: "
+                "--set data.affines=ignore."
+            )
+
+
+def _displacement(first: Affine, second: Affine, shape: Sequence[int]) -> float:
+    """The largest distance in mm between the places of the same corner voxel."""
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in shape))).reshape(3, -1)
+    homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
+    return float(np.linalg.norm(((first - second) @ homogeneous)[:3], axis=0).max())
+
+
+def _open(path: Path) -> Any:
+    try:
+        return nibabel.load(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: this file is no NIfTI volume, or it is truncated or damaged ({error}). Replace "
+        "it, or remove it together with its partner."
+    )
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,142 @@
+"""All volumes of a folder, checked together, and the slices of each as pixels and labels.
+
+X Y Z voxels in RAS+, S slices of a volume, C channels, H W image size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unetexp.data.collection import Labels, Progress, RawImage
+from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.volumes.cases import Case, find_cases
+from unetexp.data.volumes.description import Description, read_description
+from unetexp.data.volumes.intensity import WIDE, Scale, Window, is_hounsfield
+from unetexp.data.volumes.slices import (
+    AXES,
+    Axis,
+    as_slices,
+    in_plane,
+    resampled_images,
+    resampled_labels,
+    resampled_size,
+)
+from unetexp.data.volumes.volume import (
+    Header,
+    check_together,
+    read_header,
+    read_labels,
+    read_volume,
+)
+from unetexp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How volumes become slices; the fields of the source `nifti`."""
+
+    axis: Axis
+    window: Window | None
+    bits: Literal[8, 16] | None
+    spacing_mm: float | None
+    check_affines: bool
+
+
+@dataclass(frozen=True)
+class VolumeSet:
+    """The cases and what is known before their voxels are read."""
+
+    slicing: Slicing
+    cases: Mapping[str, Sequence[Case]]  # by split, "" where none is given
+    headers: Mapping[str, Header]  # of each case's first volume, by the case's name
+    description: Description
+    scales: tuple[Scale, ...]  # one a channel
+
+    def every(self) -> list[Case]:
+        """All cases."""
+        return list(itertools.chain(*self.cases.values()))
+
+    def count(self, case: Case) -> int:
+        """S of a case."""
+        return self.headers[case.name].shape[AXES[self.slicing.axis]]
+
+    def size(self, case: Case) -> tuple[int, int]:
+        """(H, W) of a case's slices."""
+        header, axis = self.headers[case.name], self.slicing.axis
+        size = in_plane(header.shape, axis)
+        if self.slicing.spacing_mm is None:
+            return size
+        return resampled_size(size, in_plane(header.spacing_mm, axis), self.slicing.spacing_mm)
+
+    def images(self, case: Case) -> RawImage:
+        """The slices (C, S, H, W) of a case, uint8 or uint16."""
+        volumes = itertools.chain.from_iterable(read_volume(path) for path in case.images)
+        pixels = []
+        for scale, volume in zip(self.scales, volumes, strict=True):
+            slices = as_slices(scale.unit(volume), self.slicing.axis)
+            pixels.append(scale.pixels(resampled_images(slices, self.size(case))))
+        return np.stack(pixels)
+
+    def labels(self, case: Case) -> Labels:
+        """The slices (S, H, W) of a case's label, before the set's label map."""
+        affine = self.headers[case.name].affine
+        labels = read_labels(case.label, affine, self.description.ignored)
+        slices = as_slices(labels, self.slicing.axis)
+        return np.ascontiguousarray(resampled_labels(slices, self.size(case)))
+
+
+def open_volumes(root: Path, slicing: Slicing, on_progress: Progress | None = None) -> VolumeSet:
+    """The cases below `root`, their headers read and compared. Raises DataError."""
+    cases, description = find_cases(root), read_description(root)
+    every = list(itertools.chain(*cases.values()))
+    headers: dict[str, Header] = {}
+    checked = partial(_checked, description=description, affines=slicing.check_affines)
+    channels: dict[str, int] = {}
+    for case, found in zip(every, mapped_in_threads(checked, every), strict=True):
+        headers[case.name] = found[0]
+        channels[case.name] = sum(header.channels for header in found)
+        if on_progress:
+            on_progress("Reading headers", len(headers), len(every))
+    _check_channels(every, channels)
+    scales = _scales(every[0], channels[every[0].name], description, slicing)
+    return VolumeSet(slicing, cases, headers, description, scales)
+
+
+def _checked(case: Case, description: Description, affines: bool) -> list[Header]:
+    """The headers of a case's volumes."""
+    headers = [read_header(path, len(description.channels)) for path in case.images]
+    check_together(case, headers, read_header(case.label), affines=affines)
+    return headers
+
+
+def _check_channels(cases: Sequence[Case], channels: Mapping[str, int]) -> None:
+    wanted = channels[cases[0].name]
+    other = [case for case in cases if channels[case.name] != wanted]
+    if other:
+        raise DataError(
+            f"{other[0].images[0]}: this volume has {channels[other[0].name]} channels, that of "
+            f"{cases[0].name} {wanted}. All volumes need the same channels."
+        )
+
+
+def _scales(
+    first: Case, channels: int, description: Description, slicing: Slicing
+) -> tuple[Scale, ...]:
+    """The scale of each channel: CT by the window or a wide one, others by percentiles."""
+    ct = [description.is_ct(channel) for channel in range(channels)]
+    if slicing.window:
+        windows = [slicing.window if each or not any(ct) else None for each in ct]
+    elif description.channels:
+        windows = [WIDE if each else None for each in ct]
+    else:
+        volumes = itertools.chain.from_iterable(read_volume(path) for path in first.images)
+        windows = [WIDE if is_hounsfield(volume) else None for volume in volumes]
+    wide = not slicing.window and WIDE in windows
+    return tuple(Scale(window, slicing.bits or (16 if wide else 8)) for window in windows)
