@@ -96,6 +96,7 @@ class Sweep:
             artifacts={
                 "recipe.yaml": yaml.safe_dump(plan.recipe.tree(), sort_keys=False),
                 "data.json": json.dumps(data.summary(), indent=2),
+                "splits.json": json.dumps(data.members(), indent=1),
             },
             note=sweep_note(plan.name, plan.recipe, data),
             dimensions=[path for path, some in plan.recipe.space.items() if not some.when],

@@ -13,7 +13,9 @@ from sweeps.leaderboard.trials import (
     parameter_columns,
     per_class_columns,
     score_columns,
+    spread_columns,
 )
+from unetexp.training.config import SPREAD
 
 _OUTCOME = ("stop_reason", "full_budget", "epochs", "budget")
 _WHOLE_NUMBERS = (BEST_EPOCH, PARAMETERS)
@@ -53,6 +55,7 @@ def rank_trials(
     columns = (
         *_OUTCOME,
         *score_columns(rows),
+        *spread_columns(rows),
         BEST_EPOCH,
         *pareto,
         *settings,
@@ -68,7 +71,8 @@ def rank_trials(
 
 
 def _best_is_largest(column: str) -> bool:
-    return column.startswith(("val/", f"{BEST}val/", PARETO)) and column != "val/loss"
+    best_is_smallest = column == "val/loss" or column.endswith(SPREAD)
+    return column.startswith(("val/", f"{BEST}val/", PARETO)) and not best_is_smallest
 
 
 def _differing(rows: pd.DataFrame) -> list[str]:

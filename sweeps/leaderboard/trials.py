@@ -16,6 +16,7 @@ from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
 from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
+from unetexp.training.config import SPREAD
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -107,6 +108,12 @@ def _on_front(frame: pd.DataFrame, goals: Mapping[str, Goals]) -> pd.Series:
 def score_columns(frame: pd.DataFrame) -> list[str]:
     """The columns of a frame of trials that hold the best score of one sweep or another."""
     return [name for name in frame if name.startswith(BEST) and name != BEST_EPOCH]
+
+
+def spread_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns with the spread of those scores over folds, in the best epoch."""
+    names = [name.removeprefix(BEST) + SPREAD for name in score_columns(frame)]
+    return [name for name in names if name in frame and frame[name].notna().any()]
 
 
 def parameter_columns(frame: pd.DataFrame) -> list[str]:

@@ -68,10 +68,12 @@ def needs(
     epochs: int,
     kept: int,
     ended: int = 0,
+    folds: int = 0,
 ) -> list[Need]:
     """What `trials` trials, of which some have `ended` before, are still to write on this machine.
 
-    So many of them have their models `kept`. `artifacts` None: a server has them.
+    So many of them have their models `kept`; each has so many `folds`.
+    `artifacts` None: a server has them.
     """
     running = at_once * sizes.running_bytes
     if storage.is_remote:
@@ -84,7 +86,7 @@ def needs(
         found = [Need("checkpoints", folder, max(0, whole - folder_bytes(folder)))]
     if artifacts is not None:
         to_come = trials - ended
-        points = to_come * epochs * _FIGURES * _POINT_BYTES
+        points = to_come * epochs * _FIGURES * (1 + folds) * _POINT_BYTES
         models = kept * sizes.model_bytes + to_come * _PICTURES_BYTES
         found.append(Need("tracking and artifacts", artifacts, models + points))
     return found
@@ -120,7 +122,9 @@ def _sizes(config: TrainConfig, data: Dataset) -> Sizes:
     weights = parameter_count(model) * _FLOAT
     moments = 2 if config.optimizer.kind == "adamw" else int(config.optimizer.momentum > 0)
     averaged = 0 if config.averaging_decay(1) is None else 1
-    return Sizes(weights + buffers, weights * (1 + moments + averaged) + buffers * (1 + averaged))
+    models = max(1, len(data.folds))
+    resume = weights * (1 + moments + averaged) + buffers * (1 + averaged)
+    return Sizes(models * (weights + buffers), models * resume)
 
 
 def _standing(place: Path) -> Path:

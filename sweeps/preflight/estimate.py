@@ -14,6 +14,7 @@ from sweeps.preflight.overheads import NO_OVERHEADS, Overheads
 from sweeps.preflight.step_cost import StepCost
 from sweeps.search.asha import AshaRungs, milestones
 from unetexp.data import Dataset
+from unetexp.data.folded import rounds
 
 _PLAYED = 200  # trials of a schedule that is played through; more of them follow suit
 _PLAYS = 20  # of small schedules, whose ends differ much
@@ -57,24 +58,26 @@ def estimate_sweep(
     """
     config = recipe.base
     devices = max(1, int(placement.gpus_per_trial))
-    steps = config.steps_per_epoch(len(data["train"]))
     # A measurement that had to halve the micro-batch takes more of them for one batch.
     micro_batches = math.ceil(config.batch_size / (step_cost.micro_batch * devices))
     recomputed = config.batch_norm_images / (step_cost.micro_batch * devices)
-    epoch_s = (steps * micro_batches + _FORWARD * recomputed) * step_cost.step_s + len(
-        data["val"]
-    ) * step_cost.val_s / devices
+    epoch_s = sum(  # a model after the other, where the data is in folds
+        (config.steps_per_epoch(len(each["train"])) * micro_batches + _FORWARD * recomputed)
+        * step_cost.step_s
+        + len(each["val"]) * step_cost.val_s / devices
+        for each in rounds(data)
+    )
     share = placement.gpus_per_trial or placement.cpus_per_trial
     trials, slots = recipe.budget.trials, placement.max_concurrent
-    rounds = math.ceil(trials / slots)
+    turns = math.ceil(trials / slots)
     wall_epochs, epochs = expected_epochs(recipe, slots)
     whole_s, usual_s = (factor * epoch_s + overheads.epoch_s for factor in (1.0, pace))
     around_s = overheads.start_s(placement) + overheads.end_s
     return Estimate(
         epoch_s,
-        around_s + rounds * (overheads.trial_s + config.epochs * whole_s),
+        around_s + turns * (overheads.trial_s + config.epochs * whole_s),
         trials * (overheads.trial_s + config.epochs * whole_s) * share,
-        around_s + rounds * overheads.trial_s + wall_epochs * usual_s,
+        around_s + turns * overheads.trial_s + wall_epochs * usual_s,
         (trials * overheads.trial_s + epochs * usual_s) * share,
         around_s,
     )

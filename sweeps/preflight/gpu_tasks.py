@@ -14,6 +14,7 @@ from sweeps.preflight.estimate import trials_per_gpu
 from sweeps.preflight.step_cost import StepCost
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
+from unetexp.data.folded import rounds
 from unetexp.training.config import TrainConfig
 
 _THROUGHPUT_S = 115.0  # for measuring it, the worker's start included
@@ -85,7 +86,7 @@ def _throughput(
     threads: int,
     compute: ComputeSettings | None,
 ) -> dict[int, float]:
-    data = data_on_this_node(data, config)
+    data = rounds(data_on_this_node(data, config))[0]
     return measure_throughput(
         config, data, "cuda", images=images, most=most, threads=threads, compute=compute
     )

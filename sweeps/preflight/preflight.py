@@ -48,6 +48,7 @@ from sweeps.preflight.step_cost import Size, StepCost, measure_step_cost
 from sweeps.tracking.store import check_tracking, local_path, open_existing
 from unetexp.compute.measured import Measured
 from unetexp.data import Dataset
+from unetexp.data.folded import rounds
 from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.training.config import TrainConfig
@@ -81,6 +82,9 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
     """
     configs = smoke_configs(plan.recipe)
     slowest = slowest_of(plan.recipe, data)
+    models, first = len(rounds(data)), rounds(data)[0]
+    if models > 1:
+        log(f"cross-validation: a trial trains {models} models, which its cost counts")
     wanted = subjects(plan.recipe, slowest, configs)
     devices = max(1, int(plan.placement.gpus_per_trial))
     images = max(1, slowest.micro_batch_size // devices)
@@ -90,10 +94,11 @@ def preflight(plan: SweepPlan, data: Dataset, log: Log) -> SweepPlan:
         worker_s = probes.up_s()
         checks = _checked(plan, data, configs, slowest, images, wanted)
         _tell_shortages(checks, slowest, images, devices, log)
-        overheads = replace(checks.overheads, worker_s=worker_s)
+        beside = checks.overheads
+        overheads = Overheads(worker_s, models * beside.trial_s, models * beside.epoch_s)
         measured = checks.measured
         if checks.step_cost.device_bytes is None and probes_needed(plan, wanted):
-            measured = measure_on_cpu(plan, data, wanted, probes, checks.step_cost, overheads, log)
+            measured = measure_on_cpu(plan, first, wanted, probes, checks.step_cost, overheads, log)
     full = Size(slowest.augment.crop_px, checks.step_cost.micro_batch)
     for found in checks.measured:
         for line in describe(found, plan.placement.cpus, full):
@@ -139,6 +144,7 @@ def require_store_and_disk_space(plan: SweepPlan, data: Dataset, ended: int = 0)
         epochs=plan.recipe.base.epochs,
         kept=plan.recipe.most_kept_models,
         ended=ended,
+        folds=len(data.folds),
     )
     require_disk_space(wanted)
 
@@ -160,8 +166,9 @@ def check_on_device(
     """
     device = torch.device(device_name)
     data = data_on_this_node(data, slowest)
+    models, data = len(rounds(data)), rounds(data)[0]
     with _computing(threads):
-        measured = _measured(slowest, data, device, images)
+        measured = _measured(slowest, data, device, images, models)
         left_out = smoke_test(configs, data, device, _SMOKE_TEST_S, at_once)
         beside = trial_overheads(slowest, data, device, measured.val_s)
         chosen: tuple[Measured, ...] = ()
@@ -170,9 +177,11 @@ def check_on_device(
         return DeviceChecks(left_out, measured, Overheads(0.0, *beside), chosen)
 
 
-def _measured(config: TrainConfig, data: Dataset, device: torch.device, images: int) -> StepCost:
+def _measured(
+    config: TrainConfig, data: Dataset, device: torch.device, images: int, models: int
+) -> StepCost:
     try:
-        return measure_step_cost(config, data, device, images, _STEP_COST_S)
+        return measure_step_cost(config, data, device, images, _STEP_COST_S, models)
     except Exception as error:
         if not is_out_of_memory(error):
             raise UserError(
@@ -205,7 +214,9 @@ def _checked(
         checks = check_in_worker(*arguments, 1, wanted, placement.loader_workers, node=node)
         threads, workers = placement.threads, placement.loader_workers
         of = [one.config for one in wanted]
-        judged = judged_on_gpu(checks.measured, of, data, devices, threads, workers, node)
+        judged = judged_on_gpu(
+            checks.measured, of, rounds(data)[0], devices, threads, workers, node
+        )
         return replace(checks, measured=judged, node=node)
 
     with ray_up(shared, plan.options.address):
@@ -213,7 +224,7 @@ def _checked(
         if plan.options.pack and trials_per_gpu(checks.step_cost) > 1:
             found = throughput_in_worker(
                 slowest,
-                data,
+                rounds(data)[0],
                 checks.step_cost,
                 placement.threads,
                 checks.measured[0].best.settings if checks.measured else None,

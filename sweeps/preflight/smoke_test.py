@@ -96,7 +96,7 @@ def miniature(
             name: _thinned(data[name], Path(folder), name, count, longest_px)
             for name, count in (("train", train), ("val", val))
         }
-        yield replace(data, splits=splits)
+        yield replace(data, splits=splits, folds=())
 
 
 def _chosen(recipe: Recipe, path: str, value: object) -> TrainConfig:

@@ -72,30 +72,40 @@ class Cost:
 
 
 def measure_step_cost(
-    config: TrainConfig, data: Dataset, device: torch.device, images: int, patience_s: float
+    config: TrainConfig,
+    data: Dataset,
+    device: torch.device,
+    images: int,
+    patience_s: float,
+    models: int = 1,
 ) -> StepCost:
     """Measure `config` with micro-batches of `images` on one device.
+
+    The memory is that of a trial that holds so many `models`, of which one at a time is trained.
 
     Raises torch.OutOfMemoryError where a GPU does not hold one image.
     """
     bench = _Bench(config, data, device)
     full = Size(config.augment.crop_px, images)
+    others = (models - 1) * bench.bytes_at_rest()
     if device.type == "cuda":
+        ballast = torch.empty(others, dtype=torch.uint8, device=device)
         cost, images = _halved_until_it_fits(bench.train, full)
         val_s = bench.validate(None)
         bench.validate_fullest()
         free, _ = torch.cuda.mem_get_info(device)
         usable = free + torch.cuda.memory_reserved(device) + _CUDA_CONTEXT_BYTES
         peak = torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT_BYTES
+        del ballast
         return StepCost(images, cost.seconds, val_s, peak, usable)
-    memory = available_memory_bytes() + psutil.Process().memory_info().rss
+    memory = available_memory_bytes() + psutil.Process().memory_info().rss - others
     costs = climb(bench.train, full, patience_s, round(_SPARE * memory))
     images = largest_fitting(costs, full, round(_SPARE * memory))
     cost = expected(costs, Size(full.side_px, images).pixels)
     # Validation is a third of training's work; half of the patience is left for it.
     pixels = 3 * patience_s / 2 / (1 + _RUNS) * costs[-1].pixels / costs[-1].seconds
     val_s = bench.validate(max(SIDE_PX, math.isqrt(round(pixels))))
-    peak = max(cost.peak_bytes, bench.at_rest_bytes + bench.fullest[1])
+    peak = max(cost.peak_bytes, bench.at_rest_bytes + bench.fullest[1]) + others
     cut_short = costs[-1].pixels < cost.pixels
     return StepCost(images, cost.seconds, val_s, peak, None, cut_short)
 
@@ -184,6 +194,13 @@ class _Bench:
         self.limits = Limits.of(self.state.evaluated_model, data.num_classes)
         self.fullest = self.limits.fullest(data["val"].shapes)
         self.at_rest_bytes: int = psutil.Process().memory_info().rss
+
+    def bytes_at_rest(self) -> int:
+        """Bytes of a model between its steps: weights, gradients, moments, averaged weights."""
+        weights = sum(w.numel() * w.element_size() for w in self.state.network.parameters())
+        optimizer = self.config.optimizer
+        moments = 2 if optimizer.kind == "adamw" else int(optimizer.momentum > 0)
+        return weights * (2 + moments + (self.state.ema is not None))
 
     def train(self, size: Size) -> Cost:
         """Time steps on `size`, each with the optimiser's part."""

@@ -159,8 +159,16 @@ def find_baseline(store: TrackingStore, data: Dataset, *, force: bool) -> Baseli
 
 def _split(source: SourceSweep, data: Dataset, request: Request) -> str:
     """The split to evaluate on; DataError where it is missing."""
-    if request.split in data.splits:
+    if request.split in data.splits and not (data.folds and request.split == VAL):
         return request.split
+    if data.folds:
+        raise DataError(
+            f"the trials of sweep {source.name!r} were trained in {len(data.folds)} folds, and "
+            "their models predict together: each has seen most images outside test, so only a "
+            "test split can judge them (--force cannot change that), and the data has none. Run "
+            "a new sweep with one: --set data.test_fraction=0.2, or a folder of test images. The "
+            "cross-validated figures, val/..., are in the leaderboard."
+        )
     if request.force:
         return VAL
     raise DataError(

@@ -17,7 +17,7 @@ _CLASSES_NAMED = 10
 
 def sweep_note(name: str, recipe: Recipe, data: Dataset) -> str:
     """What a sweep varies, on which data, and the commands for its trials."""
-    images = ", ".join(f"{len(split)} {key}" for key, split in data.splits.items())
+    images = ", ".join(f"{len(held['images'])} {key}" for key, held in data.members().items())
     return paragraphs(
         f"Searches for the U-Net with the best {_aims(recipe)}: "
         f"{count(recipe.budget.trials, 'trial')} of at most {count(recipe.base.epochs, 'epoch')}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from unetexp.cli.command_line import Command, Group
+from unetexp.cli.data_plan import plan_recipe
 from unetexp.cli.data_show import show
 
 app = typer.Typer(
@@ -21,3 +22,4 @@ def data() -> None:
 
 
 app.command(cls=Command)(show)
+app.command("plan", cls=Command)(plan_recipe)

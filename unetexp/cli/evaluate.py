@@ -21,7 +21,7 @@ from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import Dataset, DataSource
 from unetexp.data.sources.file_source import FileSource
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, DataError
 from unetexp.inference.evaluation import (
     ALL,
     SplitEvaluation,
@@ -146,6 +146,8 @@ def _evaluated(
     dataset = _opened(source_of(data, train.data, changes), spec, aside)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
+    if known and dataset.folds:
+        _require_test(part, dataset)
     samples = samples_of(dataset, part, spec)
     for warning in _warnings(part, known, samples.warnings):
         aside.print(f"note: {warning}", style="yellow", markup=False)
@@ -259,8 +261,25 @@ def _channels(numbers: list[int] | tuple[int, ...]) -> str:
     return f"channel{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
+def _require_test(part: str, data: Dataset) -> None:
+    """Raise DataError where models of folds would be judged on images that they were trained on."""
+    if part != "test":
+        have = "--split test" if "test" in data.splits else "images of another folder"
+        raise DataError(
+            f"--split {part}: this model is {len(data.folds)} models, each trained on all images "
+            "outside test but its fold, and together they have seen them all: the figures would "
+            "flatter it. Its cross-validated figures are in metrics.json beside it, as val/... . "
+            f"Evaluate {have}."
+        )
+
+
 def _default_split(data: Dataset, known: bool) -> str:
-    """Validation's; all of a folder that was split by a seed which the model does not know."""
+    """Validation's; all of a folder that was split by a seed which the model does not know.
+
+    Test, where the model's folds have seen all the rest.
+    """
+    if known and data.folds and "test" in data.splits:
+        return "test"
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +24,11 @@ from unetexp.data.layouts.paragraph import paragraph
 from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import ConfigError
 from unetexp.models.weights.resolution import resolve_weights
-from unetexp.training.config import TrainConfig, decode_config, parse_assignments, read_tree
+from unetexp.training.config import SPREAD, TrainConfig, decode_config, parse_assignments, read_tree
 from unetexp.training.experiment import BEST, Experiment, has_model
 from unetexp.training.pictures import draw_curves
+
+SPLITS_FILE = "splits.json"  # the names, and groups, of the images of each split
 
 app = typer.Typer(
     cls=Group, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
@@ -96,6 +100,9 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     experiment = Experiment(config, dataset, folder, chosen)
     said = [paragraph(config.data, dataset), *(f"note: {note}" for note in dataset.notes)]
     (folder / "data.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
+    (folder / SPLITS_FILE).write_text(json.dumps(dataset.members(), indent=1), encoding="utf-8")
+    if dataset.folds:
+        console.print(f"cross-validation: {len(dataset.folds)} models, one for each fold")
     started = experiment.state.initial_weights
     console.print(f"encoder weights: {started.describe()}", markup=False)
     if experiment.state.epoch:
@@ -106,7 +113,8 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     except KeyboardInterrupt:
         console.print(f"to continue: run the same command, with --out {folder}", markup=False)
         raise
-    console.print(f"best val/miou {experiment.state.best_score:.4f}, model in {folder / BEST}")
+    best = experiment.state.history[experiment.state.best_epoch - 1]
+    console.print(f"best val/miou {_score(best, 'val/miou')}, model in {folder / BEST}")
 
 
 def _show_epochs(experiment: Experiment, workers: int, console: Console) -> None:
@@ -114,11 +122,17 @@ def _show_epochs(experiment: Experiment, workers: int, console: Console) -> None
         metrics = report.metrics
         console.print(
             f"epoch {report.epoch}/{experiment.config.epochs}  loss {metrics['train/loss']:.4f}  "
-            f"val/miou {metrics['val/miou']:.4f}  val/dice {metrics['val/dice']:.4f}  "
+            f"val/miou {_score(metrics, 'val/miou')}  val/dice {_score(metrics, 'val/dice')}  "
             f"{metrics['time/train_s'] + metrics['time/val_s']:.1f} s"
             + ("  best" if report.improved else "")
         )
         draw_curves(experiment.folder / "curves.png", experiment.state.history)
+
+
+def _score(metrics: Mapping[str, float], name: str) -> str:
+    """The value, with its spread where it is a mean over folds."""
+    spread = f" ± {metrics[name + SPREAD]:.4f}" if name + SPREAD in metrics else ""
+    return f"{metrics[name]:.4f}{spread}"
 
 
 def _require_unfinished(folder: Path) -> None:

@@ -10,7 +10,7 @@ I images, K classes.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,16 @@ class ClassPlaces:
                     lengths[label] = len(found[-1])
             starts[index] = starts[index - 1, -1] + np.concatenate([[0], np.cumsum(lengths)])
         return cls(counts, starts, np.concatenate(found) if found else np.zeros(0, np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The index of several splits in a sequence, of all of which one class is most frequent."""
+        ends = np.cumsum([0, *(len(part.places) for part in parts)])
+        return cls(
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([part.starts + end for part, end in zip(parts, ends, strict=False)]),
+            np.concatenate([part.places for part in parts]),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

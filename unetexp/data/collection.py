@@ -29,6 +29,7 @@ class Pair:
     name: str
     mask_file: str  # the mask's name in messages
     load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
+    group: str = ""  # the patient, video or site that it is of, where that is known
 
 
 @dataclass(frozen=True)

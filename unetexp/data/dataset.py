@@ -10,9 +10,11 @@ C channels, K classes, H W image size, h w window size in pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,7 @@ from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import InputForm
+from unetexp.data.splits.fold_names import fold_name
 from unetexp.errors import DataError
 
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
@@ -68,6 +71,7 @@ class SplitTable(BaseModel):
     bits: tuple[int, ...]  # as stored: 8 or 16
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
+    groups: tuple[str, ...] = ()  # empty where no sample has one
 
     def mask_sizes(self) -> npt.NDArray[np.int64]:
         """Bytes of each mask, which are its pixels."""
@@ -94,6 +98,7 @@ class Split:
         self.shapes = tuple(zip(table.heights, table.widths, strict=True))
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
         self.void_pixels = table.void_pixels
+        self.groups = table.groups
         self._folder, self._name, self._table = folder, name, table
         self.channels, self._bits = channels, bits
         self._image_starts = _starts(self._table.image_sizes())
@@ -114,11 +119,13 @@ class Split:
             "bits": self._bits,
         }
 
-    @classmethod
-    def of_tree(cls, tree: Mapping[str, Any]) -> Split:
+    @staticmethod
+    def of_tree(tree: Mapping[str, Any]) -> Split:
         """The split that a `tree` tells of."""
+        if "parts" in tree:
+            return JoinedSplit([Split.of_tree(part) for part in tree["parts"]])
         table = SplitTable.model_validate(tree["table"])
-        return cls(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
+        return Split(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -183,22 +190,77 @@ class Split:
     @cached_property
     def class_places(self) -> ClassPlaces:
         """Where each class is in each image: counted at first use, then read from the cache."""
-        folder: Path | None = getattr(self, "_folder", None)  # a combination of splits has none
-        path = folder / f"{self._name}.class-places.npz" if folder else None
-        found = ClassPlaces.load(path) if path else None
+        path = self._folder / f"{self._name}.class-places.npz"
+        found = ClassPlaces.load(path)
         if found is None or found.counts.shape != (len(self), len(self.class_pixels)):
             found = ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
-            if path:
-                found.save(path)
+            found.save(path)
         return found
 
     def _stored_mask(self, index: int) -> Labels:
         return self.stored(index)[1]
 
 
+class JoinedSplit(Split):
+    """Several splits in one sequence, in their order: what k-1 of k folds make."""
+
+    def __init__(self, parts: Sequence[Split]) -> None:
+        self.parts = tuple(parts)
+        self.names = tuple(chain.from_iterable(part.names for part in parts))
+        self.shapes = tuple(chain.from_iterable(part.shapes for part in parts))
+        self.groups = tuple(chain.from_iterable(part.groups for part in parts))
+        self.class_pixels = np.sum([part.class_pixels for part in parts], axis=0)
+        self.void_pixels = sum(part.void_pixels for part in parts)
+        self.channels, self._bits = parts[0].channels, parts[0]._bits
+        self._name = " + ".join(part._name for part in parts)
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JoinedSplit, (self.parts,)
+
+    def tree(self) -> dict[str, Any]:
+        """As of a split."""
+        return {"parts": [part.tree() for part in self.parts]}
+
+    def window(
+        self,
+        index: int,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        into: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.window(index, top, left, height, width, into)
+
+    def stored(self, index: int) -> tuple[RawImage, Labels]:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.stored(index)
+
+    @cached_property
+    def class_places(self) -> ClassPlaces:
+        """As of a split."""
+        if len({int(np.argmax(part.class_pixels)) for part in self.parts}) == 1:
+            return ClassPlaces.joined([part.class_places for part in self.parts])
+        return ClassPlaces.count(self._stored_mask, len(self), self.class_pixels)
+
+    def _place_of(self, index: int) -> tuple[Split, int]:
+        index = self._checked(index)
+        part = self.parts[number := bisect_right(self._ends, index)]
+        return part, index - self._ends[number] + len(part)
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Images and masks in splits `train`, `val` and, where there is one, `test`."""
+    """Images and masks in splits `train`, `val` and, where there is one, `test`.
+
+    Where all but test is divided into `folds`, train and val are both all of it: each image is
+    trained on by all models but one, and validated by that one. `unetexp.data.folded.rounds` has
+    the data of each model.
+    """
 
     fingerprint: str
     class_names: tuple[str, ...]
@@ -209,6 +271,7 @@ class Dataset:
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
     form: InputForm | None = None  # how further files are read in the same way
+    folds: tuple[Split, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -225,7 +288,8 @@ class Dataset:
         own = {each.name: getattr(self, each.name) for each in fields(self)}
         form = self.form.tree() if self.form else None
         splits = {name: split.tree() for name, split in self.splits.items()}
-        return own | {"form": form, "splits": splits}
+        folds = [fold.tree() for fold in self.folds]
+        return own | {"form": form, "splits": splits, "folds": folds}
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
@@ -233,7 +297,8 @@ class Dataset:
         splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
         form = InputForm.model_validate(tree["form"]) if tree["form"] else None
-        return cls(**{**tree, **lists, "form": form, "splits": splits})
+        folds = tuple(Split.of_tree(fold) for fold in tree["folds"])
+        return cls(**{**tree, **lists, "form": form, "splits": splits, "folds": folds})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -245,7 +310,22 @@ class Dataset:
             **({"input": self.form.changes()} if self.form and self.form.changes() else {}),
             "split": dict(self.split_record),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
+            **({"folds": [self._split_summary(fold) for fold in self.folds]} if self.folds else {}),
             "notes": list(self.notes),
+        }
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """The names of the images of each split or fold, and their groups where they have any."""
+        splits = dict(self.splits)
+        if self.folds:
+            folds = {fold_name(index): fold for index, fold in enumerate(self.folds)}
+            splits = folds | {k: v for k, v in splits.items() if k not in ("train", "val")}
+        return {
+            name: {
+                "images": list(split.names),
+                **({"groups": list(split.groups)} if split.groups else {}),
+            }
+            for name, split in splits.items()
         }
 
     def _split_summary(self, split: Split) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
 
 def samples_of(data: Dataset, split: str, spec: ModelSpec) -> ConformedSamples:
     """The samples of a split, or of `all`, as the model takes them; DataError for no such split."""
-    parts = list(data.splits.values()) if split == ALL else [data[split]]
+    # Data in folds is its own train and val.
+    parts = list(dict.fromkeys(data.splits.values())) if split == ALL else [data[split]]
     return ConformedSamples(parts, spec)
 
 

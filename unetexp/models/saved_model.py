@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
+from unetexp.models.ensemble import FoldEnsemble
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.provenance import Provenance
 from unetexp.models.weights.resolution import Normalization, input_normalization
@@ -42,6 +43,14 @@ class ModelSpec(Component):
     std: tuple[float, ...] = Field(description="divided by, after the mean")
     encoder: Encoder
     decoder: Decoder
+    folds: int | None = Field(
+        None, ge=2, description="number of models of cross-validation, which predict together"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_folds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)  # earlier versions read what has no folds
+        return {name: value for name, value in tree.items() if name != "folds" or value}
 
     @property
     def normalization(self) -> Normalization:
@@ -49,7 +58,10 @@ class ModelSpec(Component):
 
     def build(self) -> UNet:
         """The model with untrained weights."""
-        return build_unet(self.encoder, self.decoder, len(self.class_names), self.in_channels)
+        form = (self.encoder, self.decoder, len(self.class_names), self.in_channels)
+        if self.folds:
+            return FoldEnsemble([build_unet(*form) for _ in range(self.folds)])
+        return build_unet(*form)
 
 
 def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
@@ -64,6 +76,7 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         std=normalization.std,
         encoder=config.encoder,
         decoder=config.decoder,
+        folds=len(data.folds) or None,
     )
 
 

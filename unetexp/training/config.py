@@ -21,6 +21,7 @@ from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
 from unetexp.training.sampling import Sampler, Uniform
 
 SCORE = "val/miou"  # by which an epoch is the best one, where nothing else is asked for
+SPREAD = "/std"  # after a metric's name: its sample standard deviation over the folds
 
 
 class TrainConfig(Component):

@@ -1,5 +1,7 @@
 """One experiment in one folder: training, checkpoints and the best model.
 
+With `data.folds` it trains one model for each fold, and best/ holds all of them as one.
+
 FOLDER/config.yaml         the whole configuration
 FOLDER/best/               model.safetensors, config.json, metrics.json, overlay.png,
                            worst.png: the images with the lowest mIoU
@@ -35,6 +37,7 @@ from unetexp.metrics.latency import latency_once_ms
 from unetexp.models.saved_model import CONFIG, parameter_count, save_weights
 from unetexp.system.machine import cpu_model
 from unetexp.training.config import SCORE, TrainConfig, decode_recorded, read_tree
+from unetexp.training.folds import FoldedState, fit_folds
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
@@ -75,7 +78,7 @@ class Experiment:
         _claim(folder / "config.yaml", config)
         self._checkpoints = Checkpoints(folder, {"config": config.tree(), "data": data.fingerprint})
         self._chosen_by = chosen_by(config, compute)
-        self.state = TrainState(config, data, device, compute)
+        self.state = _start(config, data, device, compute)
         recover(folder / BEST)
         self.skipped_checkpoints = self._checkpoints.load_latest(self.state)  # one message each
         for message in self.skipped_checkpoints:
@@ -105,7 +108,7 @@ class Experiment:
         thread, whenever files have been written.
         """
         saved = time.monotonic()
-        reports = fit(
+        reports = _epochs(
             self.config.model_copy(update={"accumulation": self._accumulation}),
             self.data,
             self.state,
@@ -238,11 +241,27 @@ def follow(
     compute: ComputeSettings | None = None,
 ) -> Iterator[EpochReport]:
     """The experiment on every rank but the first: trains and writes no files."""
-    state = TrainState(config, data, device, compute)
+    state = _start(config, data, device, compute)
     state.follow_first(ranks)
     config = config.model_copy(update={"accumulation": accumulation or config.accumulation})
     fixed = fixed_images(len(data["val"]))
-    yield from fit(config, data, state, workers=workers, keep_predictions=fixed, ranks=ranks)
+    yield from _epochs(config, data, state, workers=workers, keep_predictions=fixed, ranks=ranks)
+
+
+def _start(
+    config: TrainConfig, data: Dataset, device: torch.device, compute: ComputeSettings | None
+) -> TrainState | FoldedState:
+    """The start of a run: of one model, or of one for each fold."""
+    state = FoldedState if data.folds else TrainState
+    return state(config, data, device, compute)
+
+
+def _epochs(
+    config: TrainConfig, data: Dataset, state: TrainState | FoldedState, **how: Any
+) -> Iterator[EpochReport]:
+    if isinstance(state, FoldedState):
+        return fit_folds(config, data, state, **how)
+    return fit(config, data, state, **how)
 
 
 def best_figures(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,50 @@ KEPT_EPOCHS = 2  # the last and the one before last: a damaged file costs one ep
 _STATE, _MANIFEST = "state.pt", "manifest.json"
 
 
-class TrainState:
-    """A run between two epochs. `epoch` counts the finished ones."""
+class RunRecord(ABC):
+    """A run between two epochs, and what it has reported. `epoch` counts the finished ones."""
+
+    device: torch.device
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming takes."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.best_score = -math.inf
+        self.best_epoch = 0
+        self.history: list[dict[str, float]] = []  # the metrics of every finished epoch
+
+    def record(self, metrics: dict[str, float], score: float) -> bool:
+        """Record the finished epoch's metrics; True when its score is the best so far."""
+        self.history.append({"epoch": self.epoch, **metrics})
+        if not score > self.best_score:
+            return False
+        self.best_score, self.best_epoch = score, self.epoch
+        return True
+
+    def record_dict(self) -> dict[str, Any]:
+        """The record, as a part of a state dict."""
+        return {
+            "epoch": self.epoch,
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+        }
+
+    def load_record(self, state: Mapping[str, Any]) -> None:
+        """Take over the record in a state dict."""
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_score, self.history = state["best_score"], list(state["history"])
+
+
+class TrainState(RunRecord):
+    """The run of one model between two epochs."""
 
     def __init__(
         self,
@@ -55,12 +98,9 @@ class TrainState:
 
         `compute` is what was measured for the settings that are `auto`.
         """
+        super().__init__()
         self.device = device
         self.compute = resolved(config, device, compute)
-        self.epoch = 0
-        self.best_score = -math.inf
-        self.best_epoch = 0
-        self.history: list[dict[str, float]] = []  # the metrics of every finished epoch
         torch.manual_seed(config.seed)
         model = build_unet(config.encoder, config.decoder, data.num_classes, data.channels)
         self.initial_weights = load_encoder_weights(model, config.encoder)
@@ -93,14 +133,6 @@ class TrainState:
         """The model that is validated and saved: with averaged weights if there are any."""
         return self.model if self.ema is None else self.ema.module
 
-    def record(self, metrics: dict[str, float], score: float) -> bool:
-        """Record the finished epoch's metrics; True when its score is the best so far."""
-        self.history.append({"epoch": self.epoch, **metrics})
-        if not score > self.best_score:
-            return False
-        self.best_score, self.best_epoch = score, self.epoch
-        return True
-
     def take_notes(self) -> tuple[str, ...]:
         """What the user should know about the last epoch; each note is given once."""
         if self.forward.failure is None:
@@ -113,10 +145,7 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         cuda = self.device.type == "cuda"
         return {
-            "epoch": self.epoch,
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "history": self.history,
+            **self.record_dict(),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "auxiliary": self.supervised.heads.state_dict() if self.supervised else None,
@@ -127,8 +156,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
-        self.best_score, self.history = state["best_score"], state["history"]
+        self.load_record(state)
         self.model.load_state_dict(state["model"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
@@ -167,7 +195,7 @@ class Checkpoints:
         self.identity = json.loads(json.dumps(identity))
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a TrainState's `state_dict` of a finished epoch and remove all but the last two."""
+        """Write a `state_dict` of a finished epoch and remove all but the last two."""
         folder = self.root / f"epoch-{state['epoch']:05d}"
         with replacing(folder) as scratch:
             torch.save(state, scratch / _STATE)
@@ -180,7 +208,7 @@ class Checkpoints:
         for old in self._folders()[KEPT_EPOCHS:]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def load_latest(self, state: TrainState) -> list[str]:
+    def load_latest(self, state: RunRecord) -> list[str]:
         """Load the newest usable checkpoint into `state`.
 
         Returns a message for each checkpoint that was skipped; `state` stays at epoch 0 if none

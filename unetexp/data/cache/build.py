@@ -52,7 +52,7 @@ def open_collection(
     dataset = open_cached(collection.fingerprint, build)
     if to_train:
         _refuse(collection, dataset.problems)
-    # what the source says is about these files here, of which the cache may hold a copy's content
+    # What the files and settings tell may change while the decoded set stays the same.
     return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
 
 
@@ -184,4 +184,7 @@ def _table(written: Written, meaning: Meaning) -> SplitTable:
         bits=tuple(written.bits),
         class_pixels=class_pixels,
         void_pixels=void_pixels,
+        groups=tuple(pair.group for pair in written.pairs)
+        if any(pair.group for pair in written.pairs)
+        else (),
     )

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetexp.atomic_folder import sync
 from unetexp.data.dataset import Dataset, Split, SplitTable
+from unetexp.data.folded import dataset_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import DataError
@@ -81,7 +82,8 @@ def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
         name: Split(place, name, table, index.channels, index.bits)
         for name, table in index.splits.items()
     }
-    return Dataset(
+    return dataset_of(
+        splits,
         fingerprint=index.data_fingerprint,
         class_names=index.class_names,
         channels=index.channels,
@@ -89,7 +91,6 @@ def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
         form=index.form,
         notes=index.notes,
         problems=index.problems,
-        splits=splits,
         split_record=index.split_record,
     )
 

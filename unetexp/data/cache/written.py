@@ -16,6 +16,7 @@ from unetexp.data.collection import Pair, ReadingResult
 from unetexp.data.dataset import DEPTH_STEP, SplitTable
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.reading.value_ranges import ROBUST_SHARE, robust_maximum
+from unetexp.data.splits.fold_names import is_training
 from unetexp.errors import DataError
 
 _GREY_AND_RGB = {1, 3}
@@ -59,11 +60,11 @@ def scale_of(written: Mapping[str, Written], result: ReadingResult) -> Scale:
         return Scale(8, 255)
     if result.image_max is not None:
         return Scale(16, result.image_max)
-    train = written["train"]
-    pairs = list(zip(train.peaks, train.bits, strict=True))
+    train = [split for name, split in written.items() if is_training(name)]
+    pairs = [each for split in train for each in zip(split.peaks, split.bits, strict=True)]
     shallow = max((peak * DEPTH_STEP for peak, bits in pairs if bits == 8), default=1)
     deep = max((peak for peak, bits in pairs if bits == 16), default=1)
-    robust = max(shallow, robust_maximum(train.deep_counts))
+    robust = max(shallow, robust_maximum(np.sum([each.deep_counts for each in train], axis=0)))
     largest = max(1, shallow, deep)
     if robust >= largest:
         return Scale(16, largest)

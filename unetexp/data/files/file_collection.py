@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from unetexp.data.label_values.mask_coding import coding_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.reading.mask_values import is_plain
+from unetexp.data.splits.fold_names import is_fold, is_training
 from unetexp.data.splits.seeded import Classes, differ
 from unetexp.errors import DataError
 
@@ -80,11 +82,14 @@ def collect_files(
         content["label_map"] = reading.label_map
     if reading.ignore is not None:
         content["ignore"] = reading.ignore
+    if any(sample.group for members in splits.values() for sample in members):
+        content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
     if reading.reader.name not in _FIRST_READERS:
         content["reader"] = reading.reader.name
     if changes := reading.form.changes():
         content["reading"] = changes
-    loader = SampleLoader(reading.reader, reading.form, splits["train"])
+    trained_on = [each for name, members in splits.items() if is_training(name) for each in members]
+    loader = SampleLoader(reading.reader, reading.form, trained_on)
     return Collection(
         where=str(listing.root),
         fingerprint=_hash(content),
@@ -181,7 +186,7 @@ def _hash(content: object) -> str:
 
 
 def _pair(sample: FileSample, loader: SampleLoader) -> Pair:
-    return Pair(sample.name, str(sample.mask), lambda: loader.load(sample))
+    return Pair(sample.name, str(sample.mask), lambda: loader.load(sample), sample.group)
 
 
 def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:
@@ -233,19 +238,24 @@ def _stored_values(
 def _leaks(
     splits: Mapping[str, Sequence[FileSample]], digests: Mapping[Path, str]
 ) -> tuple[str, ...]:
-    """A note for each split that holds images of the train split."""
+    """A note for each split that holds images of those trained on."""
     content = {
         each: (*(digests[path] for path in each.files[:-1]), each.part)
         for members in splits.values()
         for each in members
     }
-    train = {content[sample] for sample in splits["train"]}
     notes = []
     for name, members in splits.items():
-        copies = [sample.name for sample in members if content[sample] in train]
-        if name != "train" and copies:
+        seen, where = {content[each] for each in splits.get("train", ())}, "the train split"
+        if name == "train":
+            continue
+        if "train" not in splits:  # each fold trains on the others
+            others = [each for other, each in splits.items() if other != name and is_fold(other)]
+            seen, where = {content[each] for each in chain(*others)}, "other folds"
+        copies = [sample.name for sample in members if content[sample] in seen]
+        if copies:
             notes.append(
-                f"{len(copies)} of the {len(members)} images in the {name} split are also in the "
-                f"train split (such as {copies[0]}): metrics on {name} will look too good."
+                f"{len(copies)} of the {len(members)} images in the {name} split are also in "
+                f"{where} (such as {copies[0]}): metrics on {name} will look too good."
             )
     return tuple(notes)

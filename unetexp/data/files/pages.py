@@ -31,8 +31,11 @@ def pages_as_samples(listing: Listing) -> Listing:
     grouped = len(samples) >= _ENOUGH_FILES
 
     def expanded(members: Sequence[FileSample]) -> list[FileSample]:
-        pages = [page for member in members for page in apart[member]]
-        return pages if grouped else [dataclasses.replace(page, group="") for page in pages]
+        return [
+            page if grouped or member.group else dataclasses.replace(page, group="")
+            for member in members
+            for page in apart[member]
+        ]
 
     note = (
         "pages are samples; those of one file stay in one split where it is drawn"

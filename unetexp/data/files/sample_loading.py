@@ -5,7 +5,7 @@ C channels, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -46,7 +46,7 @@ class SampleLoader:
         self._survey: Survey | None = None
         self._measuring, self._noting = Lock(), Lock()
         self._noted: dict[str, list[str]] = {}
-        self._fits: list[EdgeFit] = []
+        self._fits: dict[str, EdgeFit] = {}  # of each sample whose tag tells nothing by its size
         self._outside = self._values = 0
         self._other_channels = False
 
@@ -134,7 +134,7 @@ class SampleLoader:
             for note in notes:
                 self._noted.setdefault(note, []).append(sample.name)
             if fit is not None:
-                self._fits.append(fit)
+                self._fits[sample.name] = fit
             self._outside, self._values = self._outside + outside, self._values + values
             self._other_channels |= len(image) not in (1, 3)
 
@@ -153,9 +153,9 @@ def _counted(names: Sequence[str]) -> str:
     return f"1 image ({first})" if len(names) == 1 else f"{len(names)} images (such as {first})"
 
 
-def _orientation_note(fits: Sequence[EdgeFit]) -> list[str]:
+def _orientation_note(fits: Mapping[str, EdgeFit]) -> list[str]:
     """A note on turned images of unchanged size; DataError where the masks fit the stored frame."""
-    fit = orientation_fit(fits)
+    fit = orientation_fit([*fits.values()])
     if not fit.images:
         return []
     figures = (
@@ -171,4 +171,6 @@ def _orientation_note(fits: Sequence[EdgeFit]) -> list[str]:
             "the tags from copies of the images that are upright."
         )
     fits_as = "cannot be told from" if fit.verdict == "cannot tell" else "is confirmed by"
-    return [f"that masks were drawn on upright images {fits_as} their edges: {figures}."]
+    as_stored = [name for name, each in fits.items() if each.is_as_stored]
+    but = f" But {_counted(as_stored)} fit their masks better as stored." if as_stored else ""
+    return [f"that masks were drawn on upright images {fits_as} their edges: {figures}.{but}"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unetexp.data.label_values.coverage import coverage_problems
 from unetexp.data.label_values.instances import MaskAt, instance_problems
 from unetexp.data.label_values.label_map import (
     AS_STORED,
@@ -21,7 +22,6 @@ from unetexp.data.label_values.label_map import (
 from unetexp.data.label_values.remedies import percent, remedies, shares
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
-from unetexp.data.splits.coverage import coverage_problems
 from unetexp.errors import DataError, listed
 
 

@@ -21,7 +21,8 @@ from unetexp.data.reading.orientation import upright
 Verdict = Literal["as read", "stored", "cannot tell"]
 
 _CLEAR = math.log(1.2)  # how much stronger edges must be in one reading
-_SIDE_PX = 1024  # larger images are thinned out
+_VERY_CLEAR = math.log(1.5)  # in one image
+_SIDE_PX = 512  # larger images are averaged down: masks are drawn to some pixels
 _FLOOR = 1e-6
 
 
@@ -36,6 +37,11 @@ class EdgeFit:
     def preference(self) -> float:
         """The logarithm of how much better the stored frame fits."""
         return math.log((self.stored + _FLOOR) / (self.as_read + _FLOOR))
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether this image alone says that its mask was drawn on it as stored."""
+        return self.preference > _VERY_CLEAR
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,11 @@ def edge_fit(image: npt.NDArray[Any], mask: npt.NDArray[Any], orientation: int) 
     stored = _turned_back(image.transpose(1, 2, 0), orientation).transpose(2, 0, 1)
     if not image.shape[1:] == stored.shape[1:] == mask.shape:
         return None
-    edges = _edges(mask)
+    step = math.ceil(max(mask.shape) / _SIDE_PX)
+    edges = _edges(mask[step // 2 :: step, step // 2 :: step])
     if not edges.any() or edges.all():
         return None
-    return EdgeFit(_strength(image, edges), _strength(stored, edges))
+    return EdgeFit(*(_strength(_averaged(each, step), edges) for each in (image, stored)))
 
 
 def orientation_fit(fits: Sequence[EdgeFit]) -> OrientationFit:
@@ -92,19 +99,22 @@ def _edges(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return edges
 
 
-def _strength(image: npt.NDArray[Any], edges: npt.NDArray[np.bool_]) -> float:
-    """Mean gradient on the edges, relative to the mean elsewhere."""
-    step = max(1, math.ceil(max(edges.shape) / _SIDE_PX))
-    total = np.zeros(edges[::step, ::step].shape, np.float32)
-    for channel in image:
-        plane = np.nan_to_num(channel.astype(np.float32))
-        for axis in (0, 1):
-            ahead = np.roll(plane, -1, axis)[::step, ::step]
-            behind = np.roll(plane, 1, axis)[::step, ::step]
-            total += np.abs(ahead - behind)
-    total[[0, -1]] = 0  # rolled around
-    total[:, [0, -1]] = 0
-    here = edges[::step, ::step]
+def _averaged(image: npt.NDArray[Any], step: int) -> npt.NDArray[np.float32]:
+    """The mean of blocks of step x step pixels (C, h, w); the rest is dropped."""
+    channels, height, width = (image.shape[0], *(side // step for side in image.shape[1:]))
+    inside = image[:, : height * step, : width * step]
+    blocks = inside.reshape(channels, height, step, width, step)
+    averaged: npt.NDArray[np.float32] = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return averaged
+
+
+def _strength(image: npt.NDArray[np.float32], edges: npt.NDArray[np.bool_]) -> float:
+    """Mean gradient of the image (C, h, w) on the edges, relative to the mean elsewhere."""
+    gradient: npt.NDArray[np.float32] = np.zeros(image.shape[1:], np.float32)
+    gradient[1:-1] += np.abs(image[:, 2:] - image[:, :-2]).sum(axis=0)
+    gradient[:, 1:-1] += np.abs(image[:, :, 2:] - image[:, :, :-2]).sum(axis=0)
+    height, width = gradient.shape
+    here = edges[:height, :width]
     if not here.any() or here.all():
         return 0.0
-    return float(total[here].mean() / (total[~here].mean() + _FLOOR))
+    return float(gradient[here].mean() / (gradient[~here].mean() + _FLOOR))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
@@ -20,9 +22,12 @@ from unetexp.component import Component
 from unetexp.data.collection import Collection, Progress
 from unetexp.data.files.file_collection import Reading, collect_files
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.given_splits import cut_groups, pooled, settings_without_effect
+from unetexp.data.files.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.label_values.label_map import ignore_text, label_map_text
 from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
+from unetexp.data.splits.folds import fold_split
 from unetexp.data.splits.seeded import Classes, seeded_split
 from unetexp.errors import ConfigError
 
@@ -49,6 +54,21 @@ class FileSource(Component):
         0.0, ge=0, lt=1, description="share of the images for the test split; 0: no test split"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split")
+    group_pattern: Annotated[str | None, AfterValidator(group_pattern_text)] = Field(
+        None,
+        description="a regular expression that finds in the name of each image the patient, video "
+        r"or site that it is of, such as '^(patient\d+)_': its first group in parentheses, or the "
+        "whole match. The images of one group are never in different splits; null: as the source "
+        "says",
+    )
+    folds: Annotated[int | None, BeforeValidator(lambda given: given or None)] = Field(
+        None,
+        ge=2,
+        le=100,
+        description="number of folds of cross-validation that all images outside test are divided "
+        "into: one experiment then trains so many models, each validated on the fold that it has "
+        "not seen, and its metrics are their means; null: one split into train and val",
+    )
     label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
         None,
         description="the class that each value or colour stored in the masks means, such as "
@@ -143,28 +163,68 @@ class FileSource(Component):
 
     def collect(self, on_progress: Progress | None = None) -> Collection:
         """The samples, found, split and hashed. Raises DataError."""
-        listing = self.listing(on_progress)
+        found = self._grouped(self.listing(on_progress))
+        listing = pooled(found) if self.folds else found
         drawn = self._drawn_fractions(listing)
-        record = {"method": listing.method, **({**drawn, "seed": self.seed} if drawn else {})}
+        notes = (*listing.notes, *cut_groups(found.splits), *self._without_effect(found, drawn))
         reading = Reading(
             split=partial(self._split, fractions=drawn),
-            split_record=record,
+            split_record=self._split_record(listing, drawn),
             reader=self.reader(),
             label_map=self.label_map,
             ignore=self.ignore,
             form=self.input_form(),
         )
-        return collect_files(listing, reading, on_progress)
+        return collect_files(replace(listing, notes=notes), reading, on_progress)
+
+    def _grouped(self, listing: Listing) -> Listing:
+        if self.group_pattern is None:
+            return listing
+        grouped = iter(grouped_by_name(listing.samples(), self.group_pattern))
+        unsplit = [next(grouped) for _ in listing.unsplit]
+        splits = {name: [next(grouped) for _ in each] for name, each in listing.splits.items()}
+        return replace(listing, unsplit=unsplit, splits=splits)
 
     def _drawn_fractions(self, listing: Listing) -> dict[str, float]:
         """The share of each split that is drawn here, by the name of its field."""
         if not listing.unsplit:
             return {}
         shares = {"val": self.val_fraction, "test": self.test_fraction}
+        if self.folds:
+            del shares["val"]
         return {f"{k}_fraction": share for k, share in shares.items() if k not in listing.splits}
+
+    def _split_record(self, listing: Listing, drawn: Mapping[str, float]) -> dict[str, Any]:
+        record: dict[str, Any] = {"method": listing.method, **drawn}
+        if listing.unsplit:
+            record["seed"] = self.seed
+        if self.folds:
+            record["folds"] = self.folds
+        groups = {sample.group for sample in listing.samples()} - {""}
+        if groups:
+            record["groups"] = len(groups)
+        if self.group_pattern:
+            record["group_pattern"] = self.group_pattern
+        return record
+
+    def _without_effect(self, listing: Listing, drawn: Mapping[str, float]) -> tuple[str, ...]:
+        used = {*drawn, *(["seed"] if drawn or self.folds else [])}
+        fields = type(self).model_fields
+        idle = {
+            name: getattr(self, name)
+            for name in ("val_fraction", "test_fraction", "seed")
+            if name not in used and getattr(self, name) != fields[name].default
+        }
+        return settings_without_effect(idle, sorted(listing.splits), self.folds)
 
     def _split(
         self, samples: Sequence[FileSample], classes: Classes, fractions: Mapping[str, float]
     ) -> Mapping[str, Sequence[str]]:
         wanted = {name.removesuffix("_fraction"): share for name, share in fractions.items()}
-        return seeded_split([sample.name for sample in samples], wanted, self.seed, classes)
+        groups = {sample.name: sample.group for sample in samples}
+        splits = seeded_split(list(groups), wanted, self.seed, classes, groups)
+        if not self.folds:
+            return splits
+        rest = splits.pop("train")
+        held = {name: classes[name] for name in rest}
+        return {**fold_split(rest, self.folds, self.seed, held, groups), **splits}

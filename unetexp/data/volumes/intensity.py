@@ -60,13 +60,16 @@ class Scale:
         """The volume in 0 to 1; what is no number becomes 0."""
         low, high = self.window or robust_range(volume)
         width = max(high - low, 1e-12)
-        scaled = np.nan_to_num((volume - np.float32(low)) / np.float32(width), nan=0.0)
-        return np.asarray(np.clip(scaled, 0, 1), np.float32)
+        scaled = volume - np.float32(low)  # one copy: volumes may fill a good part of memory
+        scaled /= np.float32(width)
+        np.nan_to_num(scaled, copy=False, nan=0.0)
+        return np.clip(scaled, 0, 1, out=scaled)
 
     def pixels(self, unit: Volume) -> npt.NDArray[np.uint8 | np.uint16]:
         """0 to 1 as whole numbers of `bits`."""
         kind = np.uint8 if self.bits == 8 else np.uint16
-        return np.asarray(np.rint(unit * (2**self.bits - 1)), kind)
+        scaled = unit * np.float32(2**self.bits - 1)
+        return np.asarray(np.rint(scaled, out=scaled).astype(kind))
 
 
 def robust_range(volume: Volume) -> Window:

@@ -24,6 +24,7 @@ from unetexp.errors import DataError
 Affine = npt.NDArray[np.float64]
 
 _HALF_A_VOXEL = 0.5
+_WHOLE = 1e-3  # labels that are stored as floats may be off by this much
 
 
 @dataclass(frozen=True)
@@ -69,38 +70,53 @@ def read_header(path: Path, named_channels: int = 0) -> Header:
     )
 
 
-def read_volume(path: Path, affine: Affine | None = None) -> npt.NDArray[np.float32]:
-    """The voxels (C, X, Y, Z) in RAS+, turned by `affine` or by the file's own."""
+def read_volume(path: Path) -> npt.NDArray[np.float32]:
+    """The voxels (C, X, Y, Z) in RAS+."""
     image = _open(path)
-    try:
-        voxels = np.asarray(image.dataobj, np.float32)
-    except Exception as error:  # gzip, zlib, nibabel and numpy each raise their own
-        raise _damaged(path, error) from None
-    stored = voxels[..., np.newaxis] if voxels.ndim == 3 else voxels
-    turn = io_orientation(image.affine if affine is None else affine)
-    turned = apply_orientation(stored, turn)
-    return np.moveaxis(np.asarray(turned), 3, 0)
+    return np.asarray(_turned(_voxels(path, image), image.affine), np.float32)
 
 
 def read_labels(path: Path, affine: Affine, ignored: int | None) -> Labels:
     """The labels (X, Y, Z) in RAS+, turned by `affine`, that of the volume; `ignored` is void."""
-    values = read_volume(path, affine)[0]
-    labels = np.rint(values)
-    if not np.allclose(values, labels, atol=1e-3):  # also where there is NaN
-        stray = values[~(np.abs(values - labels) <= 1e-3)][0]
-        raise DataError(
-            f"{path}: the label holds {stray:g}, which is no whole number: it was resampled with "
-            "interpolation, or it is a probability map. Store the number of the class in each "
-            "voxel."
-        )
-    kept = labels if ignored is None else np.where(labels == ignored, VOID, labels)
-    if kept.min() < 0 or kept.max() > VOID:
-        stray = kept.min() if kept.min() < 0 else kept.max()
+    values = _turned(_voxels(path, _open(path)), affine)[0]
+    if values.dtype.kind not in "iub":
+        values = _whole(path, values)
+    if ignored is not None:
+        values = np.where(values == ignored, VOID, values)
+    if values.min() < 0 or values.max() > VOID:
+        stray = values.min() if values.min() < 0 else values.max()
         raise DataError(
             f"{path}: the label holds {stray:g}. Labels go from 0 to 254, and 255 is void: store "
             "the number of the class in each voxel."
         )
-    return np.asarray(kept, np.uint8)
+    return np.asarray(values, np.uint8)
+
+
+def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:
+    """The voxels as stored, scaled where the header says so."""
+    try:
+        return np.asarray(image.dataobj)
+    except Exception as error:  # gzip, zlib, nibabel and numpy each raise their own
+        raise _damaged(path, error) from None
+
+
+def _turned(voxels: npt.NDArray[Any], affine: Affine) -> npt.NDArray[Any]:
+    """(X, Y, Z) or (X, Y, Z, C) as stored -> (C, X, Y, Z) in RAS+."""
+    stored = voxels[..., np.newaxis] if voxels.ndim == 3 else voxels
+    return np.moveaxis(np.asarray(apply_orientation(stored, io_orientation(affine))), 3, 0)
+
+
+def _whole(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels that are stored as other numbers, which must be whole."""
+    labels: npt.NDArray[Any] = np.rint(values)
+    away = ~(np.abs(values - labels) <= _WHOLE)  # also where there is NaN
+    if away.any():
+        raise DataError(
+            f"{path}: the label holds {values[away][0]:g}, which is no whole number: it was "
+            "resampled with interpolation, or it is a probability map. Store the number of the "
+            "class in each voxel."
+        )
+    return labels
 
 
 def check_together(case: Case, headers: Sequence[Header], label: Header, *, affines: bool) -> None:

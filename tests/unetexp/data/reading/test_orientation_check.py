@@ -93,3 +93,16 @@ def test_the_fit_is_by_edges_and_not_by_brightness():
     assert edge_fit(image[None, :40], mask[:40], 6) is None
     assert edge_fit(image[None], mask * 0, 3) is None
     assert orientation_fit([]).verdict == "cannot tell"
+
+
+def test_large_photographs_are_averaged_down():
+    image, mask = scene(0, (1100, 1300))
+    fit = edge_fit(np.stack([image] * 3), mask, 3)
+    assert fit.as_read > 1.3 * fit.stored
+
+
+def test_single_images_that_fit_as_stored_are_named(tmp_path):
+    root = write_set(tmp_path / "d", 3, "upright")
+    Image.fromarray(scene(2, (64, 64))[1]).save(root / "masks/2.png")
+    notes = open_dataset(Folder(root=str(root))).notes
+    assert any("1 image (2) fit their masks better as stored" in note for note in notes)

@@ -92,18 +92,27 @@ def test_several_columns_are_the_channels_of_a_sample(tmp_path):
         {"red": f"r{i}.png", "infrared": f"i{i}.png" if i else "", "mask": f"m{i}.png"}
         for i in range(3)
     ]
-    for name in {cell for row in rows for cell in row.values() if cell}:
-        picture(tmp_path / name, np.zeros((8, 8), np.uint8))
-    source = Manifest(
-        path=str(save_table(tmp_path / "set.csv", rows)), image_columns=("red", "infrared")
-    )
-    listing = source.listing()
+    for row in rows:
+        for column, value in (("red", 60), ("infrared", 90)):
+            if row[column]:
+                picture(tmp_path / row[column], np.full((8, 8), value, np.uint8))
+        picture(tmp_path / row["mask"], np.eye(8, dtype=np.uint8))
+    path = save_table(tmp_path / "set.csv", rows)
+    listing = Manifest(path=str(path), image_columns=("red", "infrared")).listing()
     assert [[p and p.name for p in sample.images] for sample in listing.unsplit] == [
         ["r0.png", None],
         ["r1.png", "i1.png"],
         ["r2.png", "i2.png"],
     ]
     assert any("red, infrared" in note for note in listing.notes)
+    columns = {"image_columns": ("red", "infrared")}
+    data = opened(path, **columns, missing="zeros", value_range=[0, 255])
+    images = {s.name: s.image[:, 0, 0].float() for split in data.splits.values() for s in split}
+    assert data.channels == 2
+    assert images["r1"][1] / images["r1"][0] == pytest.approx(90 / 60, abs=0.01)
+    assert images["r0"].tolist() == [images["r1"][0], 0]
+    with pytest.raises(DataError, match=r"r0 lacks file 2 of 2 .*data.missing=zeros"):
+        opened(path, **columns)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def is_channels_last(file: tifffile.TiffFile, pages: list[tifffile.TiffPage]) ->
     return (
         len(shape) == 3
         and shape[0] == len(pages)
-        and shape[2] <= _MOST_BANDS < min(shape[:2])
+        and shape[2] <= min(_MOST_BANDS, *(side // 2 for side in shape[:2]))
         and tuple(pages[0].shape) == shape[1:]
     )
 

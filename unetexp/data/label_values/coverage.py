@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.label_values.remedies import setting_without
+from unetexp.data.splits.fold_names import is_fold
 from unetexp.errors import listed
 
 
@@ -19,11 +20,13 @@ def coverage_problems(
     *,
     named: bool,
 ) -> list[str]:
-    """A message for train and for val if it lacks classes that occur elsewhere.
+    """A message for train and for val, or for the folds, if they lack classes of elsewhere.
 
     `holds` has for each split which mask (masks, K) holds which class, `table` (256,) the class
     of each stored value; `method` is how the split was made, `named` if there is a classes.txt.
     """
+    if folds := [held.any(axis=0) for name, held in holds.items() if is_fold(name)]:
+        return _fold_problems(np.array(folds), holds, class_names)
     frequency = np.sum([held.sum(axis=0) for held in holds.values()], axis=0)
     total = sum(len(held) for held in holds.values())
     problems = []
@@ -40,6 +43,29 @@ def coverage_problems(
                 + _left_out(table, lacking, len(class_names), method, named=named)
             )
     return problems
+
+
+def _fold_problems(
+    folds: npt.NDArray[np.bool_],
+    holds: Mapping[str, npt.NDArray[np.bool_]],
+    class_names: Sequence[str],
+) -> list[str]:
+    """A message if a fold lacks a class; `folds` has which fold (k, K) holds which class."""
+    frequency = np.sum([held.sum(axis=0) for held in holds.values()], axis=0)
+    lacking = np.flatnonzero((frequency > 0) & ~folds.all(axis=0)).tolist()
+    if not lacking:
+        return []
+    found = [
+        f"{class_names[k]} (in {frequency[k]} masks, of {folds[:, k].sum()} folds)" for k in lacking
+    ]
+    least = int(folds[:, lacking].sum(axis=0).min())
+    fewer = f"Use fewer folds (--set data.folds={least})" if least > 1 else "Train without folds"
+    without = "" if least > 1 else " (--set data.folds=null)"
+    return [
+        f"not each of the {len(folds)} folds holds the class {listed(found)}: a fold without it "
+        f"cannot measure it, and the mean over folds would not be one. {fewer}{without}, another "
+        "data.seed, or label more images that show it."
+    ]
 
 
 def _more_of(split: str, method: str, masks: int) -> str:
