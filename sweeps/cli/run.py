@@ -32,7 +32,7 @@ from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
 from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
-from unetexp.cli.options import TrackingUri
+from unetexp.cli.options import CacheGb, TrackingUri, limit_cache
 from unetexp.errors import ConfigError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -97,6 +97,7 @@ def run(
             show_default="sweep_runs in the project's folder",
         ),
     ] = None,
+    cache_gb: CacheGb = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -162,6 +163,7 @@ def run(
     stopped by SIGTERM or SIGHUP.
     """
     with exit_codes():
+        limit_cache(cache_gb)
         if list_:
             maintenance.list_sweeps(tracking_uri)
         elif delete is not None:

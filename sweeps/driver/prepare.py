@@ -14,6 +14,7 @@ from sweeps.execution.ray_session import require_short_folder
 from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.compute.device import unused_driver_warning
 from unetexp.data import Dataset, open_dataset
+from unetexp.data.checks.quick import quick_check
 from unetexp.data.layouts.paragraph import paragraph
 
 
@@ -52,7 +53,7 @@ def prepare(
     check_classes(plan.recipe.goals, data.class_names, data["val"].class_pixels.tolist())
     weights = settle_weights(plan.recipe, plan.options.changes, data.channels)
     doubts = data.problems if started else ()
-    warnings = [*data.notes, *doubts, *weights.warnings]
+    warnings = [*data.notes, *doubts, *quick_check(data), *weights.warnings]
     if plan.options.gpus is None and plan.options.address is None and not plan.placement.gpus:
         warnings += filter(None, [unused_driver_warning()])
     recipe = weights.apply(plan.recipe)

@@ -22,6 +22,7 @@ import torch
 from sweeps.preflight.smoke_test import miniature
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
+from unetexp.data.sources import dataset_of_tree
 from unetexp.training.config import TrainConfig, decode_config
 from unetexp.training.loop import EpochReport, fit
 from unetexp.training.state import TrainState
@@ -149,7 +150,7 @@ def _answer(process: subprocess.Popen[bytes]) -> float | None:
 def serve() -> None:
     """One of the processes: its standard input has the task, then lines with seconds to train."""
     task = json.loads(sys.stdin.buffer.readline())
-    config, data = decode_config(task["config"]), Dataset.of_tree(task["data"])
+    config, data = decode_config(task["config"]), dataset_of_tree(task["data"])
     device = torch.device(task["device"])
     if device.type == "cuda" and task["memory"] < 1:
         torch.cuda.set_per_process_memory_fraction(task["memory"])

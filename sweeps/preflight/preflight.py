@@ -51,6 +51,7 @@ from unetexp.data import Dataset
 from unetexp.data.folded import rounds
 from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
+from unetexp.system.machine import available_memory_bytes
 from unetexp.training.config import TrainConfig
 
 _SMOKE_TEST_S, _STEP_COST_S = 60.0, 20.0
@@ -126,6 +127,13 @@ def _tell_shortages(
             f"not enough memory for micro-batches of {images * devices} images; {micro} fit. "
             "Trials adapt by themselves; to set it for all of them, with the same batch size: "
             f"--set accumulation={slowest.batch_size // micro}"
+        )
+    free = available_memory_bytes()
+    if checks.step_cost.device_bytes is None and checks.step_cost.peak_bytes > free:
+        log(
+            f"a trial is expected to take {checks.step_cost.peak_bytes / 2**30:.1f} GiB of memory, "
+            f"and {free / 2**30:.1f} are free: it may be killed. Scale large images, such as with "
+            "--set data.resize=1024, or choose a smaller augment.crop_px, batch_size or model."
         )
 
 

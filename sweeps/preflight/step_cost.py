@@ -20,7 +20,10 @@ import psutil
 import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
+from unetexp.compute.upsampling import upsampled_labels
 from unetexp.data import Dataset, Sample, Samples
+from unetexp.data.dataset import original_shapes
+from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory
 from unetexp.system.machine import available_memory_bytes
@@ -102,10 +105,12 @@ def measure_step_cost(
     costs = climb(bench.train, full, patience_s, round(_SPARE * memory))
     images = largest_fitting(costs, full, round(_SPARE * memory))
     cost = expected(costs, Size(full.side_px, images).pixels)
+    # Of a trial that validates: what training left behind stays.
+    resting = max(bench.at_rest_bytes, psutil.Process().memory_info().rss)
     # Validation is a third of training's work; half of the patience is left for it.
     pixels = 3 * patience_s / 2 / (1 + _RUNS) * costs[-1].pixels / costs[-1].seconds
     val_s = bench.validate(max(SIDE_PX, math.isqrt(round(pixels))))
-    peak = max(cost.peak_bytes, bench.at_rest_bytes + bench.fullest[1]) + others
+    peak = max(cost.peak_bytes, resting + bench.fullest[1]) + others
     cut_short = costs[-1].pixels < cost.pixels
     return StepCost(images, cost.seconds, val_s, peak, None, cut_short)
 
@@ -192,7 +197,7 @@ class _Bench:
         self.loss = loss_for(config.loss, data)
         self.normalization = input_normalization(config.encoder, data.channels)
         self.limits = Limits.of(self.state.evaluated_model, data.num_classes)
-        self.fullest = self.limits.fullest(data["val"].shapes)
+        self.fullest = self.limits.fullest(data["val"])
         self.at_rest_bytes: int = psutil.Process().memory_info().rss
 
     def bytes_at_rest(self) -> int:
@@ -224,7 +229,24 @@ class _Bench:
             pixels = self._computed_pixels(few["val"])
             model = self.state.evaluated_model
             seconds = _seconds(lambda: evaluate(self.config, few, few["val"], model, self.loss))
-        return seconds / images * max(1.0, self._computed_pixels(split) / pixels)
+        grown = max(1.0, self._computed_pixels(split) / pixels)
+        return seconds / images * grown + self._scaling_s(split)
+
+    def _scaling_s(self, split: Samples) -> float:
+        """Seconds to scale one image's logits back to its own size, and to count them."""
+        small, large = split.shapes[0], original_shapes(split)[0]
+        if small == large:
+            return 0.0
+        classes = self.data.num_classes
+        logits = torch.zeros(classes, *small, device=self.device)
+        metrics = SegmentationMetrics(classes)
+
+        def scale() -> None:
+            labels = upsampled_labels(logits, large)[None]
+            metrics.update(labels, labels)
+            metrics.compute()
+
+        return _seconds(scale)
 
     def validate_fullest(self) -> None:
         """Validate the batch of images that takes the most memory, at its own size."""
@@ -250,6 +272,11 @@ class _Chosen:
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(self.split.shapes[index] for index in self.indices)
+
+    @property
+    def original_shapes(self) -> tuple[tuple[int, int], ...]:
+        shapes = original_shapes(self.split)
+        return tuple(shapes[index] for index in self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -15,7 +15,7 @@ from sweeps.promotion.candidates import Candidate, SourceSweep
 from sweeps.promotion.gates import Measures, Verdict
 from sweeps.promotion.seed_confirmation import Confirmation
 from sweeps.tracking.store import TrackingStore
-from unetexp.data import Dataset
+from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.inference.evaluation import SplitEvaluation, assess, train_config
 from unetexp.metrics.bootstrap import Interval, PairedComparison, score_intervals
 from unetexp.metrics.latency import latency_ms
@@ -50,6 +50,13 @@ class ModelEvaluation:
     @property
     def miou(self) -> float:
         return self.assessment.metrics["miou"]
+
+
+def at_working_size(data: Dataset, source: DataSource, spec: ModelSpec) -> Dataset:
+    """`data`, opened from `source`, at the working size that a model was trained at."""
+    if data.resize == spec.resize:
+        return data
+    return open_dataset(source.model_copy(update={"resize": spec.resize}), to_train=False)
 
 
 def evaluate_model(

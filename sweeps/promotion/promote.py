@@ -19,6 +19,7 @@ from sweeps.promotion.evaluation import (
     ModelEvaluation,
     PairedResult,
     PromotionDecision,
+    at_working_size,
     count_use,
     evaluate_model,
 )
@@ -31,6 +32,7 @@ from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
+from unetexp.models.saved_model import read_spec
 from unetexp.system.stop_signals import shielded
 from unetexp.tracking.locate import locate
 
@@ -149,7 +151,8 @@ def _evaluate_baseline(
 def _evaluate(
     plan: PromotionPlan, title: str, run_id: str, folder: Path, val_miou: float | None = None
 ) -> ModelEvaluation:
-    return evaluate_model(title, run_id, folder, plan.data, plan.split, plan.device, val_miou)
+    data = at_working_size(plan.data, plan.source.recipe.base.data, read_spec(folder))
+    return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou)
 
 
 def _compare(chosen: ModelEvaluation, other: ModelEvaluation) -> PairedResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from unetexp.cli.command_line import Command, Group
+from unetexp.cli.data_check import check
 from unetexp.cli.data_plan import plan_recipe
 from unetexp.cli.data_show import show
 
@@ -21,5 +22,6 @@ def data() -> None:
     """Look at a data set before it costs anything."""
 
 
+app.command(cls=Command)(check)
 app.command(cls=Command)(show)
 app.command("plan", cls=Command)(plan_recipe)

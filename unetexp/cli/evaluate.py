@@ -143,7 +143,10 @@ def _evaluated(
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     spec, train = read_spec(folder), train_config(folder)
     _require_channels(without, spec.in_channels)
-    dataset = _opened(source_of(data, train.data, changes), spec, aside)
+    source = source_of(data, train.data, changes)
+    if "data.resize" not in changes:  # it sees images at the size that it was trained at
+        source = source.model_copy(update={"resize": spec.resize})
+    dataset = _opened(source, spec, aside)
     known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     if known and dataset.folds:

@@ -16,7 +16,7 @@ from unetexp.cli.data import app as data_app
 from unetexp.cli.evaluate import evaluate
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud
-from unetexp.cli.options import Device
+from unetexp.cli.options import CacheGb, Device, limit_cache
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
 from unetexp.compute.device import limit_threads, pick_device
@@ -74,9 +74,11 @@ def train(
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting. Repeatable."),
     ] = None,
     device: Device = "auto",
+    cache_gb: CacheGb = None,
 ) -> None:
     """Train one model. Called again with the same --out, it continues where it was stopped."""
     with exit_codes():
+        limit_cache(cache_gb)
         changes = parse_assignments(set_ or [])
         tree = read_tree(config) if config else {}
         if data is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from unetexp.data.reading.input_form import InputForm
+    from unetexp.data.resizing import Resize
 
 RawImage: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 Labels: TypeAlias = npt.NDArray[np.uint8]
@@ -57,6 +59,8 @@ class Collection:
     class_names: tuple[str, ...] | None
     split_record: Mapping[str, Any]  # how the splits were made; JSON-safe
     notes: tuple[str, ...] = field(default=())
+    resize: Resize | None = None  # to the working size, in the cache
+    digests: Mapping[Path, str] = field(default_factory=dict)  # of the files, by content
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes
     ignore: str | None = None  # stored values that are void, as in label_map.py
     loaded: Callable[[], ReadingResult] = ReadingResult  # asked after all pairs were loaded

@@ -2,7 +2,10 @@
 
 A split is kept in two flat files of a cache folder, `<split>.images` (each image C H W, at its own
 size, depth and channels) and `<split>.masks` (each H W, one byte per pixel), in the order of its
-table. Depth and channels are made equal for all images when they are read.
+table. Depth and channels are made equal for all images when they are read. Where images are scaled
+to a working size, both are of that size, and `<split>.originals` holds the masks at their own
+size, compressed (zlib). A set that has no room in the cache has no files: its samples are decoded
+each time (`Decoder`).
 
 C channels, K classes, H W image size, h w window size in pixels.
 """
@@ -11,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +30,45 @@ from torch import Tensor
 from unetexp.data.class_places import ClassPlaces
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.labels import VOID
+from unetexp.data.pixel_files import PixelFile, copy_into, overlap, packed_mask, starts
 from unetexp.data.reading.input_form import InputForm
+from unetexp.data.resizing import Resize, plain, resize_value
 from unetexp.data.splits.fold_names import fold_name
 from unetexp.errors import DataError
 
+DecoderOf: TypeAlias = "Callable[[Mapping[str, Any]], Decoder]"
 DEPTH_STEP = 257  # 8 to 16 bit: 255 * 257 = 65535
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its mask, at their own size."""
+    """One image and its mask, at the size that models work with."""
 
     name: str
     image: Tensor  # (C, H, W) uint8 or uint16
     mask: Tensor  # (H, W) uint8, 255 void
+    original: Tensor | None = None  # the mask at the image's own size, where that is another
+
+    @property
+    def truth(self) -> Tensor:
+        """The mask at the image's own size."""
+        return self.mask if self.original is None else self.original
+
+
+def original_shapes(samples: Samples) -> tuple[tuple[int, int], ...]:
+    """(H, W) of each image as it was before it was scaled to the working size."""
+    shapes: tuple[tuple[int, int], ...] = getattr(samples, "original_shapes", samples.shapes)
+    return shapes
+
+
+class Decoder(Protocol):
+    """Samples that are decoded from their files each time; may be called from any thread."""
+
+    def decoded(self, index: int) -> tuple[RawImage, Labels, Labels]:
+        """Image (C, H, W) and classes at the working size, and classes at the image's own."""
+
+    def tree(self) -> dict[str, Any]:
+        """All that it takes, JSON-safe."""
 
 
 class Samples(Protocol):
@@ -72,6 +100,10 @@ class SplitTable(BaseModel):
     class_pixels: tuple[int, ...]  # K counts over the split
     void_pixels: int
     groups: tuple[str, ...] = ()  # empty where no sample has one
+    # where images are scaled to a working size: their own, and the bytes of the compressed masks
+    original_heights: tuple[int, ...] = ()
+    original_widths: tuple[int, ...] = ()
+    original_bytes: tuple[int, ...] = ()
 
     def mask_sizes(self) -> npt.NDArray[np.int64]:
         """Bytes of each mask, which are its pixels."""
@@ -91,23 +123,37 @@ class Split:
     """
 
     def __init__(
-        self, folder: Path, name: str, table: SplitTable, channels: int, bits: int
+        self,
+        folder: Path,
+        name: str,
+        table: SplitTable,
+        channels: int,
+        bits: int,
+        decoder: Decoder | None = None,
     ) -> None:
-        """Every sample is returned with `channels` and `bits`."""
+        """Every sample is returned with `channels` and `bits`.
+
+        `decoder` makes the samples where `folder` does not hold them.
+        """
         self.names = table.names
         self.shapes = tuple(zip(table.heights, table.widths, strict=True))
+        originals = zip(table.original_heights, table.original_widths, strict=True)
+        self.original_shapes = tuple(originals) or self.shapes
         self.class_pixels = np.array(table.class_pixels, np.int64)  # (K,)
         self.void_pixels = table.void_pixels
         self.groups = table.groups
         self._folder, self._name, self._table = folder, name, table
         self.channels, self._bits = channels, bits
-        self._image_starts = _starts(self._table.image_sizes())
-        self._mask_starts = _starts(self._table.mask_sizes())
-        self._image_bytes: Labels | None = None
-        self._mask_bytes: Labels | None = None
+        self._image_starts = starts(self._table.image_sizes())
+        self._mask_starts = starts(self._table.mask_sizes())
+        self._original_starts = starts(np.array(table.original_bytes, np.int64))
+        self._images = PixelFile(folder / f"{name}.images")
+        self._masks = PixelFile(folder / f"{name}.masks")
+        self._decoder = decoder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Split, (self._folder, self._name, self._table, self.channels, self._bits)
+        place = (self._folder, self._name, self._table, self.channels, self._bits, self._decoder)
+        return Split, place
 
     def tree(self) -> dict[str, Any]:
         """Where the samples are, as JSON-safe values; see `Dataset.of_tree`."""
@@ -117,15 +163,21 @@ class Split:
             "table": self._table.model_dump(),
             "channels": self.channels,
             "bits": self._bits,
+            "decoder": self._decoder.tree() if self._decoder else None,
         }
 
     @staticmethod
-    def of_tree(tree: Mapping[str, Any]) -> Split:
-        """The split that a `tree` tells of."""
+    def of_tree(tree: Mapping[str, Any], decoder_of: DecoderOf | None = None) -> Split:
+        """The split that a `tree` tells of; see `Dataset.of_tree`."""
         if "parts" in tree:
-            return JoinedSplit([Split.of_tree(part) for part in tree["parts"]])
+            return JoinedSplit([Split.of_tree(part, decoder_of) for part in tree["parts"]])
         table = SplitTable.model_validate(tree["table"])
-        return Split(Path(tree["folder"]), tree["name"], table, tree["channels"], tree["bits"])
+        decoder = None
+        if tree["decoder"] is not None:
+            assert decoder_of is not None, "these samples are not in the cache"
+            decoder = decoder_of(tree["decoder"])
+        place = Path(tree["folder"])
+        return Split(place, tree["name"], table, tree["channels"], tree["bits"], decoder)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -133,7 +185,25 @@ class Split:
     def __getitem__(self, index: int) -> Sample:
         index = self._checked(index)
         image, mask = self.window(index, 0, 0, *self.shapes[index])
-        return Sample(self.names[index], image, mask)
+        self._images.let_go()
+        original = self.original_mask(index) if self._table.original_heights else None
+        return Sample(self.names[index], image, mask, original)
+
+    def original_mask(self, index: int) -> Tensor:
+        """The mask (H, W) at the image's own size."""
+        index = self._checked(index)
+        if not self._table.original_heights:
+            return torch.from_numpy(np.array(self.stored(index)[1]))
+        if self._decoder is not None:
+            return torch.from_numpy(self._decoder.decoded(index)[2])
+        part = self._original_starts[index : index + 2].tolist()
+        pixels = packed_mask(self._folder / f"{self._name}.originals", *part)
+        return torch.frombuffer(pixels, dtype=torch.uint8).view(self.original_shapes[index])
+
+    def image_bytes(self, index: int) -> int:
+        """Bytes of an image with its own channels, at the depth of the split."""
+        first, last = self._image_starts[index : index + 2].tolist()
+        return int(last - first) * self._bits // self._table.bits[index]
 
     def window(
         self,
@@ -154,14 +224,14 @@ class Split:
             torch.empty((height, width), dtype=torch.uint8),
         )
         stored_image, stored_mask = self.stored(index)
-        rows, target_rows = _overlap(top, height, stored_mask.shape[0])
-        columns, target_columns = _overlap(left, width, stored_mask.shape[1])
+        rows, target_rows = overlap(top, height, stored_mask.shape[0])
+        columns, target_columns = overlap(left, width, stored_mask.shape[1])
         inside = (target_rows, target_columns)
-        _copy_into(image.numpy(), inside, stored_image[:, rows, columns], 0)
+        copy_into(image.numpy(), inside, stored_image[:, rows, columns], 0)
         if self._bits > self._table.bits[self._checked(index)]:
             pixels = image.numpy()[:, target_rows, target_columns]
             np.multiply(pixels, np.uint16(DEPTH_STEP), out=pixels)
-        _copy_into(mask.numpy(), inside, stored_mask[rows, columns], VOID)
+        copy_into(mask.numpy(), inside, stored_mask[rows, columns], VOID)
         return image, mask
 
     @property
@@ -177,12 +247,11 @@ class Split:
     def stored(self, index: int) -> tuple[RawImage, Labels]:
         """The image (C, H, W) as it is kept and the mask (H, W), as views of the mapped files."""
         index = self._checked(index)
-        if self._image_bytes is None or self._mask_bytes is None:
-            self._image_bytes = _mapped(self._folder / f"{self._name}.images")
-            self._mask_bytes = _mapped(self._folder / f"{self._name}.masks")
+        if self._decoder is not None:
+            return self._decoder.decoded(index)[:2]
         height, width = self.shapes[index]
-        image = self._image_bytes[self._image_starts[index] : self._image_starts[index + 1]]
-        mask = self._mask_bytes[self._mask_starts[index] : self._mask_starts[index + 1]]
+        image = self._images.between(*self._image_starts[index : index + 2].tolist())
+        mask = self._masks.between(*self._mask_starts[index : index + 2].tolist())
         pixels: RawImage = image if self._table.bits[index] == 8 else image.view(np.uint16)
         shape = (self._table.channels[index], height, width)
         return pixels.reshape(shape), mask.reshape(height, width)
@@ -209,6 +278,7 @@ class JoinedSplit(Split):
         self.names = tuple(chain.from_iterable(part.names for part in parts))
         self.shapes = tuple(chain.from_iterable(part.shapes for part in parts))
         self.groups = tuple(chain.from_iterable(part.groups for part in parts))
+        self.original_shapes = tuple(chain.from_iterable(part.original_shapes for part in parts))
         self.class_pixels = np.sum([part.class_pixels for part in parts], axis=0)
         self.void_pixels = sum(part.void_pixels for part in parts)
         self.channels, self._bits = parts[0].channels, parts[0]._bits
@@ -221,6 +291,20 @@ class JoinedSplit(Split):
     def tree(self) -> dict[str, Any]:
         """As of a split."""
         return {"parts": [part.tree() for part in self.parts]}
+
+    def __getitem__(self, index: int) -> Sample:
+        part, index = self._place_of(index)
+        return part[index]
+
+    def original_mask(self, index: int) -> Tensor:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.original_mask(index)
+
+    def image_bytes(self, index: int) -> int:
+        """As of a split."""
+        part, index = self._place_of(index)
+        return part.image_bytes(index)
 
     def window(
         self,
@@ -270,6 +354,7 @@ class Dataset:
     splits: Mapping[str, Split]
     split_record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were made
     problems: tuple[str, ...] = ()  # why no model should be trained on it
+    resize: Resize | None = None  # how the images were scaled to their working size
     form: InputForm | None = None  # how further files are read in the same way
     folds: tuple[Split, ...] = ()
 
@@ -289,16 +374,23 @@ class Dataset:
         form = self.form.tree() if self.form else None
         splits = {name: split.tree() for name, split in self.splits.items()}
         folds = [fold.tree() for fold in self.folds]
-        return own | {"form": form, "splits": splits, "folds": folds}
+        made = {"form": form, "resize": plain(self.resize), "splits": splits, "folds": folds}
+        return own | made
 
     @classmethod
-    def of_tree(cls, tree: Mapping[str, Any]) -> Dataset:
-        """The data set that a `tree` tells of."""
-        splits = {name: Split.of_tree(split) for name, split in tree["splits"].items()}
+    def of_tree(cls, tree: Mapping[str, Any], decoder_of: DecoderOf | None = None) -> Dataset:
+        """The data set that a `tree` tells of.
+
+        `decoder_of` makes a `Decoder` again from its tree: `unetexp.data.sources.dataset_of_tree`
+        has it.
+        """
+        splits = {n: Split.of_tree(split, decoder_of) for n, split in tree["splits"].items()}
         lists = {name: tuple(tree[name]) for name in ("class_names", "notes", "problems")}
         form = InputForm.model_validate(tree["form"]) if tree["form"] else None
-        folds = tuple(Split.of_tree(fold) for fold in tree["folds"])
-        return cls(**{**tree, **lists, "form": form, "splits": splits, "folds": folds})
+        folds = tuple(Split.of_tree(fold, decoder_of) for fold in tree["folds"])
+        resize = resize_value(tree["resize"])
+        made = {"form": form, "resize": resize, "splits": splits, "folds": folds}
+        return cls(**{**tree, **lists, **made})
 
     def summary(self) -> dict[str, Any]:
         """What a run records about its data, as JSON-safe values."""
@@ -309,6 +401,7 @@ class Dataset:
             "image_max": self.image_max,
             **({"input": self.form.changes()} if self.form and self.form.changes() else {}),
             "split": dict(self.split_record),
+            **({"resize": plain(self.resize)} if self.resize else {}),
             "splits": {name: self._split_summary(split) for name, split in self.splits.items()},
             **({"folds": [self._split_summary(fold) for fold in self.folds]} if self.folds else {}),
             "notes": list(self.notes),
@@ -338,37 +431,16 @@ class Dataset:
             "width_px": [min(widths), max(widths)],
             "class_fractions": dict(fractions),
             "void_fraction": split.void_pixels / pixels,
+            **_original_summary(split),
             "names_sha256": hashlib.sha256("\n".join(split.names).encode()).hexdigest(),
         }
 
 
-def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
-def _overlap(start: int, length: int, extent: int) -> tuple[slice, slice]:
-    """The part of [start, start + length) inside [0, extent), and its place in the window."""
-    first = min(max(start, 0), extent)
-    last = max(min(start + length, extent), first)
-    return slice(first, last), slice(first - start, last - start)
-
-
-def _copy_into(
-    target: npt.NDArray[Any], inside: tuple[slice, slice], part: npt.NDArray[Any], outside: int
-) -> None:
-    """Write `part` into the place `inside` of the last two axes, and `outside` around it."""
-    rows, columns = inside
-    target[..., : rows.start, :] = outside
-    target[..., rows.stop :, :] = outside
-    target[..., rows, : columns.start] = outside
-    target[..., rows, columns.stop :] = outside
-    target[..., rows, columns] = part
-
-
-def _mapped(path: Path) -> Labels:
-    try:
-        return np.memmap(path, np.uint8, mode="r")
-    except (OSError, ValueError):
-        raise DataError(
-            f"{path}: the decoded images are missing or damaged. Start again: they are rebuilt."
-        ) from None
+def _original_summary(split: Split) -> dict[str, Any]:
+    if split.original_shapes == split.shapes:
+        return {}
+    heights, widths = zip(*split.original_shapes, strict=True)
+    return {
+        "original_height_px": [min(heights), max(heights)],
+        "original_width_px": [min(widths), max(widths)],
+    }

@@ -20,6 +20,7 @@ from torch import Tensor
 from unetexp.component import decode
 from unetexp.compute.settings import resolved
 from unetexp.data import Dataset, Sample, Samples
+from unetexp.data.dataset import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.predictor import conform, full_scale
 from unetexp.models.saved_model import ModelSpec, read_description
@@ -64,6 +65,10 @@ class ConformedSamples:
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(shape for part in self.parts for shape in part.shapes)
+
+    @property
+    def original_shapes(self) -> tuple[tuple[int, int], ...]:
+        return tuple(shape for part in self.parts for shape in original_shapes(part))
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -22,6 +22,8 @@ from unetexp.compute.serving import (
     served_logits,
 )
 from unetexp.compute.tiling import Block, Span, blended
+from unetexp.compute.upsampling import block_rows, upsampled
+from unetexp.data.resizing import resized_image, working_size
 from unetexp.errors import ConfigError, UserError
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.saved_model import ModelSpec
@@ -46,6 +48,9 @@ class Predictor:
     same up to rounding. Where that is None (attention, squeeze-and-excitation), each tile is seen
     by itself, as smaller images are in training, and a `tile_px` as large as the image is exact.
     `flips` are mirror images that are predicted, too: the probabilities of all views are averaged.
+
+    A model that was trained at a working size (`spec.resize`) sees the image at that size; what it
+    says is brought back to the image's own.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class Predictor:
     def labels(self, image: Tensor) -> Tensor:
         """The image (C, H, W) uint8 or uint16 -> its label map (H, W) uint8, on the CPU.
 
+        An image of a model that works at another size is scaled to it, and the logits back.
+
         Raises UserError for an image of another form; `conform` brings it to the model's channels.
         """
         labels = torch.empty(image.shape[-2:], dtype=torch.uint8)
@@ -104,13 +111,34 @@ class Predictor:
         The parts do not overlap and cover the image. Raises as `labels`.
         """
         self._check(image)
-        rows, columns = self._grid(*image.shape[-2:])
-        return blended(rows, columns, lambda r, c: self._score(image[:, r, c]))
+        size = image.shape[1], image.shape[2]
+        if self._working_size(*size) == size:
+            return self._tiles(image)
+        return self._scaled_back(image, size)
 
     def block_count(self, height: int, width: int) -> int:
         """The number of parts that an image of that size is predicted in."""
+        if self._working_size(height, width) != (height, width):
+            return -(-height // block_rows(len(self.spec.class_names), width))
         rows, columns = self._grid(height, width)
         return len(rows) * len(columns)
+
+    def _working_size(self, height: int, width: int) -> tuple[int, int]:
+        return working_size(self.spec.resize, height, width)
+
+    def _scaled_back(self, image: Tensor, size: tuple[int, int]) -> Iterator[Block]:
+        """The logits of an image of another size than the working one, in blocks of rows."""
+        working = self._working_size(*size)
+        scaled = torch.from_numpy(resized_image(image.numpy(), working))
+        logits = torch.empty(len(self.spec.class_names), *working)
+        for block in self._tiles(scaled):
+            logits[:, block.rows, block.columns] = block.scores
+        for rows, scores in upsampled(logits, size):
+            yield Block(rows, slice(0, size[1]), scores)
+
+    def _tiles(self, image: Tensor) -> Iterator[Block]:
+        rows, columns = self._grid(*image.shape[-2:])
+        return blended(rows, columns, lambda r, c: self._score(image[:, r, c]))
 
     def _grid(self, height: int, width: int) -> tuple[list[Span], list[Span]]:
         return served_grid(height, width, self._tile, self._overlap, self._seam)

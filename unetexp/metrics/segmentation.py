@@ -23,6 +23,7 @@ from unetexp.compute.on_device import on_host
 from unetexp.data.labels import VOID, is_integer, stray_labels, stray_pixels
 from unetexp.errors import ConfigError, DataError
 
+_BLOCK_PIXELS = 2**21  # counted at once, at about 60 bytes each
 _NO_LOWEST, _NO_HIGHEST = torch.iinfo(torch.int64).max, torch.iinfo(torch.int64).min
 
 
@@ -106,15 +107,12 @@ class SegmentationMetrics(Metric):
         a label that is not a class and for NaN logits; such a batch is not counted.
         """
         self._check_shapes(prediction, target)
-        truth = target.long()
-        stray = stray_pixels(truth, self.num_classes, self.ignore_index, where="target")
-        valid = (truth != self.ignore_index) & ~stray
-        labels, stray_predicted, nan = self._predicted(prediction, valid)
-        self._follow(truth.device)
-        if not on_host(truth):
-            valid &= ~stray_predicted
-            self._remember([truth, labels], [stray, stray_predicted], nan)
-        counts = self._count(labels, truth, valid)
+        self._follow(target.device)
+        counts = torch.zeros((), dtype=torch.int64, device=target.device)
+        step = max(1, _BLOCK_PIXELS // max(1, len(target) * target.shape[2]))
+        for top in range(0, max(1, target.shape[1]), step):
+            rows = slice(top, top + step)
+            counts = counts + self._counted(prediction[..., rows, :], target[:, rows])
         _, dice = _overlaps(counts)
         scores = dice.nanmean(dim=1)
         # new tensors: these may be inference tensors
@@ -125,6 +123,17 @@ class SegmentationMetrics(Metric):
         if self.keep_matrices:
             self._matrices.append(counts)
         return counts
+
+    def _counted(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """One confusion matrix per image (N, K, K), of some rows: all at once takes much memory."""
+        truth = target.long()
+        stray = stray_pixels(truth, self.num_classes, self.ignore_index, where="target")
+        valid = (truth != self.ignore_index) & ~stray
+        labels, stray_predicted, nan = self._predicted(prediction, valid)
+        if not on_host(truth):
+            valid &= ~stray_predicted
+            self._remember([truth, labels], [stray, stray_predicted], nan)
+        return self._count(labels, truth, valid)
 
     def merge(self, other: SegmentationMetrics) -> None:
         """Add the counts of `other`, as if its batches had been counted here."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unetexp.component import Component, decode
 from unetexp.data.reading.input_form import InputForm
+from unetexp.data.resizing import ResizeSetting
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
@@ -46,6 +47,9 @@ class ModelSpec(Component):
     folds: int | None = Field(
         None, ge=2, description="number of models of cross-validation, which predict together"
     )
+    resize: ResizeSetting = Field(
+        None, description="how an image is scaled to the working size; predictions are scaled back"
+    )
 
     @model_serializer(mode="wrap")
     def _without_folds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -77,6 +81,7 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         encoder=config.encoder,
         decoder=config.decoder,
         folds=len(data.folds) or None,
+        resize=data.resize,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,8 +138,9 @@ def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:
 
 
 def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[RgbImage]:
-    image = displayable(sample.image, image_max)
-    truth, predicted = sample.mask.numpy(), prediction.numpy()
+    size = _tile_size(*sample.truth.shape)  # painting a photograph takes a gigabyte
+    truth, predicted = _picked(sample.truth, size), _picked(prediction, size)
+    image = displayable(torch.from_numpy(_picked(sample.image, size)), image_max)
     errors = image // 3
     errors[truth == VOID] = _VOID
     errors[(truth != predicted) & (truth != VOID)] = _ERROR
@@ -163,13 +165,26 @@ def paint(image: RgbImage, labels: NDArray[np.integer], strength: float = 0.6) -
     return np.where((labels == 0)[..., None], image, mixed.astype(np.uint8))
 
 
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    """The size of an image's tile on the sheet, with its proportions kept."""
+    scale = (_TILE_PX - 4) / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _picked(pixels: Tensor, size: tuple[int, int]) -> NDArray[Any]:
+    """The nearest pixels (..., h, w) of a picture (..., H, W), as Pillow picks them."""
+    found = pixels.numpy()
+    rows, columns = (
+        ((np.arange(new) + 0.5) * (old / new)).astype(np.int64)
+        for new, old in zip(size, found.shape[-2:], strict=True)
+    )
+    return found[..., rows[:, np.newaxis], columns]
+
+
 def _fit(pixels: RgbImage) -> Image.Image:
-    """The tile scaled to the sheet's square, with its proportions kept."""
-    tile = Image.fromarray(pixels)
-    scale = (_TILE_PX - 4) / max(tile.size)
-    size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
+    """The tile in the sheet's square."""
     square = Image.new("RGB", (_TILE_PX, _TILE_PX), "white")
-    square.paste(tile.resize(size, Image.Resampling.NEAREST), (2, 2))
+    square.paste(Image.fromarray(pixels), (2, 2))
     return square
 
 

@@ -2,7 +2,9 @@
 
 Neither the metrics nor the loss depend on how the images are grouped: the loss is the mean over
 the images of each image's own loss. An image whose pass would not fit into memory is computed in
-tiles that overlap so far that its logits stay the same up to rounding.
+tiles that overlap so far that its logits stay the same up to rounding. Where images are scaled to
+a working size, the loss is of that size; the logits are scaled back, so that the metrics are those
+of the images' own size.
 
 N batch, I images of a split, C channels, K classes, H W image size.
 """
@@ -20,7 +22,9 @@ from torch import Tensor, nn
 from unetexp.compute.cudnn import without_benchmark
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
+from unetexp.compute.upsampling import upsampled_labels
 from unetexp.data import Dataset, Samples
+from unetexp.data.dataset import original_shapes
 from unetexp.data.labels import VOID
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
@@ -94,9 +98,10 @@ def evaluate(
         for batch in whole_images(split, judge.limits, ranks, workers=workers, pin=pin):
             judged = judge(batch)
             loss_sum += judged.loss
-            scores.update(batch.indices, judged.labels, judged.masks)
-            del judged  # before the next forward pass
-    return _merged(ranks.gather((scores, float(loss_sum))), split.shapes)
+            for indices, labels, masks in judged.pairs():
+                scores.update(indices, labels, masks)
+            del judged, labels, masks  # before the next forward pass
+    return _merged(ranks.gather((scores, float(loss_sum))), original_shapes(split))
 
 
 class _Part(NamedTuple):
@@ -108,9 +113,23 @@ class _Part(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    labels: Tensor  # (N, H, W) int64, predicted
-    masks: Tensor  # (N, H, W) int64
+    batch: WholeBatch
+    labels: Tensor  # (N, H, W) uint8, predicted; nothing where `logits` are given
+    masks: Tensor  # (N, H, W) uint8
     loss: Tensor  # float64, the sum over the images of each one's own
+    logits: Tensor | None  # (N, K, H, W) of images that were scaled to this size
+
+    def pairs(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Indices with predicted labels and truth, (N, H, W) uint8, at the images' own size."""
+        if self.logits is None:
+            yield self.batch.indices, self.labels, self.masks
+            return
+        for n, index in enumerate(self.batch.indices):
+            height, width = self.batch.masks[n].shape
+            truth = self.batch.truths[n]
+            size = truth.shape[0], truth.shape[1]
+            labels = upsampled_labels(self.logits[n, :, :height, :width], size)
+            yield [index], labels[None], truth.to(labels.device, non_blocking=True)[None]
 
 
 @dataclass(frozen=True)
@@ -128,20 +147,24 @@ class _Judge:
 
     def __call__(self, batch: WholeBatch) -> _Judged:
         images, masks = batch.padded(self.limits, self.device)
-        masks = masks.long()
         labels = torch.empty_like(masks)
+        scaled: Tensor | None = None
         losses = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
         weights = torch.zeros_like(losses)
         for part in self._parts(images):
-            labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
+            if batch.truths:
+                scaled = _placed(part, scaled, images)
+            else:
+                labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
             for n, (height, width) in enumerate(mask.shape for mask in batch.masks):
                 mask = masks[n : n + 1, part.rows, part.columns]
                 mask = mask[:, : height - part.rows.start, : width - part.columns.start]
+                mask = mask.long()
                 logits = part.logits[n : n + 1, :, : mask.shape[1], : mask.shape[2]]
                 valid = (mask != VOID).sum()
                 losses[n] += self.loss(logits, mask).double() * valid
                 weights[n] += valid
-        return _Judged(labels, masks, (losses / weights.clamp(min=1)).sum())
+        return _Judged(batch, labels, masks, (losses / weights.clamp(min=1)).sum(), scaled)
 
     def _parts(self, images: Tensor) -> Iterator[_Part]:
         """The logits of raw images (N, C, H, W): in one part, if their loss fits into memory."""
@@ -150,13 +173,10 @@ class _Judge:
         if height * width > self.limits.loss_pixels:
             yield from tiles
             return
-        first = next(tiles)
-        whole = first.logits
-        if whole.shape[-2:] != (height, width):
-            whole = whole.new_empty(*whole.shape[:2], height, width)
-            whole[:, :, first.rows, first.columns] = first.logits
-            for tile in tiles:
-                whole[:, :, tile.rows, tile.columns] = tile.logits
+        whole: Tensor | None = None
+        for tile in tiles:
+            whole = _placed(tile, whole, images)
+        assert whole is not None
         yield _Part(slice(0, height), slice(0, width), whole)
 
     def _tiles(self, images: Tensor) -> Iterator[_Part]:
@@ -171,6 +191,16 @@ class _Judge:
         with self.compute.autocast(images.device):
             logits: Tensor = self.model(inputs.contiguous(memory_format=self.compute.layout))
         return logits
+
+
+def _placed(part: _Part, whole: Tensor | None, images: Tensor) -> Tensor:
+    """The logits of all of `images` with those of `part`, the first one if `whole` is None."""
+    if part.logits.shape[-2:] == images.shape[-2:]:
+        return part.logits
+    if whole is None:
+        whole = part.logits.new_empty(*part.logits.shape[:2], *images.shape[-2:])
+    whole[:, :, part.rows, part.columns] = part.logits
+    return whole
 
 
 def _merged(

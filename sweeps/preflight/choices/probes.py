@@ -23,6 +23,7 @@ from sweeps.preflight.choices.stepper import Stepper
 from sweeps.preflight.step_cost import Size
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
+from unetexp.data.sources import dataset_of_tree
 from unetexp.training.config import TrainConfig, decode_config
 
 _PROBE = (
@@ -149,7 +150,7 @@ def serve(up_s: float) -> None:
             job = json.loads(line)
             if "config" in job:
                 used.close()  # the memory of the one before, first
-                config, data = decode_config(job["config"]), Dataset.of_tree(job["data"])
+                config, data = decode_config(job["config"]), dataset_of_tree(job["data"])
                 stepper = used.enter_context(Stepper(config, data, torch.device("cpu")))
                 _send(answers, (False, None))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import get_args
@@ -279,6 +280,32 @@ def test_the_validation_step_does_not_wait(kind):
         with NoWaiting(), pytest.raises(ReachedError):
             evaluate(config, data, data["val"], model, loss, keep=[0], keep_matrices=True)
     assert set(computed) == {CUDA}
+
+
+def test_the_validation_step_of_scaled_images_does_not_wait():
+    class Scaled(Images):
+        original_shapes = ((100, 90),) * 5
+
+        def __getitem__(self, index):
+            original = torch.zeros(100, 90, dtype=torch.uint8)
+            return replace(super().__getitem__(index), original=original)
+
+    config, data = config_with(batch_size=2), data_of()
+    data.split = Scaled(3)
+    with fake_cuda():
+        model, loss = state_of(config, data).model, loss_for(config.loss, data)
+        counted = []
+        count = SegmentationMetrics.update
+
+        def update(self, labels, masks):
+            counted.append((labels.device, tuple(labels.shape), tuple(masks.shape)))
+            return count(self, labels, masks)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SegmentationMetrics, "update", update)
+            with NoWaiting(), pytest.raises(ReachedError):
+                evaluate(config, data, data["val"], model, loss, keep=[0], keep_matrices=True)
+    assert counted == [(CUDA, (1, 100, 90), (1, 100, 90))] * 4
 
 
 @pytest.mark.parametrize("changes", [{}, {"encoder.freeze": "stage2"}, {"ema_epochs": None}])

@@ -1,21 +1,39 @@
 """From pairs of files to the decoded form in the cache.
 
+Images are decoded and scaled to the working size one after the other. Their masks wait beside
+them, compressed as they are stored, until the values of all of them are known; then each value
+becomes a class, and the masks are scaled, too.
+
 C channels, H W image size.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unetexp.data.cache.store import FORMAT, Index, open_cached
+from unetexp.data.cache.decoding import (
+    Collects,
+    FileDecoder,
+    at_working_size,
+    classes_at,
+    loaded,
+    write_digests,
+)
+from unetexp.data.cache.room import Room
+from unetexp.data.cache.store import FORMAT, Index, cache_folder, open_cached
 from unetexp.data.cache.written import Scale, Written, clip_file, common_channels, scale_of
 from unetexp.data.collection import (
     Collection,
@@ -30,30 +48,65 @@ from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.label_values.label_checks import Meaning, interpret
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import AS_STORED
-from unetexp.errors import DataError
+from unetexp.data.resizing import VERSION, Resize, plain, resize_text
+from unetexp.errors import DataError, listed
 
-_CHUNK = 2**24
+_QUICK = 1  # zlib's level: labels shrink to a hundredth even so
+
+
+class _Loaded(NamedTuple):
+    image: RawImage  # (C, H, W), at the working size
+    shape: tuple[int, int]  # H, W before
+    counts: npt.NDArray[np.int32]  # (256,) stored values
+    mask: bytes  # the stored values, compressed
 
 
 def open_collection(
-    collection: Collection, on_progress: Progress | None = None, *, to_train: bool = True
+    collection: Collection,
+    on_progress: Progress | None = None,
+    *,
+    to_train: bool = True,
+    source: Collects | None = None,
 ) -> Dataset:
     """The decoded data set, from the cache or built into it. Raises DataError.
 
-    `to_train`: also for what only training requires, such as every class in val.
+    `to_train`: also for what only training requires, such as every class in val. `source` decodes
+    samples that have no room in the cache; without it there is always room.
     """
 
-    def build(scratch: Path) -> Index:
-        index = _build(collection, scratch, on_progress)
+    def build(scratch: Path, room: Room) -> Index:
+        bounded = room if source is not None else None
+        index = _Builder(collection, scratch, bounded, on_progress).index()
         if to_train:  # before it is put in place: nobody needs the files
             _refuse(collection, index.problems)
         return index
 
-    dataset = open_cached(collection.fingerprint, build)
+    dataset = open_cached(collection.fingerprint, build, partial(_decoders, collection, source))
     if to_train:
         _refuse(collection, dataset.problems)
     # What the files and settings tell may change while the decoded set stays the same.
     return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
+
+
+def resized(collection: Collection, resize: Resize | None) -> Collection:
+    """The collection with its images scaled to a working size in the cache."""
+    if resize is None:
+        return collection
+    how = json.dumps([VERSION, collection.fingerprint, plain(resize)])
+    fingerprint = hashlib.sha256(how.encode()).hexdigest()
+    return replace(collection, fingerprint=fingerprint, resize=resize)
+
+
+def _decoders(
+    collection: Collection, source: Collects | None, index: Index
+) -> Mapping[str, FileDecoder]:
+    assert source is not None
+    place = cache_folder() / index.fingerprint
+    ceiling = index.form.ceiling if index.form else None
+    return {
+        name: FileDecoder(source, place, name, index.resize, index.label_table, ceiling, pairs)
+        for name, pairs in collection.pairs().items()
+    }
 
 
 def _refuse(collection: Collection, problems: Sequence[str]) -> None:
@@ -61,50 +114,194 @@ def _refuse(collection: Collection, problems: Sequence[str]) -> None:
         raise DataError("\n".join(f"{collection.where}: {problem}" for problem in problems))
 
 
-def _build(collection: Collection, scratch: Path, on_progress: Progress | None) -> Index:
-    splits = collection.pairs()
-    total, done = sum(len(pairs) for pairs in splits.values()), 0
-    written: dict[str, Written] = {}
-    with warnings.catch_warnings():  # oversized images get an error of ours
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for name, pairs in splits.items():
-            written[name] = _write(name, pairs, scratch, (done, total), on_progress)
-            done += len(pairs)
-    result = collection.loaded()
-    scale = scale_of(written, result)
-    labels = {name: split.labels() for name, split in written.items()}
-    meaning = interpret(
-        labels,
-        collection.class_names,
-        collection.where,
-        collection.label_map,
-        str(collection.split_record["method"]),
-        collection.ignore,
-        lambda name, index: _mask_at(scratch / f"{name}.masks", written[name], index),
-    )
-    if not meaning.as_stored:
-        for name in splits:
-            _relabel(scratch / f"{name}.masks", meaning.table)
-    tables = {name: _table(split, meaning) for name, split in written.items()}
-    form = result.form
-    if scale.clips:
-        form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
-        for name, table in tables.items():
-            clip_file(scratch / f"{name}.images", table, scale.image_max)
-    return Index(
-        format=FORMAT,
-        fingerprint=collection.fingerprint,
-        data_fingerprint=_read_anew(collection, result, scale),
-        class_names=meaning.class_names,
-        channels=common_channels(collection.where, written),
-        bits=scale.bits,
-        image_max=scale.image_max,
-        form=form,
-        notes=result.notes + scale.notes + meaning.notes,
-        problems=meaning.problems,
-        split_record=dict(collection.split_record),
-        splits=tables,
-    )
+class _Builder:
+    """One build: `room` is asked before anything is written, None is room for all."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        scratch: Path,
+        room: Room | None,
+        on_progress: Progress | None,
+    ) -> None:
+        self.collection, self.scratch, self.room = collection, scratch, room
+        self.splits = collection.pairs()
+        self.total, self.done = sum(map(len, self.splits.values())), 0
+        self.on_progress = on_progress
+        self.bytes = 0  # that the set takes, or would take
+        self.lack = ""  # why it is not kept
+
+    def index(self) -> Index:
+        """Write the files, as far as there is room; returns what is in them."""
+        with warnings.catch_warnings():  # oversized images get an error of ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            written = {name: self._decode(name, pairs) for name, pairs in self.splits.items()}
+        collection = self.collection
+        result = collection.loaded()
+        scale = scale_of(written, result)
+        labels = {name: split.labels() for name, split in written.items()}
+        meaning = interpret(
+            labels,
+            collection.class_names,
+            collection.where,
+            collection.label_map,
+            str(collection.split_record["method"]),
+            collection.ignore,
+            lambda name, index: self._stored_mask(name, written[name], index),
+        )
+        self.done = 0
+        vanished: Counter[int] = Counter()
+        for name, split in written.items():
+            vanished += self._classify(name, split, meaning)
+        if self.lack:
+            write_digests(self.scratch, collection.digests)
+        tables = {n: _table(split, meaning, collection.resize) for n, split in written.items()}
+        form = result.form
+        if scale.clips:
+            form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
+            for name, table in tables.items() if not self.lack else ():
+                clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        own = self._notes(meaning, vanished)
+        return Index(
+            format=FORMAT,
+            fingerprint=collection.fingerprint,
+            data_fingerprint=_read_anew(collection, result, scale),
+            class_names=meaning.class_names,
+            channels=common_channels(collection.where, written),
+            bits=scale.bits,
+            image_max=scale.image_max,
+            form=form,
+            notes=(*result.notes, *scale.notes, *meaning.notes, *own),
+            problems=meaning.problems,
+            split_record=dict(collection.split_record),
+            splits=tables,
+            resize=collection.resize,
+            left_out_bytes=max(1, self.bytes) if self.lack else 0,
+            label_table=tuple(meaning.table.astype(np.uint8).tolist()) if self.lack else (),
+        )
+
+    def _decode(self, name: str, pairs: Sequence[Pair]) -> Written:
+        """Write a split's images, and its stored masks for the time being."""
+        written = Written(pairs)
+        work = partial(_load, resize=self.collection.resize)
+        with (
+            (self.scratch / f"{name}.images").open("wb") as images,
+            (self.scratch / f"{name}.waiting").open("wb") as masks,
+        ):
+            for image, shape, counts, mask in mapped_in_threads(work, pairs):
+                self._told("Decoding images")
+                if self._has_room(image.nbytes + image.shape[1] * image.shape[2]):
+                    images.write(image.tobytes())
+                else:
+                    images.truncate(0)
+                masks.write(mask)
+                written.add(image, shape, counts, len(mask))
+        return written
+
+    def _classify(self, name: str, written: Written, meaning: Meaning) -> Counter[int]:
+        """Write a split's masks; returns which classes vanish from how many of them."""
+        resize, vanished = self.collection.resize, Counter[int]()
+        table = meaning.table.astype(np.uint8)
+        waiting = self.scratch / f"{name}.waiting"
+        if self.lack:
+            (self.scratch / f"{name}.images").unlink()
+            if resize is None:
+                waiting.unlink()
+                return vanished
+        work = partial(_classes, table=table, resize=resize)
+        stored = zip(_parts(waiting, written.waiting_bytes), written.originals, strict=True)
+        with (
+            (self.scratch / f"{name}.masks").open("wb") as masks,
+            (self.scratch / f"{name}.originals").open("wb") as originals,
+        ):
+            for kept, before, original in mapped_in_threads(work, stored):
+                if resize is not None:
+                    self._told("Scaling masks")
+                    counts = np.bincount(kept.reshape(-1), minlength=VOID + 1)
+                    written.kept_counts += counts
+                    written.original_bytes.append(len(original))
+                    vanished.update(np.flatnonzero((before > 0) & (counts == 0)).tolist())
+                if not self.lack:
+                    masks.write(kept.tobytes())
+                    originals.write(original)
+        waiting.unlink()
+        if self.lack:
+            (self.scratch / f"{name}.masks").unlink()
+        if self.lack or resize is None:
+            (self.scratch / f"{name}.originals").unlink()
+        return vanished
+
+    def _stored_mask(self, name: str, written: Written, index: int) -> Labels:
+        """The mask (H, W) of a sample as stored, which waits for its classes."""
+        start, size = sum(written.waiting_bytes[:index]), written.waiting_bytes[index]
+        with (self.scratch / f"{name}.waiting").open("rb") as file:
+            file.seek(start)
+            packed = file.read(size)
+        stored = np.frombuffer(zlib.decompress(packed), np.uint8)
+        return stored.reshape(written.originals[index])
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the next sample is kept; once there is no room none is."""
+        self.bytes += size
+        if self.room is not None and not self.lack:
+            expected = self.bytes / self.done * self.total
+            if not self.room.take(size, expected):
+                self.lack = self.room.lack
+        return not self.lack
+
+    def _told(self, what: str) -> None:
+        self.done += 1
+        if self.on_progress:
+            self.on_progress(what, self.done, self.total)
+
+    def _notes(self, meaning: Meaning, vanished: Counter[int]) -> Iterator[str]:
+        resize = self.collection.resize
+        if resize is not None:
+            yield (
+                f"images are scaled to {resize_text(resize)} (data.resize) and predictions are "
+                "scaled back: metrics are those of the images' own size, val/loss is of the "
+                "working size."
+            )
+        lost = [f"{meaning.class_names[k]} from {n}" for k, n in vanished.items() if k != VOID]
+        if lost:
+            yield (
+                f"at the working size these classes vanish from so many masks: {listed(lost)}. "
+                "They are too small there to be learnt or found: choose a larger data.resize."
+            )
+        if self.lack:
+            yield (
+                f"the decoded images take {self.lack}: they are decoded from their files each time "
+                "they are needed, which makes every epoch slower. Choose a smaller data.resize, or "
+                "make room."
+            )
+
+
+def _load(pair: Pair, resize: Resize | None) -> _Loaded:
+    image, mask = loaded(pair)
+    counts = np.bincount(mask.reshape(-1), minlength=VOID + 1).astype(np.int32)
+    packed = zlib.compress(mask.tobytes(), _QUICK)
+    return _Loaded(at_working_size(image, resize), mask.shape, counts, packed)
+
+
+def _classes(
+    stored: tuple[bytes, tuple[int, int]],
+    table: npt.NDArray[np.uint8],
+    resize: Resize | None,
+) -> tuple[Labels, npt.NDArray[np.int64], bytes]:
+    """The classes at the working size, their counts before, and the whole mask compressed."""
+    packed, shape = stored
+    values = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
+    kept, original = classes_at(values, table, resize)
+    if resize is None:
+        return kept, np.zeros(VOID + 1, np.int64), b""
+    before = np.bincount(original.reshape(-1), minlength=VOID + 1)
+    return kept, before, zlib.compress(original.tobytes(), _QUICK)
+
+
+def _parts(path: Path, sizes: Sequence[int]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for size in sizes:
+            yield file.read(size)
 
 
 def _read_anew(collection: Collection, result: ReadingResult, scale: Scale) -> str:
@@ -114,68 +311,19 @@ def _read_anew(collection: Collection, result: ReadingResult, scale: Scale) -> s
     return hashlib.sha256(f"{collection.fingerprint} read anew".encode()).hexdigest()
 
 
-def _write(
-    name: str,
-    pairs: Sequence[Pair],
-    scratch: Path,
-    progress: tuple[int, int],
-    on_progress: Progress | None,
-) -> Written:
-    """Write one split's two files. `progress` is (pairs done before this split, total pairs)."""
-    written = Written(pairs)
-    before, total = progress
-    with (
-        (scratch / f"{name}.images").open("wb") as images,
-        (scratch / f"{name}.masks").open("wb") as masks,
-    ):
-        for done, (image, mask) in enumerate(mapped_in_threads(_load, pairs), before + 1):
-            images.write(image.tobytes())
-            masks.write(mask.tobytes())
-            written.shapes.append(image.shape)
-            written.bits.append(image.itemsize * 8)
-            written.peaks.append(int(image.max()))
-            if image.itemsize == 2:
-                written.deep_counts += np.bincount(image.reshape(-1), minlength=2**16)
-            counts = np.bincount(mask.reshape(-1), minlength=VOID + 1)
-            written.label_counts.append(counts.astype(np.int32))
-            if on_progress:
-                on_progress("Decoding images", done, total)
-    return written
-
-
-def _load(pair: Pair) -> tuple[RawImage, Labels]:
-    image, mask = pair.load()
-    if image.shape[1:] != mask.shape:
-        turned = image.shape[:0:-1] == mask.shape
-        hint = "One of them is rotated: check its EXIF tag. " if turned else ""
-        raise DataError(
-            f"{pair.mask_file}: the mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x "
-            f"width), its image {image.shape[1]} x {image.shape[2]}. {hint}"
-            "Make the mask as large as the image."
-        )
-    return image, mask
-
-
-def _mask_at(path: Path, written: Written, index: int) -> Labels:
-    """The mask (H, W) of a sample, as it has been written."""
-    sizes = [shape[1] * shape[2] for shape in written.shapes]
-    stored = np.memmap(path, np.uint8, mode="r")
-    start = sum(sizes[:index])
-    return stored[start : start + sizes[index]].reshape(written.shapes[index][1:])
-
-
-def _relabel(path: Path, table: npt.NDArray[np.int16]) -> None:
-    """Replace each stored value by its class; all values that occur have one."""
-    labels = np.memmap(path, np.uint8, mode="r+")
-    classes = table.astype(np.uint8)
-    for start in range(0, len(labels), _CHUNK):
-        labels[start : start + _CHUNK] = classes[labels[start : start + _CHUNK]]
-    labels.flush()
-
-
-def _table(written: Written, meaning: Meaning) -> SplitTable:
+def _table(written: Written, meaning: Meaning, resize: Resize | None) -> SplitTable:
     channels, heights, widths = zip(*written.shapes, strict=True)
     class_pixels, void_pixels = meaning.totals(written.labels().counts)
+    originals: dict[str, tuple[int, ...]] = {}
+    if resize is not None:
+        class_pixels = tuple(written.kept_counts[: len(class_pixels)].tolist())
+        void_pixels = int(written.kept_counts[VOID])
+        own_heights, own_widths = zip(*written.originals, strict=True)
+        originals = {
+            "original_heights": own_heights,
+            "original_widths": own_widths,
+            "original_bytes": tuple(written.original_bytes),
+        }
     return SplitTable(
         names=tuple(pair.name for pair in written.pairs),
         heights=heights,
@@ -187,4 +335,5 @@ def _table(written: Written, meaning: Meaning) -> SplitTable:
         groups=tuple(pair.group for pair in written.pairs)
         if any(pair.group for pair in written.pairs)
         else (),
+        **originals,
     )

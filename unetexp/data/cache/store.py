@@ -1,12 +1,13 @@
 """The cache of decoded data sets: one folder per fingerprint, complete or absent.
 
     <cache folder>/<fingerprint>/index.json                    written last
-    <cache folder>/<fingerprint>/<split>.images, <split>.masks
+    <cache folder>/<fingerprint>/<split>.images, <split>.masks, <split>.originals
     <cache folder>/<hash of the masks>.labels.npy              which mask holds which values
     <cache folder>/<hash of the masks>.values.json             colours and other wide values
 
 The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
 folder next to its place and then renamed; if two processes build it, the first to finish wins.
+Where there is no room for a set (`room.py`), its index alone is written.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +28,16 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetexp.atomic_folder import sync
-from unetexp.data.dataset import Dataset, Split, SplitTable
+from unetexp.data.cache.room import INDEX, Room, hold
+from unetexp.data.dataset import Dataset, Decoder, Split, SplitTable
 from unetexp.data.folded import dataset_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import InputForm
+from unetexp.data.resizing import ResizeSetting
 from unetexp.errors import DataError
 
 CACHE_VARIABLE = "UNETEXP_CACHE"
 FORMAT = 3
-_INDEX = "index.json"
 _STALE_S = 24 * 3600
 
 
@@ -56,6 +58,19 @@ class Index(BaseModel):
     problems: tuple[str, ...]
     split_record: dict[str, Any]
     splits: dict[str, SplitTable]
+    resize: ResizeSetting = None
+    # a set that had no room: the bytes that it would take, and the class of each stored value
+    left_out_bytes: int = 0
+    label_table: tuple[int, ...] = ()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the cache holds the pixels."""
+        return not self.left_out_bytes
+
+
+Build: TypeAlias = Callable[[Path, Room], Index]
+Decoders: TypeAlias = Callable[[Index], Mapping[str, Decoder]]
 
 
 def cache_folder() -> Path:
@@ -66,20 +81,26 @@ def cache_folder() -> Path:
     )
 
 
-def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
-    """The data set of `fingerprint`; `build(scratch folder)` writes it if it is not cached.
+def open_cached(fingerprint: str, build: Build, decoders: Decoders) -> Dataset:
+    """The data set of `fingerprint`; `build(scratch folder, room)` writes it if it is not cached.
+
+    `decoders` of a set that has no room in the cache decode its samples each time.
 
     Raises DataError if the cache folder cannot be written, and what `build` raises.
     """
     place = cache_folder() / fingerprint
     index = _read_index(place)
-    if index is None:
+    if index is None or _has_room_now(place, index):
         with explained_write_errors():
             place.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(place.with_suffix(".lock")):
-                index = _read_index(place) or _build(place, build)
+                index = _read_index(place)
+                if index is None or _has_room_now(place, index):
+                    index = _build(place, build)
+    hold(place)
+    made = {} if index.is_stored else decoders(index)
     splits = {
-        name: Split(place, name, table, index.channels, index.bits)
+        name: Split(place, name, table, index.channels, index.bits, made.get(name))
         for name, table in index.splits.items()
     }
     return dataset_of(
@@ -92,7 +113,13 @@ def open_cached(fingerprint: str, build: Callable[[Path], Index]) -> Dataset:
         notes=index.notes,
         problems=index.problems,
         split_record=index.split_record,
+        resize=index.resize,
     )
+
+
+def _has_room_now(place: Path, index: Index) -> bool:
+    """Whether a set that was left out before has room in the meantime."""
+    return not index.is_stored and index.left_out_bytes <= Room(place.parent).free_bytes()
 
 
 def remembered_labels(
@@ -152,13 +179,13 @@ def explained_write_errors() -> Iterator[None]:
         ) from error
 
 
-def _build(place: Path, build: Callable[[Path], Index]) -> Index:
-    _remove_stale(place)
+def _build(place: Path, build: Build) -> Index:
+    _remove_stale(place.parent)
     scratch = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
     scratch.mkdir()
     try:
-        index = build(scratch)
-        (scratch / _INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+        index = build(scratch, Room(place.parent))
+        (scratch / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
         sync(scratch)
         return _put_in_place(scratch, place, index)
     finally:
@@ -168,7 +195,7 @@ def _build(place: Path, build: Callable[[Path], Index]) -> Index:
 def _put_in_place(scratch: Path, place: Path, index: Index) -> Index:
     if place.exists():
         winner = _read_index(place)  # from a node whose lock this one does not see
-        if winner is not None:
+        if winner is not None and (winner.is_stored or not index.is_stored):
             return winner
         damaged = place.with_name(f"{place.name}.building-{uuid.uuid4().hex}")
         place.rename(damaged)
@@ -186,22 +213,25 @@ def _put_in_place(scratch: Path, place: Path, index: Index) -> Index:
 def _read_index(place: Path) -> Index | None:
     """The index of a complete data set, None if any part is missing or wrong."""
     try:
-        index = Index.model_validate_json((place / _INDEX).read_bytes())
+        index = Index.model_validate_json((place / INDEX).read_bytes())
         if index.format != FORMAT or index.fingerprint != place.name:
             return None
-        for name, table in index.splits.items():
+        for name, table in index.splits.items() if index.is_stored else ():
             images, masks = place / f"{name}.images", place / f"{name}.masks"
             if images.stat().st_size != table.image_sizes().sum():
                 return None
             if masks.stat().st_size != table.mask_sizes().sum():
+                return None
+            originals = place / f"{name}.originals"
+            if table.original_bytes and originals.stat().st_size != sum(table.original_bytes):
                 return None
     except (OSError, ValidationError):
         return None
     return index
 
 
-def _remove_stale(place: Path) -> None:
-    """Remove what a killed build of the same data set left behind."""
-    for scratch in place.parent.glob(f"{place.name}.building-*"):
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed builds left behind."""
+    for scratch in folder.glob("*.building-*"):
         if time.time() - scratch.stat().st_mtime > _STALE_S:
             shutil.rmtree(scratch, ignore_errors=True)

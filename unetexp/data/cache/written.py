@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.collection import Pair, ReadingResult
+from unetexp.data.collection import Pair, RawImage, ReadingResult
 from unetexp.data.dataset import DEPTH_STEP, SplitTable
 from unetexp.data.label_values.split_labels import SplitLabels
+from unetexp.data.labels import VOID
 from unetexp.data.reading.value_ranges import ROBUST_SHARE, robust_maximum
 from unetexp.data.splits.fold_names import is_training
 from unetexp.errors import DataError
@@ -27,13 +28,36 @@ class Written:
     """What is recorded about a split while it is written; one entry per sample."""
 
     pairs: Sequence[Pair]
-    shapes: list[tuple[int, int, int]] = field(default_factory=list)  # C, H, W
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)  # C, H, W as kept
+    originals: list[tuple[int, int]] = field(default_factory=list)  # H, W
     bits: list[int] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)  # the largest pixel value
     deep_counts: npt.NDArray[np.int64] = field(  # how often each value occurs in 16-bit images
         default_factory=lambda: np.zeros(2**16, np.int64)
     )
     label_counts: list[npt.NDArray[np.int32]] = field(default_factory=list)  # (256,) each
+    waiting_bytes: list[int] = field(default_factory=list)  # of the compressed stored masks
+    original_bytes: list[int] = field(default_factory=list)  # of the compressed masks in classes
+    kept_counts: npt.NDArray[np.int64] = field(  # (256,) classes at the working size
+        default_factory=lambda: np.zeros(VOID + 1, np.int64)
+    )
+
+    def add(
+        self,
+        image: RawImage,
+        original: tuple[int, int],
+        counts: npt.NDArray[np.int32],
+        waiting_bytes: int,
+    ) -> None:
+        """Record an image (C, H, W) as it is kept, and the stored values of its mask."""
+        self.shapes.append((image.shape[0], image.shape[1], image.shape[2]))
+        self.originals.append(original)
+        self.bits.append(image.itemsize * 8)
+        self.peaks.append(int(image.max()))
+        if image.itemsize == 2:
+            self.deep_counts += np.bincount(image.reshape(-1), minlength=2**16)
+        self.label_counts.append(counts)
+        self.waiting_bytes.append(waiting_bytes)
 
     def labels(self) -> SplitLabels:
         """The label counts in the form the checks take."""

@@ -101,6 +101,7 @@ def collect_files(
         notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
         ignore=reading.ignore,
+        digests=digests,
         loaded=loader.result,
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +19,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MOST_THREADS = 8
+_NONE: Mapping[Path, str] = {}
+_known: ContextVar[Mapping[Path, str]] = ContextVar("known_digests", default=_NONE)
 
 
-def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def mapped_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work` of each item, in order; at most a few results wait in memory."""
     threads = min(_MOST_THREADS, available_cores())
     executor = ThreadPoolExecutor(threads)
@@ -35,10 +39,20 @@ def mapped_in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def known_digests(digests: Mapping[Path, str]) -> Iterator[None]:
+    """Take these hashes as those of the files, which are not read for them again."""
+    token = _known.set(digests)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def file_digests(paths: Sequence[Path], on_progress: Progress | None = None) -> list[str]:
     """The SHA-256 of each file's content. Raises DataError for a file that cannot be read."""
-    digests = []
-    for digest in mapped_in_threads(_digest, paths):
+    digests, known = [], _known.get()
+    for digest in mapped_in_threads(lambda path: known.get(path) or _digest(path), paths):
         digests.append(digest)
         if on_progress:
             on_progress("Checking files", len(digests), len(paths))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from unetexp.data.cache.build import open_collection
+from unetexp.component import decode
+from unetexp.data.cache.build import open_collection, resized
+from unetexp.data.cache.decoding import FileDecoder
 from unetexp.data.collection import Progress
 from unetexp.data.dataset import Dataset
 from unetexp.data.sources.camvid import Camvid
 from unetexp.data.sources.cityscapes import Cityscapes
 from unetexp.data.sources.coco import Coco
+from unetexp.data.sources.file_source import FileSource
 from unetexp.data.sources.folder import Folder
 from unetexp.data.sources.manifest import Manifest
 from unetexp.data.sources.mni152 import Mni152
@@ -37,4 +41,18 @@ def open_dataset(
     that is wrong with the data or the cache folder. Without `to_train` it accepts a set on which a
     model can be evaluated but should not be trained: a class that val lacks, values with gaps.
     """
-    return open_collection(source.collect(on_progress), on_progress, to_train=to_train)
+    return open_collection(
+        resized(source.collect(on_progress), source.resize),
+        on_progress,
+        to_train=to_train,
+        source=source if isinstance(source, FileSource) else None,
+    )
+
+
+def dataset_of_tree(tree: Mapping[str, Any]) -> Dataset:
+    """The data set that a `Dataset.tree` tells of, also one whose samples are not in the cache."""
+    return Dataset.of_tree(tree, _decoder_of)
+
+
+def _decoder_of(tree: Mapping[str, Any]) -> FileDecoder:
+    return FileDecoder.of_tree(decode(DataSource, tree["source"]), tree)

@@ -7,18 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from unetexp.component import Component
 from unetexp.data.collection import Collection, Progress
 from unetexp.data.files.file_collection import Reading, collect_files
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
@@ -27,6 +19,7 @@ from unetexp.data.files.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.label_values.label_map import ignore_text, label_map_text
 from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
+from unetexp.data.sources.resized_source import ResizedSource
 from unetexp.data.splits.folds import fold_split
 from unetexp.data.splits.seeded import Classes, seeded_split
 from unetexp.errors import ConfigError
@@ -40,12 +33,8 @@ def absolute(path: str) -> str:
         raise ConfigError(f"{path}: there is no such user. Give the path without `~`.") from None
 
 
-class FileSource(Component):
+class FileSource(ResizedSource):
     """A source of files. A kind finds them (`listing`); they are split, read and hashed here."""
-
-    first_fields: ClassVar[tuple[str, ...]] = ("kind",)
-    """Fields that are always recorded; the others where they are set, so that a record that an
-    earlier version made stays the same and its sweep can resume."""
 
     val_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of the images for the validation split"
@@ -111,16 +100,6 @@ class FileSource(Component):
         "one image: error or zeros",
     )
 
-    @model_serializer(mode="wrap")
-    def _without_unset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = dump(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in tree.items()
-            if name in self.first_fields or getattr(self, name) != fields[name].default
-        }
-
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> Self:
         if self.val_fraction + self.test_fraction >= 1:
@@ -184,6 +163,12 @@ class FileSource(Component):
         unsplit = [next(grouped) for _ in listing.unsplit]
         splits = {name: [next(grouped) for _ in each] for name, each in listing.splits.items()}
         return replace(listing, unsplit=unsplit, splits=splits)
+
+    def drawn_split(
+        self, listing: Listing, samples: Sequence[FileSample], classes: Classes
+    ) -> Mapping[str, Sequence[str]]:
+        """The names in each split, as `collect` draws them of `samples`. Raises DataError."""
+        return self._split(samples, classes, self._drawn_fractions(listing))
 
     def _drawn_fractions(self, listing: Listing) -> dict[str, float]:
         """The share of each split that is drawn here, by the name of its field."""

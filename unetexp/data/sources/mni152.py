@@ -13,14 +13,14 @@ import hashlib
 import importlib.metadata
 import warnings
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unetexp.component import Component
 from unetexp.data.collection import Collection, Labels, Pair, Progress
+from unetexp.data.sources.resized_source import ResizedSource
 
 CLASSES = ("background", "csf_other", "grey_matter", "white_matter")
 GAP_SLICES = 3
@@ -31,8 +31,10 @@ _VERSION = 1  # of the slices that this module makes
 Volume = npt.NDArray[np.float32]
 
 
-class Mni152(Component):
+class Mni152(ResizedSource):
     """Axial slices of one average brain, in four classes: needs no network and no files."""
+
+    first_fields: ClassVar[tuple[str, ...]] = ("kind", "downsample")
 
     kind: Literal["mni152"] = "mni152"
     downsample: int = Field(2, ge=1, le=4, description="millimetres per pixel, by averaging")

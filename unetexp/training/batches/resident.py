@@ -84,4 +84,4 @@ class ResidentSplit:
 
 def _stored_bytes(split: Split, index: int) -> int:
     """Bytes of an image at the split's depth."""
-    return split.stored(index)[0].size * split.pixel_type.itemsize
+    return split.image_bytes(index)

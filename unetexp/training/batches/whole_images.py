@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.tiling import Span, cheapest_spans, computed_pixels, largest_tile, spans
 from unetexp.data import Samples
+from unetexp.data.dataset import original_shapes
 from unetexp.data.labels import VOID
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.unet import UNet
@@ -26,10 +27,12 @@ from unetexp.prefetch import TIMEOUT_S, prefetched
 from unetexp.training.batches.forward_memory import forward_bytes_per_pixel
 
 _FORWARD_BYTES = 2**30  # of a forward pass
-_COUNT_BYTES = 2**31  # of the loss of one image
+_COUNT_BYTES = 2**30  # of the loss of one image
 _MOST_IMAGES = 16  # a batch: enough for a GPU, and few enough for several ranks to share
 _OTHER_MODELS_PIXELS = 2**20  # a batch for a model whose memory is not known
 _HELD_BYTES = 32  # a pixel of a batch, throughout: raw images, some in advance, masks, labels
+_TRUTH_BYTES = 8  # a pixel of the images' own size, where they are scaled: masks and labels
+_SCALING_BYTES = 2**28  # of the logits of some rows at that size, and of counting them
 _FAR_PX = 320  # farther pixels change a logit by less than fp32's rounding (see the tests)
 _LOADERS = 2  # threads: each holds up to two batches more
 
@@ -44,13 +47,15 @@ class Limits:
     loss_pixels: int  # of an image whose loss is computed in one piece
     forward_bytes: int = 0  # a pixel
     count_bytes: int = 0  # a pixel, of the loss and the counts
+    logit_bytes: int = 0  # a pixel
 
     @classmethod
     def of(cls, model: nn.Module, num_classes: int) -> Limits:
         """The limits for a model; one of another package gets neither padding nor tiles."""
         count = 32 * num_classes + 64  # logits, probabilities, truth, ...; labels, cells
         if not isinstance(model, UNet):
-            return cls(1, None, _OTHER_MODELS_PIXELS, _COUNT_BYTES // count, 0, count)
+            pixels = _COUNT_BYTES // count
+            return cls(1, None, _OTHER_MODELS_PIXELS, pixels, 0, count, 4 * num_classes)
         stride = model.encoder.size_multiple
         radius = receptive_radius_px(model)
         margin = _FAR_PX if radius is None else min(radius, _FAR_PX)
@@ -62,6 +67,7 @@ class Limits:
             loss_pixels=_COUNT_BYTES // count,
             forward_bytes=forward,
             count_bytes=count,
+            logit_bytes=4 * num_classes,
         )
 
     def padded(self, shape: tuple[int, int]) -> tuple[int, int]:
@@ -90,18 +96,23 @@ class Limits:
         """Pixels that the model computes for an image of that size, with padding and overlaps."""
         return computed_pixels(*self.grid(*self.padded(shape)))
 
-    def fullest(self, shapes: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+    def fullest(self, split: Samples) -> tuple[list[int], int]:
         """The batch that takes the most memory, and the bytes it takes beside the model."""
-        batches = self.batches(shapes)
-        needs = [self._peak_bytes(shapes[batch[0]], len(batch)) for batch in batches]
+        batches = self.batches(split.shapes)
+        needs = [self._peak_bytes(split, batch) for batch in batches]
         most = max(needs)
         return batches[needs.index(most)], most
 
-    def _peak_bytes(self, shape: tuple[int, int], images: int) -> int:
-        height, width = self.padded(shape)
-        held = _HELD_BYTES * images * height * width
-        forward = self.forward_bytes * images * largest_tile(*self.grid(height, width))
-        return held + max(forward, self.count_bytes * min(height * width, self.loss_pixels))
+    def _peak_bytes(self, split: Samples, batch: Sequence[int]) -> int:
+        height, width = self.padded(split.shapes[batch[0]])
+        held = _HELD_BYTES * len(batch) * height * width
+        forward = self.forward_bytes * len(batch) * largest_tile(*self.grid(height, width))
+        count = self.count_bytes * min(height * width, self.loss_pixels)
+        originals = [original_shapes(split)[index] for index in batch]
+        if originals != [split.shapes[index] for index in batch]:
+            held += _TRUTH_BYTES * sum(h * w for h, w in originals)
+            held += self.logit_bytes * len(batch) * height * width
+        return held + max(forward, count, _SCALING_BYTES)
 
 
 class WholeBatch(NamedTuple):
@@ -110,6 +121,7 @@ class WholeBatch(NamedTuple):
     indices: list[int]  # in the split
     images: list[Tensor]  # (C, h, w) uint8 or uint16 each
     masks: list[Tensor]  # (h, w) uint8 each
+    truths: list[Tensor]  # uint8 masks of the images' own sizes; none where that is (h, w)
 
     def padded(self, limits: Limits, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) and masks (N, H, W) uint8 on `device`.
@@ -158,7 +170,10 @@ class _Loader:
     def batch(self, indices: list[int]) -> WholeBatch:
         samples = [self.split[index] for index in indices]
         images = [self._placed(sample.image) for sample in samples]
-        return WholeBatch(indices, images, [self._placed(sample.mask) for sample in samples])
+        masks = [self._placed(sample.mask) for sample in samples]
+        originals = [sample.original for sample in samples]
+        truths = [self._placed(one) for one in originals if one is not None]
+        return WholeBatch(indices, images, masks, truths)
 
     def _placed(self, part: Tensor) -> Tensor:
         if not self.pin:

@@ -1,0 +1,187 @@
+"""`unetexp data check`: faults of a data set, what they do to the figures, and their mend."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.open_data import source_of
+from unetexp.cli.options import Device, TrackingUri
+from unetexp.data import Folder
+from unetexp.data.checks.checked import Checked, check_source
+from unetexp.data.checks.finding import Finding, Severity, exit_code, ranked
+from unetexp.data.checks.mend import mend_into, require_new_folder
+from unetexp.data.checks.page.page import write_page
+from unetexp.errors import ConfigError, listed
+from unetexp.training.config import TrainConfig, parse_assignments
+
+_STYLES = {Severity.error: "red", Severity.warning: "yellow", Severity.note: "cyan"}
+_FILES_SHOWN = 3
+
+
+def check(
+    source: Annotated[
+        str, typer.Argument(help="A folder of images and masks, or a kind such as mni152.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."
+        ),
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with the offending images drawn."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a repaired copy of what is safe to repair into this new folder.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also rank the held-out masks by how surely this model (a folder, a run's id or "
+            "models:/NAME@ALIAS) contradicts them.",
+        ),
+    ] = None,
+    device: Device = "auto",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Find what is wrong with a data set, what it does to the figures, and how to mend it.
+
+    Exits with 0 if there is nothing but notes, with 1 for warnings, with 2 for errors.
+    """
+    with exit_codes():
+        known = source_of(
+            source, TrainConfig(data=Folder(root=source)).data, parse_assignments(set_ or [])
+        )
+        if fix is not None:
+            require_new_folder(fix, Path(source))
+        aside = Console(stderr=True, highlight=False, soft_wrap=True)
+        checked = _checked(known, aside)
+        if model is not None:
+            checked = _with_label_noise(checked, known, model, device, tracking_uri, aside)
+        repaired = None if fix is None else mend_into(checked, fix)
+        if html is not None:
+            _write_page(checked, html)
+        if json_:
+            typer.echo(json.dumps(_tree(checked, repaired), indent=2))
+        else:
+            _print(checked, repaired, html, fix)
+        code = exit_code(checked.findings)
+    sys.exit(code)
+
+
+def _checked(source: Any, console: Console) -> Checked:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("data")
+        return check_source(
+            source,
+            lambda what, done, total: progress.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+
+
+def _with_label_noise(
+    checked: Checked,
+    source: Any,
+    model: str,
+    device: str,
+    tracking_uri: str | None,
+    console: Console,
+) -> Checked:
+    from dataclasses import replace
+
+    from unetexp.compute.device import limit_threads, pick_device
+    from unetexp.data import open_dataset
+    from unetexp.inference.label_noise import noise_finding
+    from unetexp.tracking.locate import locate
+
+    limit_threads()
+    folder = locate(model, tracking_uri)
+    with console.status("predicting"):
+        data = open_dataset(source, to_train=False)
+        found = noise_finding(folder, data, checked.samples, pick_device(device))
+    return replace(checked, findings=tuple(ranked([*checked.findings, *found])))
+
+
+def _write_page(checked: Checked, place: Path) -> None:
+    try:
+        write_page(checked, place)
+    except OSError as error:
+        raise ConfigError(
+            f"--html {place}: the page cannot be written: {error.strerror}."
+        ) from None
+
+
+def _tree(checked: Checked, repaired: Sequence[str] | None) -> dict[str, Any]:
+    counts = {each.value: 0 for each in Severity}
+    for finding in checked.findings:
+        counts[finding.severity.value] += 1
+    return {
+        **checked.summary(),
+        "counts": counts,
+        "exit_code": exit_code(checked.findings),
+        "findings": [finding.tree() for finding in checked.findings],
+        **({} if repaired is None else {"repaired": list(repaired)}),
+    }
+
+
+def _print(
+    checked: Checked, repaired: Sequence[str] | None, html: Path | None, fix: Path | None
+) -> None:
+    console = Console(highlight=False, soft_wrap=False)
+    summary = checked.summary()
+    splits = ", ".join(f"{name or 'unsplit'} {count}" for name, count in summary["splits"].items())
+    console.print(f"{checked.where}: {summary['pairs']} pairs ({splits})", markup=False)
+    shares = [f"{name} {share:.1%}" for name, share in summary["classes"].items()]
+    console.print(f"classes, by share of the pixels: {listed(shares, 12)}", markup=False)
+    for note in checked.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    if checked.findings:
+        console.print(_table(checked.findings))
+    else:
+        console.print("Nothing was found to be wrong.")
+    for line in repaired or ():
+        console.print(f"repaired: {line}", markup=False)
+    if fix is not None:
+        console.print(f"the repaired copy is in {fix}; the original is as it was", markup=False)
+    if html is not None:
+        console.print(f"pictures in {html}", markup=False)
+    elif any(finding.offenders for finding in checked.findings):
+        console.print("--html FILE writes a page with the pictures")
+
+
+def _table(findings: Sequence[Finding]) -> Table:
+    table = Table("", "found", "why it hurts, and the mend", show_lines=True)
+    for finding in findings:
+        style = _STYLES[finding.severity]
+        table.add_row(
+            f"[{style}]{finding.severity.value}[/{style}]\n{finding.code}",
+            _escaped(finding.title),
+            f"{_escaped(finding.why)}\n[bold]→[/bold] {_escaped(finding.mend)}",
+        )
+    return table
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,1 @@
+"""What is wrong with a data set, what it does to the figures, and how to mend it."""

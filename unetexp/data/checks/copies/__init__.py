@@ -1,0 +1,1 @@
+"""Copies of an image that are not equal byte for byte: saved again, turned, cut, brightened."""

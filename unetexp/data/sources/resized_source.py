@@ -1,0 +1,36 @@
+"""What all sources share: the working size, and that only fields that are set are recorded."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from unetexp.component import Component
+from unetexp.data.resizing import ResizeSetting
+
+
+class ResizedSource(Component):
+    """A source whose images may be scaled to a working size."""
+
+    first_fields: ClassVar[tuple[str, ...]] = ("kind",)
+    """Fields that are always recorded; the others where they are set, so that a record that an
+    earlier version made stays the same and its sweep can resume."""
+
+    resize: ResizeSetting = Field(
+        None,
+        description="the working size: the longest side in pixels (smaller images stay as they "
+        "are), [height, width], or {scale: 0.25}. Images are scaled once, in the cache, by "
+        "averaging areas; predictions are scaled back, and metrics are those of the images' own "
+        "size; null: the images' own size",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in tree.items()
+            if name in self.first_fields or getattr(self, name) != fields[name].default
+        }
