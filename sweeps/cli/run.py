@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sweeps.cli import maintenance
 from sweeps.cli.flags import dotted_changes, gpu_share, named_by_flag
@@ -19,9 +18,15 @@ from sweeps.cli.options import (
     TimeBudget,
     Trials,
 )
+from sweeps.cli.run_sweep import dry_run as dry_run_of
 from sweeps.cli.run_sweep import run_sweep
-from sweeps.driver.model_costs import describe_models
-from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, describe, plan_sweep
+from sweeps.driver.plan import (
+    DEFAULT_RECIPE,
+    OWN_DATA_RECIPE,
+    SweepOptions,
+    SweepPlan,
+    plan_sweep,
+)
 from sweeps.driver.resume import plan_resume, require_sound_warm_start
 from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
@@ -37,7 +42,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def run(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A recipe's name, or a YAML file.", show_default=DEFAULT_RECIPE),
+        typer.Argument(
+            help="A recipe's name, or a YAML file.",
+            show_default=f"{DEFAULT_RECIPE}; with --data {OWN_DATA_RECIPE}",
+        ),
     ] = None,
     gpus: Gpus = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -48,8 +56,9 @@ def run(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
-            help="A folder of images and masks, in place of the recipe's data.",
+            metavar="DATA",
+            help="In place of the recipe's data: a folder of images and masks in any usual "
+            "layout, a CSV or Parquet table that names them, or a kind such as mni152.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -105,7 +114,8 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the whole plan and start nothing.")
+        bool,
+        typer.Option("--dry-run", help="Read the data, print the whole plan and start nothing."),
     ] = False,
     resume: Annotated[
         str | None,
@@ -198,8 +208,7 @@ def run(
             with named_by_flag(flags):
                 plan, manifest = _planned(resume, options)
             if dry_run:
-                lines = [describe(plan), "", *describe_models(plan.recipe)]
-                Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+                dry_run_of(plan, manifest)
             else:
                 sys.exit(run_sweep(plan, manifest))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import Progress
 
 from sweeps.cli.next_steps import after_sweep
-from sweeps.driver.plan import SweepPlan
+from sweeps.driver.model_costs import describe_models
+from sweeps.driver.plan import SweepPlan, describe
 from sweeps.driver.prepare import PreparedSweep, prepare
 from sweeps.driver.resume import ended_trials
 from sweeps.driver.sweep import Sweep
@@ -18,6 +21,8 @@ from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
 from unetexp.cli.exit_codes import DONE, FAILED
 from unetexp.compute.measured import is_free
+from unetexp.data import open_dataset
+from unetexp.data.layouts.paragraph import paragraph
 
 
 def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
@@ -25,17 +30,10 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
 
     Raises KeyboardInterrupt after that end if a signal brought it about.
     """
-    in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("checking the data")
-        prepared = prepare(
-            plan,
-            lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-            started=manifest is not None,
-        )
+    console = console_for_lines()
+    with shown_progress(console) as on_progress:
+        prepared = prepare(plan, on_progress, started=manifest is not None)
+    console.print(f"data: {prepared.understood}")
     for warning in prepared.warnings:
         console.print(f"note: {warning}", style="yellow")
     if plan.options.preflight:
@@ -57,6 +55,41 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     if sweep.controller.halt_reason is not None:
         return FAILED
     return DONE if sweep.progress.count(StopReason.COMPLETED) else FAILED
+
+
+def dry_run(plan: SweepPlan, manifest: SweepManifest | None) -> None:
+    """Read the data and print what was understood of it, then the whole plan; start nothing.
+
+    Raises DataError for data that cannot be read.
+    """
+    console = console_for_lines()
+    source = plan.recipe.base.data
+    if not getattr(source, "is_here", lambda: True)():
+        console.print("data: not read, as it would have to be downloaded first.")
+    else:
+        with shown_progress(console) as on_progress:
+            data = open_dataset(source, on_progress=on_progress, to_train=manifest is None)
+        console.print(f"data: {paragraph(source, data)}")
+        for note in data.notes:
+            console.print(f"note: {note}", style="yellow")
+    lines = ["", describe(plan), "", *describe_models(plan.recipe)]
+    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+
+
+def console_for_lines() -> Console:
+    """A console that leaves words whole on a terminal, and lines in a log."""
+    in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
+
+
+@contextmanager
+def shown_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for the reading of data, which vanishes at its end."""
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("checking the data")
+        yield lambda what, done, total: progress.update(
+            task, description=what, completed=done, total=total
+        )
 
 
 def _checked(

@@ -11,6 +11,7 @@ from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, Space, holds
 from unetexp.component import Tree, decode, fields_at, flatten, override
+from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import ConfigError, not_a_choice
 from unetexp.training.config import TrainConfig, decode_config, read_tree
 
@@ -41,13 +42,14 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     """Read a recipe, apply the user's dotted `changes`, and check all of it.
 
     A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
-    path is the experiment's and is no longer searched. `data` replaces the recipe's data.
+    path is the experiment's and is no longer searched. `data` replaces the recipe's data: a
+    folder, a table or a kind. Raises DataError where it can be read as two kinds.
     """
     path = find_recipe(name)
     tree = {"name": path.stem, **read_tree(path)}
     base = _mapping(tree, "base")
     if data is not None:
-        base["data"] = {"kind": "folder", "root": data}
+        base["data"] = recognised_tree(data, changes)
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
     fixed = _with_kinds(base, {p: v for p, v in changes.items() if p not in own})
     tree = override(Recipe, tree, own)

@@ -15,6 +15,7 @@ from sweeps.execution.shared_storage import require_shared_storage
 from unetexp.compute.device import unused_driver_warning
 from unetexp.data import Dataset, open_dataset
 from unetexp.data.checks.quick import quick_check
+from unetexp.data.layouts.paragraph import paragraph
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class PreparedSweep:
     data: Dataset
     weights: SettledWeights
     warnings: tuple[str, ...]  # shown and recorded
+
+    @property
+    def understood(self) -> str:
+        """What was understood of the data, in one paragraph."""
+        return paragraph(self.plan.recipe.base.data, self.data)
 
 
 def prepare(

@@ -11,7 +11,7 @@ import torch
 
 from sweeps.config.loading import available_recipes
 from sweeps.config.recipe import Recipe
-from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
+from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import available_cores
 from sweeps.state.ledger import now_s
@@ -27,13 +27,13 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 def manifest_of(prepared: PreparedSweep) -> SweepManifest:
     """The manifest of a new sweep, with which a resume is compared."""
     plan, options = prepared.plan, prepared.plan.options
-    recipe = options.recipe or DEFAULT_RECIPE
+    recipe = options.recipe_asked
     shipped = recipe in available_recipes()
     return SweepManifest(
         name=plan.name,
         recipe_asked=recipe if shipped else str(Path(recipe).absolute()),
         changes=dict(options.changes),
-        data_asked=None if options.data is None else str(Path(options.data).absolute()),
+        data_asked=_lasting(options.data),
         gpus=options.gpus,
         simulate_gpus=options.simulate_gpus,
         recipe=prepared.recipe_asked.tree(),
@@ -47,6 +47,13 @@ def manifest_of(prepared: PreparedSweep) -> SweepManifest:
         measured=plan.measured,
         driver_starts=[now_s()],
     )
+
+
+def _lasting(place: str | None) -> str | None:
+    """The data's place as it is found again from another folder."""
+    if place is None or "://" in place or not Path(place).exists():
+        return place  # none, a URI, or a kind
+    return str(Path(place).absolute())
 
 
 def parameters(plan: SweepPlan) -> dict[str, object]:
@@ -69,6 +76,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         "sweep.placement": plan.placement.describe(),
         "sweep.simulated": plan.placement.simulated,
         "data.fingerprint": data.fingerprint,
+        "data.understood": prepared.understood,
         "encoder.weights": plan.recipe.base.encoder.weights,
         **_initial_weights(plan.recipe),
         **hardware_tags(),

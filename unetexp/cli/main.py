@@ -20,6 +20,8 @@ from unetexp.cli.options import CacheGb, Device, limit_cache
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
 from unetexp.compute.device import limit_threads, pick_device
+from unetexp.data.layouts.paragraph import paragraph
+from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import ConfigError
 from unetexp.models.weights.resolution import resolve_weights
 from unetexp.training.config import SPREAD, TrainConfig, decode_config, parse_assignments, read_tree
@@ -48,7 +50,12 @@ app.add_typer(data_app, name="data", cls=Group)
 def train(
     config: Annotated[Path | None, typer.Argument(help="A YAML file of settings.")] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="A folder of images and masks.")
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="A folder of images and masks in any usual layout, a CSV or Parquet table that "
+            "names them, or a kind such as mni152.",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -75,7 +82,7 @@ def train(
         changes = parse_assignments(set_ or [])
         tree = read_tree(config) if config else {}
         if data is not None:
-            tree["data"] = {"kind": "folder", "root": data}
+            tree["data"] = recognised_tree(data, changes)
         if epochs is not None:
             changes["epochs"] = epochs
         folder = out or Path("experiments") / time.strftime("%Y%m%d-%H%M%S")
@@ -93,6 +100,8 @@ def _train(config: TrainConfig, folder: Path, device: str) -> None:
     config = config.model_copy(update={"encoder": weights.encoder})
     _require_unfinished(folder)
     experiment = Experiment(config, dataset, folder, chosen)
+    said = [paragraph(config.data, dataset), *(f"note: {note}" for note in dataset.notes)]
+    (folder / "data.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
     (folder / SPLITS_FILE).write_text(json.dumps(dataset.members(), indent=1), encoding="utf-8")
     if dataset.folds:
         console.print(f"cross-validation: {len(dataset.folds)} models, one for each fold")

@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from unetexp.component import decode, kinds_of
-from unetexp.data import Dataset, DataSource, Folder, open_dataset
-from unetexp.data.sources.file_source import absolute
+from unetexp.component import decode
+from unetexp.data import Dataset, DataSource, open_dataset
+from unetexp.data.layouts.paragraph import paragraph
+from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import ConfigError
 from unetexp.training.config import decode_config
 
@@ -18,27 +19,22 @@ from unetexp.training.config import decode_config
 def source_of(
     place: str, known: DataSource, changes: Mapping[str, Any] | None = None
 ) -> DataSource:
-    """The source that `place` names: a kind such as `mni152`, or a folder of images and masks.
+    """The source that `place` names: a kind such as `mni152`, a folder of images, or a table.
 
     Settings, such as the seed of a split, are those of `known` where it is of the same kind, so
     that the same images are split alike; then come `changes`, by paths below `data`. Raises
-    ConfigError.
+    ConfigError, and DataError where it can be read as two kinds.
     """
-    source = _named(place, known)
-    if not changes:
-        return source
-    for path in changes:
+    for path in changes or {}:
         if not path.startswith("data."):
             raise ConfigError(f"--set {path}: only the data's settings, data.*, can be set here.")
+    tree = recognised_tree(place, changes)
+    if tree["kind"] == known.kind:
+        tree = {**known.tree(), **tree}
+    source: DataSource = decode(DataSource, tree, "DATA")
+    if not changes:
+        return source
     return decode_config({"data": source.tree()}, dict(changes)).data
-
-
-def _named(place: str, known: DataSource) -> DataSource:
-    if place in kinds_of(DataSource) and place != "folder":
-        return known if known.kind == place else decode(DataSource, {"kind": place}, "DATA")
-    if isinstance(known, Folder):
-        return known.model_copy(update={"root": absolute(place)})
-    return decode(DataSource, {"kind": "folder", "root": place}, "DATA")
 
 
 def open_aloud(source: DataSource, console: Console, *, to_train: bool = True) -> Dataset:
@@ -55,6 +51,7 @@ def open_aloud(source: DataSource, console: Console, *, to_train: bool = True) -
             ),
             to_train=to_train,
         )
+    console.print(f"data: {paragraph(source, data)}", markup=False)
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     return data

@@ -62,4 +62,5 @@ class Collection:
     resize: Resize | None = None  # to the working size, in the cache
     digests: Mapping[Path, str] = field(default_factory=dict)  # of the files, by content
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes
+    ignore: str | None = None  # stored values that are void, as in label_map.py
     loaded: Callable[[], ReadingResult] = ReadingResult  # asked after all pairs were loaded

@@ -122,7 +122,7 @@ def _classes(collection: Collection, masks: Sequence[Labels]) -> list[Labels]:
     present = np.zeros(VOID + 1, np.bool_)
     for mask in masks:
         present[np.unique(mask)] = True
-    table = value_table(present, collection.label_map)
+    table = value_table(present, collection.label_map, collection.ignore)
     classes: Labels = np.where(table == UNMAPPED, VOID, table).astype(np.uint8)
     return [classes[mask] for mask in masks]
 

@@ -135,6 +135,10 @@ class TrainConfig(Component):
         return self.batch_size // self.accumulation
 
 
+_COLOURS_IN = (".label_map", ".ignore")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but 1e-3 is a number, as in YAML 1.2."""
 
@@ -170,9 +174,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"--set {assignment}: write it as PATH=VALUE, e.g. optimizer.lr=1e-3")
+        if path.strip().endswith(_COLOURS_IN) and _COLOUR.search(text):
+            changes[path.strip()] = text.strip()  # YAML takes an unquoted #ff0000 for a comment
+            continue
         try:
             changes[path.strip()] = parse_yaml(text)
         except yaml.YAMLError as error:
+            if path.strip().endswith(_COLOURS_IN):  # such as {[255, 0, 0]: 1}
+                changes[path.strip()] = text.strip()
+                continue
             raise ConfigError(f"--set {assignment}: the value is not YAML: {error}") from None
     return changes
 

@@ -251,9 +251,9 @@ def pipe(root):
     os.mkfifo(root / IMAGE)
 
 
-def suffix_masks(root):
-    for path in list(root.glob("*/masks/*")):
-        path.rename(path.with_name(f"{path.stem}_mask.png"))
+def image_in_a_subfolder(root):
+    (root / "train/images/more").mkdir()
+    shutil.copy(root / IMAGE, root / "train/images/more")
 
 
 def clear(folder):
@@ -269,14 +269,12 @@ MISTAKES = {
     "a file": (lambda root: (shutil.rmtree(root), root.write_text("")), "not a folder"),
     "empty": (lambda root: (shutil.rmtree(root), root.mkdir()), "holds nothing"),
     "no val": (lambda root: shutil.rmtree(root / "val"), "not val"),
-    "valid for val": (lambda root: (root / "val").rename(root / "valid"), "Rename valid to val"),
     "both layouts": (lambda root: (root / "images").mkdir(), "remove or move"),
     "no masks folder": (lambda root: shutil.rmtree(root / "train/masks"), "train/masks.*missing"),
     "no masks": (clear("train/masks"), "no masks here"),
     "no images": (clear("val/images"), "val/images.*no images here"),
     "image alone": (lambda root: (root / MASK).unlink(), r"have no mask.*images/000\.png"),
     "mask alone": (lambda root: (root / IMAGE).unlink(), r"have no image.*masks/000\.png"),
-    "suffixed masks": (suffix_masks, "Did you mean '000_mask'"),
     "other size": (
         lambda root: Image.fromarray(np.zeros((40, 49), np.uint8)).save(root / MASK),
         r"masks/000\.png.*40 x 49.*40 x 48",
@@ -288,13 +286,13 @@ MISTAKES = {
     "no image at all": (lambda root: (root / IMAGE).write_text("hello"), "is not an image"),
     "other format": (
         lambda root: (root / IMAGE).rename(root / "train/images/000.svg"),
-        r"000\.svg.*PNG, JPEG or TIFF",
+        r"000\.svg.*PNG or TIFF",
     ),
     "two of one stem": (
         lambda root: shutil.copy(root / IMAGE, root / "train/images/000.jpg"),
         "same name",
     ),
-    "subfolder": (lambda root: (root / "train/images/more").mkdir(), "this is a folder"),
+    "subfolder": (image_in_a_subfolder, r"have no mask.*images/more/000\.png"),
     "beyond classes": (
         lambda root: (name_three_classes(root), save_labels(root / MASK, 0, 3)),
         r"masks/000\.png.*label 3.*3 classes",

@@ -146,6 +146,8 @@ class _Builder:
             collection.where,
             collection.label_map,
             str(collection.split_record["method"]),
+            collection.ignore,
+            lambda name, index: self._stored_mask(name, written[name], index),
         )
         self.done = 0
         vanished: Counter[int] = Counter()
@@ -228,6 +230,15 @@ class _Builder:
         if self.lack or resize is None:
             (self.scratch / f"{name}.originals").unlink()
         return vanished
+
+    def _stored_mask(self, name: str, written: Written, index: int) -> Labels:
+        """The mask (H, W) of a sample as stored, which waits for its classes."""
+        start, size = sum(written.waiting_bytes[:index]), written.waiting_bytes[index]
+        with (self.scratch / f"{name}.waiting").open("rb") as file:
+            file.seek(start)
+            packed = file.read(size)
+        stored = np.frombuffer(zlib.decompress(packed), np.uint8)
+        return stored.reshape(written.originals[index])
 
     def _has_room(self, size: int) -> bool:
         """Whether the next sample is kept; once there is no room none is."""

@@ -3,6 +3,7 @@
     <cache folder>/<fingerprint>/index.json                    written last
     <cache folder>/<fingerprint>/<split>.images, <split>.masks, <split>.originals
     <cache folder>/<hash of the masks>.labels.npy              which mask holds which values
+    <cache folder>/<hash of the masks>.values.json             colours and other wide values
 
 The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
 folder next to its place and then renamed; if two processes build it, the first to finish wins.
@@ -136,15 +137,34 @@ def remembered_labels(
     except (OSError, ValueError, EOFError):
         pass  # missing or damaged: read again
     holds = read()
-    scratch = place.with_name(f"{key}.{uuid.uuid4().hex}.npy")
+    _keep(place, lambda scratch: np.save(scratch, holds))
+    return holds
+
+
+def remembered(name: str, read: Callable[[], bytes]) -> bytes:
+    """The content of the file `name` in the cache folder, or of `read`, which is then kept there.
+
+    Raises DataError if the cache folder cannot be written, and what `read` raises.
+    """
+    place = cache_folder() / name
+    try:
+        return place.read_bytes()
+    except OSError:
+        content = read()
+    _keep(place, lambda scratch: scratch.write_bytes(content))
+    return content
+
+
+def _keep(place: Path, write: Callable[[Path], object]) -> None:
+    """A file that is there in full or not at all."""
+    scratch = place.with_name(f"{place.name}.{uuid.uuid4().hex}{place.suffix}")
     with explained_write_errors():
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            np.save(scratch, holds)
+            write(scratch)
             scratch.replace(place)
         finally:
             scratch.unlink(missing_ok=True)
-    return holds
 
 
 @contextmanager

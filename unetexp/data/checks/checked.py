@@ -211,7 +211,7 @@ def _with_drawn_split(
 
 def _classes(source: FileSource, readable: Mapping[str, SampleFacts]) -> dict[str, frozenset[int]]:
     counts = {name: s.pixels.counts > 0 for name, s in readable.items() if s.pixels}
-    table = value_table(np.any(list(counts.values()), axis=0), source.label_map)
+    table = value_table(np.any(list(counts.values()), axis=0), source.label_map, source.ignore)
     return {
         name: frozenset(table[np.flatnonzero(held)].tolist()) - {VOID, UNMAPPED}
         for name, held in counts.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from unetexp.data.cache.store import remembered_labels
 from unetexp.data.collection import Collection, Pair, Progress
 from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.mask_survey import survey
 from unetexp.data.files.pages import pages_as_samples
 from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.files.sample_loading import SampleLoader
+from unetexp.data.label_values.coding import Coding, Rules, names_colours
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.label_values.mask_coding import coding_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import AS_STORED, InputForm
+from unetexp.data.reading.mask_values import is_plain
 from unetexp.data.splits.fold_names import is_fold, is_training
 from unetexp.data.splits.seeded import Classes, differ
 from unetexp.errors import DataError
@@ -47,6 +51,7 @@ class Reading:
     split_record: Mapping[str, Any]  # how the splits are made; JSON-safe
     reader: FileReader = PLAIN
     label_map: str | None = None
+    ignore: str | None = None  # stored values that are void
     form: InputForm = AS_STORED
 
 
@@ -59,6 +64,8 @@ def collect_files(
     """
     listing = _prepared(listing, reading.form)
     digests = _digests(listing, on_progress)
+    coding = _coding(listing, reading, digests, on_progress)
+    names, reading = listing.class_names, _as_coded(reading, coding)
     splits, record = dict(listing.splits), dict(reading.split_record)
     if listing.unsplit:
         classes = _classes_of(listing.unsplit, digests, reading, on_progress)
@@ -67,12 +74,14 @@ def collect_files(
             record["stratified"] = "by class"
     content: dict[str, Any] = {
         "decoding": _DECODING,
-        "classes": listing.class_names,
+        "classes": names,
         "split": record,
         "files": _content(listing.root, splits, digests),
     }
     if reading.label_map is not None:  # else left out, to keep the fingerprints of earlier versions
         content["label_map"] = reading.label_map
+    if reading.ignore is not None:
+        content["ignore"] = reading.ignore
     if any(sample.group for members in splits.values() for sample in members):
         content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
     if reading.reader.name not in _FIRST_READERS:
@@ -87,13 +96,55 @@ def collect_files(
         pairs=lambda: {
             name: [_pair(sample, loader) for sample in members] for name, members in splits.items()
         },
-        class_names=listing.class_names,
+        class_names=coding.class_names if coding else names,
         split_record=record,
-        notes=(*listing.notes, *_leaks(splits, digests)),
+        notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
+        ignore=reading.ignore,
         digests=digests,
         loaded=loader.result,
     )
+
+
+def _coding(
+    listing: Listing,
+    reading: Reading,
+    digests: Mapping[Path, str],
+    on_progress: Progress | None,
+) -> Coding | None:
+    """How masks are coded that hold more than numbers of 8 bits; None where all do not."""
+    stored = reading.reader.stored
+    colours = names_colours(reading.label_map, reading.ignore)
+    samples = listing.samples()
+    if stored is None or not (colours or listing.class_colours or _any_wide(samples)):
+        return None
+    known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
+    masks = survey(_hash([*known, colours]), samples, stored, on_progress, as_colours=colours)
+    rules = Rules(
+        where=str(listing.root),
+        mask_files=[str(sample.mask) for sample in samples],
+        label_map=reading.label_map,
+        ignore=reading.ignore,
+        class_names=listing.class_names,
+        colours=listing.class_colours,
+    )
+    return coding_of(masks, rules)
+
+
+def _any_wide(samples: Sequence[FileSample]) -> bool:
+    paths = dict.fromkeys(sample.mask for sample in samples)
+    return not all(mapped_in_threads(is_plain, list(paths)))
+
+
+def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
+    """The reading with masks read as `coding` says; its name tells what the coding is."""
+    reader = reading.reader
+    if coding is None or reader.stored is None:
+        return reading
+    stored = reader.stored
+    name = f"{reader.name}, masks coded {_hash([coding.record(), coding.label_map])[:16]}"
+    coded = replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
+    return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
 
 def _prepared(listing: Listing, form: InputForm) -> Listing:
@@ -162,7 +213,7 @@ def _classes_of(
         lambda: _stored_values(samples, reading.reader, on_progress),
     )
     present: npt.NDArray[np.bool_] = np.any(holds, axis=0)
-    table = value_table(present, reading.label_map)
+    table = value_table(present, reading.label_map, reading.ignore)
     return {
         sample.name: frozenset(table[np.flatnonzero(row)].tolist()) - {VOID, UNMAPPED}
         for sample, row in zip(samples, holds, strict=True)

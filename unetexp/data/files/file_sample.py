@@ -53,6 +53,7 @@ class Listing:
     class_names: tuple[str, ...] | None = None  # None: the masks decide
     method: str = "folders"  # how the splits were made, for the record
     notes: tuple[str, ...] = ()  # what was understood and assumed
+    class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
 
     def samples(self) -> list[FileSample]:
         """All of them."""

@@ -1,94 +1,203 @@
-"""The files in a folder of images and in a folder of masks, and their pairs."""
+"""Which mask belongs to which image, by their names alone.
+
+A key is a file's place below its folder without the extension, such as `site1/007`. A mask has its
+image's key, or the same with one affix that all masks share, as in `007_mask`.
+"""
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections.abc import Collection
-from pathlib import Path
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from unetexp.data.files.file_sample import FileSample
-from unetexp.data.reading.formats.detection import SUFFIXES
-from unetexp.errors import DataError, did_you_mean, listed
+IMAGE_WORDS = ("image", "images", "img", "im", "rgb", "photo", "input", "sat", "leftImg8bit")
+MASK_WORDS = (
+    *("mask", "masks", "segmentation", "segmentations", "seg", "segm", "label", "labels"),
+    *("lbl", "gt", "groundtruth", "ground_truth", "annotation", "anno", "ann", "annot"),
+    *("target", "trimap", "matte", "L", "gtFine_labelIds"),
+)
+_SEPARATORS = "_-. "
+_LETTER = re.compile(r"[^\W\d_]")
 
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+
+@dataclass(frozen=True)
+class Affix:
+    """What stands before and after the name that an image and its mask share."""
+
+    before: str = ""
+    after: str = ""
+
+    def stripped(self, key: str) -> str | None:
+        """The key without it; None where the key does not have it or nothing is left."""
+        folder, slash, name = key.rpartition("/")
+        if len(name) <= len(self.before) + len(self.after):
+            return None
+        if not (name.startswith(self.before) and name.endswith(self.after)):
+            return None
+        return f"{folder}{slash}{name[len(self.before) : len(name) - len(self.after)]}"
+
+    def describe(self) -> str:
+        """The affix in words, such as `end in _mask`."""
+        words = [f"begin with {self.before}"] if self.before else []
+        return " and ".join(words + ([f"end in {self.after}"] if self.after else []))
 
 
-def pair_files(root: Path, folder: Path) -> list[FileSample]:
-    """The pairs of `folder`/images and `folder`/masks, by stem, in the order of their names.
+NONE = Affix()
 
-    Raises DataError for a folder that is missing or empty, a file that does not belong there, is
-    reached through a link out of `root`, or has no partner, and for two files of one stem.
+
+@dataclass(frozen=True)
+class Match:
+    """Images and masks of the same name, and those that are alone; all by their keys."""
+
+    pairs: Sequence[tuple[str, str, str]]  # the shared name, the image's key, the mask's key
+    lone_images: Sequence[str] = ()
+    lone_masks: Sequence[str] = ()
+    image_affix: Affix = NONE
+    mask_affix: Affix = NONE
+    left_out: Sequence[str] = ()  # other masks of the images in pairs
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is alone."""
+        return bool(self.pairs) and not self.lone_images and not self.lone_masks
+
+
+def matched(
+    images: Collection[str], masks: Collection[str], mask_suffix: str | None = None
+) -> Match:
+    """The pairs of images and masks that lie in folders of their own.
+
+    Equal names come first, then one affix that all masks have, a known or, where there are
+    several, any; the one that leaves nothing alone, else the one that leaves least.
     """
-    images = _files_by_stem(root, folder / "images", "images")
-    masks = _files_by_stem(root, folder / "masks", "masks")
-    _check_partners(images, masks, "image", "mask", folder / "masks")
-    _check_partners(masks, images, "mask", "image", folder / "images")
-    return [FileSample(stem, (images[stem],), masks[stem]) for stem in sorted(images)]
-
-
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of `folder`, by name, without hidden files and those of operating systems."""
-    try:
-        with os.scandir(folder) as found:
-            kept = [e for e in found if e.name[0] != "." and e.name.lower() not in _JUNK]
-    except OSError as error:
-        raise DataError(f"{folder}: this folder cannot be read: {error.strerror}.") from None
-    return sorted(kept, key=lambda entry: entry.name)
-
-
-def _files_by_stem(root: Path, folder: Path, what: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: this folder is missing. Put the {what} there.")
-    root, outside = root.resolve(), not folder.resolve().is_relative_to(root.resolve())
-    files: dict[str, Path] = {}
-    for entry in entries(folder):
-        path = folder / entry.name
-        _check_entry(path, entry)
-        if outside or (entry.is_symlink() and not path.resolve().is_relative_to(root)):
-            raise DataError(
-                f"{path}: this link leads to {path.resolve()}, outside {root}. "
-                "Put the file itself there."
-            )
-        stem = unicodedata.normalize("NFC", path.stem)  # macOS stores accents separately
-        if stem in files:
-            raise DataError(
-                f"{path} and {files[stem].name} have the same name without extension: rename or "
-                "remove one of them, together with its partner."
-            )
-        files[stem] = path
-    if not files:
-        raise DataError(
-            f"{folder}: there are no {what} here. Put {what} there as PNG, JPEG or TIFF files."
+    if mask_suffix is not None:
+        ending = Affix(after=mask_suffix)
+        meant = [key for key in masks if ending.stripped(key) is not None]
+        return min(
+            (_match(images, meant, affix, ending) for affix in _shared(images, IMAGE_WORDS)),
+            key=_alone,
         )
-    return files
+    best = _match(images, masks, NONE, NONE)
+    for image_affix in _shared(images, IMAGE_WORDS):
+        for mask_affix in (*_shared(masks, MASK_WORDS), *_any_shared(masks)):
+            if best.complete:
+                return best
+            best = min(best, _match(images, masks, image_affix, mask_affix), key=_alone)
+    return best
 
 
-def _check_entry(path: Path, entry: os.DirEntry[str]) -> None:
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{str(path)!a}: the name of this file is not UTF-8: rename it.") from None
-    if entry.is_dir():
-        raise DataError(f"{path}: this is a folder. Put all files directly into {path.parent}.")
-    if not entry.is_file():
-        raise DataError(f"{path}: this is not a file, or it is a broken link. Remove it.")
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(
-            f"{path}: {path.suffix or 'a name without extension'} is not supported. Convert it "
-            f"to PNG, JPEG or TIFF ({', '.join(SUFFIXES)}), or move it elsewhere."
-        )
+def matched_together(
+    keys: Collection[str], mask_suffix: str | None = None
+) -> tuple[list[Match], list[Match]]:
+    """The ways to pair images and masks of one folder: those that leave nothing alone, and others.
+
+    Several of the first kind are several masks for each image, of which one is meant.
+    """
+    affixes = list(dict.fromkeys(_affixes_within(keys)))
+    if mask_suffix is not None:
+        affixes = [Affix(after=mask_suffix)]
+    matches = []
+    known = set(keys)
+    for affix in affixes:
+        named = {key: affix.stripped(key) for key in keys}
+        masks = {key for key, name in named.items() if name in known}
+        if mask_suffix is not None:  # those without an image are masks as well
+            masks = {key for key, name in named.items() if name is not None}
+        images = known - masks
+        if masks:
+            match = _match(images, masks, NONE, affix)
+            matches.append(match if mask_suffix is None else _without_others(match, keys))
+    whole = [match for match in matches if match.complete and _is_plain(match)]
+    if whole or len(matches) < 2:
+        return whole, matches
+    return _several_masks(known, matches), matches
 
 
-def _check_partners(
-    files: dict[str, Path], partners: Collection[str], what: str, partner: str, place: Path
-) -> None:
-    alone = sorted(set(files) - set(partners))
-    if not alone:
-        return
-    hint = did_you_mean(alone[0], sorted(set(partners) - set(files)))
-    raise DataError(
-        f"{len(alone)} of the {len(files)} {what}s have no {partner} in {place}: "
-        f"{listed([str(files[stem]) for stem in alone])}.{hint} Give the {what} and its "
-        f"{partner} the same name except for the extension, or remove the {what}."
+def _without_others(match: Match, keys: Collection[str]) -> Match:
+    """The match without lone images that are other masks of the paired ones."""
+    paired = {image for _, image, _ in match.pairs}
+    others = {
+        key
+        for affix in set(_affixes_within(keys))
+        for key in match.lone_images
+        if affix.stripped(key) in paired
+    }
+    lone = [key for key in match.lone_images if key not in others]
+    return replace(match, lone_images=lone, left_out=sorted(others))
+
+
+def _several_masks(keys: set[str], matches: Sequence[Match]) -> list[Match]:
+    """Matches of the same images by different affixes, which together use every key."""
+    masks = {mask for match in matches for _, _, mask in match.pairs}
+    images = keys - masks
+    chosen = []
+    for match in matches:
+        pairs = [pair for pair in match.pairs if pair[1] in images]
+        if {pair[1] for pair in pairs} == images and images and _is_plain(match):
+            chosen.append(Match(pairs, mask_affix=match.mask_affix))
+    return chosen if len(chosen) > 1 else []
+
+
+def _is_plain(match: Match) -> bool:
+    """Whether the affix is a known one, or enough pairs have it to be no coincidence."""
+    affix = match.mask_affix
+    word = (affix.before or affix.after).strip(_SEPARATORS)
+    return len(match.pairs) != 1 or word.lower() in [known.lower() for known in MASK_WORDS]
+
+
+def _match(
+    images: Collection[str], masks: Collection[str], image_affix: Affix, mask_affix: Affix
+) -> Match:
+    named = {name: key for key in images if (name := image_affix.stripped(key)) is not None}
+    partners = {name: key for key in masks if (name := mask_affix.stripped(key)) is not None}
+    return Match(
+        [(name, named[name], partners[name]) for name in sorted(named.keys() & partners.keys())],
+        sorted(key for key in images if image_affix.stripped(key) not in partners),
+        sorted(key for key in masks if mask_affix.stripped(key) not in named),
+        image_affix,
+        mask_affix,
     )
+
+
+def _alone(match: Match) -> int:
+    return len(match.lone_images) + len(match.lone_masks)
+
+
+def _shared(keys: Collection[str], words: Sequence[str]) -> list[Affix]:
+    """No affix, and each that is made of a known word and that all `keys` have."""
+    candidates = [NONE]
+    for word in words:
+        for spelled in dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())):
+            for separator in _SEPARATORS:
+                candidates += [Affix(after=separator + spelled), Affix(before=spelled + separator)]
+    return [each for each in candidates if all(each.stripped(key) is not None for key in keys)]
+
+
+def _any_shared(keys: Collection[str]) -> Iterator[Affix]:
+    """Affixes of letters, set off by a separator, that all of several `keys` have."""
+    names = [key.rpartition("/")[2] for key in keys]
+    if len(names) < 2:
+        return
+    first = names[0]
+    for place, char in enumerate(first):
+        for affix in (Affix(after=first[place:]), Affix(before=first[: place + 1])):
+            if (
+                char in _SEPARATORS
+                and _LETTER.search(affix.before + affix.after)
+                and all(affix.stripped(key) is not None for key in keys)
+            ):
+                yield affix
+
+
+def _affixes_within(keys: Collection[str]) -> Iterator[Affix]:
+    """What one of the keys has more than another, set off by a separator."""
+    known = set(keys)
+    for key in keys:
+        folder, slash, name = key.rpartition("/")
+        for place, char in enumerate(name):
+            if char not in _SEPARATORS:
+                continue
+            if f"{folder}{slash}{name[:place]}" in known and _LETTER.search(name[place:]):
+                yield Affix(after=name[place:])
+            if f"{folder}{slash}{name[place + 1 :]}" in known and _LETTER.search(name[:place]):
+                yield Affix(before=name[: place + 1])

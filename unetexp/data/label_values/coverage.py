@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.label_values.label_map import setting_without
+from unetexp.data.label_values.remedies import setting_without
 from unetexp.data.splits.fold_names import is_fold
 from unetexp.errors import listed
 

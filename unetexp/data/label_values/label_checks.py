@@ -12,25 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.label_values.coverage import coverage_problems
+from unetexp.data.label_values.instances import MaskAt, instance_problems
 from unetexp.data.label_values.label_map import (
     AS_STORED,
     UNMAPPED,
-    lookup_table,
-    remedies,
-    shares,
+    label_map_of,
     value_table,
 )
+from unetexp.data.label_values.remedies import percent, remedies, shares
+from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError, listed
-
-
-@dataclass(frozen=True)
-class SplitLabels:
-    """How often each stored value occurs in each mask of a split."""
-
-    names: Sequence[str]
-    mask_files: Sequence[str]
-    counts: npt.NDArray[np.int32]  # (masks, 256)
 
 
 @dataclass(frozen=True)
@@ -64,22 +56,25 @@ def interpret(
     where: str,
     label_map: str | None = None,
     split_method: str = "folders",
+    ignore: str | None = None,
+    mask_at: MaskAt | None = None,
 ) -> Meaning:
     """The meaning of the values in the masks of a set; `where` is its name in messages.
 
-    `class_names` None: the masks or the label map say how many classes there are. Raises
-    DataError for values without a class and for sets on which no model can even be evaluated.
+    `class_names` None: the masks or the label map say how many classes there are. `ignore`, as in
+    label_map.py, names values that are void; `mask_at` reads a mask again. Raises DataError for
+    values without a class and for sets on which no model can even be evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
-    table = value_table(pixels > 0, label_map)
+    table = value_table(pixels > 0, label_map, ignore)
     _check_mapped(splits, table, where)
+    plain = label_map is None and ignore is None
     labels = sorted(set(table[pixels > 0].tolist()) - {VOID})
     if not labels:
+        void = "255, which is void" if plain else "void by data.label_map or data.ignore"
         raise DataError(
-            f"{where}: every pixel of every mask is "
-            f"{'255, which is void' if label_map is None else 'void by data.label_map'}: there is "
-            "nothing to learn. "
+            f"{where}: every pixel of every mask is {void}: there is nothing to learn. "
             "Store the index of the class in each pixel, from 0 up."
         )
     names = class_names or tuple(str(k) for k in range(_num_classes(labels, label_map)))
@@ -94,20 +89,21 @@ def interpret(
     meaning = Meaning(names, table)
     _check_splits(splits, meaning, where)
     problems: list[str] = []
-    if label_map is None:
+    if plain:
         problems = _value_problems(splits, pixels, meaning, named=class_names is not None)
+        if class_names is None and mask_at is not None and meaning.as_stored:
+            problems = instance_problems(splits, mask_at) or problems
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
     problems = problems or coverage_problems(
         holds, names, table, split_method, named=class_names is not None
     )
-    return Meaning(names, table, tuple(_notes(splits, meaning, label_map)), tuple(problems))
+    return Meaning(names, table, tuple(_notes(splits, meaning, label_map, ignore)), tuple(problems))
 
 
 def _num_classes(labels: Sequence[int], label_map: str | None) -> int:
     if label_map is None:
         return labels[-1] + 1
-    table = lookup_table(label_map)
-    return int(table[table != VOID].max()) + 1
+    return label_map_of(label_map).num_classes
 
 
 def _check_mapped(
@@ -141,25 +137,28 @@ def _check_names(
                 f"{where}: data.label_map makes {made} classes, but classes.txt names "
                 f"{len(names)} ({listed(names)}): name {made}, one per line, in the map's order."
             )
-    elif table[VOID] != VOID:
+    elif table[VOID] != VOID:  # the masks hold only two values
         if len(names) != 2:
             raise DataError(
                 f"{where}: the masks hold only 0 and 255, which makes two classes, but "
                 f"{len(names)} are named: name two, or store the index of the class in each pixel."
             )
     else:
-        _check_range(splits, names)
+        _check_range(splits, names, table)
 
 
-def _check_range(splits: Mapping[str, SplitLabels], names: tuple[str, ...]) -> None:
+def _check_range(
+    splits: Mapping[str, SplitLabels], names: tuple[str, ...], table: npt.NDArray[np.int16]
+) -> None:
+    strange = (table >= len(names)) & (table != VOID)
     for split in splits.values():
-        beyond = split.counts[:, len(names) : VOID]
+        beyond = np.where(strange, split.counts, 0)
         if beyond.any():
             mask, label = np.argwhere(beyond)[0]
             counts = np.concatenate([split.counts for split in splits.values()])
             pixels = counts.sum(axis=0, dtype=np.int64)
             raise DataError(
-                f"{split.mask_files[mask]}: the mask holds the label {label + len(names)}, but "
+                f"{split.mask_files[mask]}: the mask holds the label {label}, but "
                 f"there are {len(names)} classes, 0 to {len(names) - 1} ({listed(names)}). "
                 "Correct the mask, or name all classes in classes.txt. All masks together hold "
                 f"{shares(pixels)}. {remedies(pixels, names)}"
@@ -225,11 +224,17 @@ def _mixed_scales(splits: Mapping[str, SplitLabels]) -> list[str]:
     ]
 
 
-def _notes(splits: Mapping[str, SplitLabels], meaning: Meaning, label_map: str | None) -> list[str]:
+def _notes(
+    splits: Mapping[str, SplitLabels], meaning: Meaning, label_map: str | None, ignore: str | None
+) -> list[str]:
     """What to tell the user about labels that are allowed but may be a mistake."""
     notes = []
-    if label_map is None and not meaning.as_stored:
+    if label_map is None and ignore is None and not meaning.as_stored:
         notes.append("The masks hold only 0 and 255: 255 is read as class 1, not as void.")
+    if label_map is None and ignore is not None:
+        notes += _ignored_notes(splits, meaning, ignore)
+    if label_map is not None:
+        notes += _moved_notes(splits, label_map)
     totals = {name: meaning.totals(split.counts)[0] for name, split in splits.items()}
     present = [any(counts) for counts in zip(*totals.values(), strict=True)]
     absent = [n for n, there in zip(meaning.class_names, present, strict=True) if not there]
@@ -241,6 +246,35 @@ def _notes(splits: Mapping[str, SplitLabels], meaning: Meaning, label_map: str |
         if missing:
             notes.append(f"Classes that occur in no mask of the {split} split: {listed(missing)}.")
     return notes + _void_notes(splits, meaning)
+
+
+def _ignored_notes(splits: Mapping[str, SplitLabels], meaning: Meaning, ignore: str) -> list[str]:
+    """Which stored values are which classes, where `ignore` has changed it."""
+    present = np.any(np.concatenate([split.counts for split in splits.values()]) > 0, axis=0)
+    kept = [int(v) for v in np.flatnonzero(present) if meaning.table[v] not in (VOID, UNMAPPED)]
+    moved = [f"class {meaning.table[value]} (stored as {value})" for value in kept]
+    if all(meaning.table[value] == value for value in kept):
+        return []
+    return [
+        f"data.ignore makes {ignore} void, and the masks' values are read anew: {listed(moved)}."
+    ]
+
+
+def _moved_notes(splits: Mapping[str, SplitLabels], label_map: str) -> list[str]:
+    """The share of pixels that ranges of the map set to another value than the usual one."""
+    pixels = sum(split.counts.sum(axis=0, dtype=np.int64) for split in splits.values())
+    assert not isinstance(pixels, int)
+    moved = 0
+    for start, end, target in label_map_of(label_map).spans:
+        inside = pixels[start : end + 1]
+        if end > start and target != VOID and inside.any():
+            moved += int(inside.sum() - inside.max())
+    if not moved:
+        return []
+    return [
+        f"The ranges of data.label_map change {percent(moved / pixels.sum())} of the pixels: their "
+        "values lie beside the one that most pixels of their class hold."
+    ]
 
 
 def _void_notes(splits: Mapping[str, SplitLabels], meaning: Meaning) -> list[str]:

@@ -17,7 +17,7 @@ from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.given_splits import cut_groups, pooled, settings_without_effect
 from unetexp.data.files.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.files.plain_reader import plain_reader
-from unetexp.data.label_values.label_map import label_map_text
+from unetexp.data.label_values.label_map import ignore_text, label_map_text
 from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
 from unetexp.data.sources.resized_source import ResizedSource
 from unetexp.data.splits.folds import fold_split
@@ -60,10 +60,17 @@ class FileSource(ResizedSource):
     )
     label_map: Annotated[str | None, BeforeValidator(label_map_text)] = Field(
         None,
-        description="the class that each value stored in the masks means, such as "
-        "{0: 0, 1..127: 1, 128..254: 2, 255: void}: a value or a range, then the number of a class "
-        "or void; "
+        description="the class that each value or colour stored in the masks means, such as "
+        "{0: 0, 1..127: 1, 128..254: 2, 255: void}, {'#000000': 0, '#ff0000': 1} or "
+        "{0: 0, nonzero: 1}: a value, a range, a colour or nonzero (all that is not named), then "
+        "the number of a class or void; "
         "classes.txt then names the map's classes; null: the values are the classes' numbers",
+    )
+    ignore: Annotated[str | None, BeforeValidator(ignore_text)] = Field(
+        None,
+        description="stored values that are void: a value, a range, a colour or a list of them, "
+        "such as 0 or [0, 7..9, '#e0e0c0']; where they are the lowest numbers, those above "
+        "are the classes from 0 up; null: 255, unless the masks hold only 0 and 255",
     )
 
     bands: Annotated[tuple[Band, ...], Field(min_length=1)] | None = Field(
@@ -144,6 +151,7 @@ class FileSource(ResizedSource):
             split_record=self._split_record(listing, drawn),
             reader=self.reader(),
             label_map=self.label_map,
+            ignore=self.ignore,
             form=self.input_form(),
         )
         return collect_files(replace(listing, notes=notes), reading, on_progress)

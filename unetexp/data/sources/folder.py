@@ -1,14 +1,17 @@
-"""The user's own images: a folder of images with one mask each.
+"""The user's own images: a folder of images with one mask each, in any usual layout.
 
 ROOT/{train,val,test}/{images,masks}     the user's own split; test is optional
+ROOT/{images,masks}/{train,val,test}     the same, the other way round
 ROOT/{images,masks}                      split here, by a seed
+ROOT/{0.png,0_mask.png}                  images beside their masks
 ROOT/classes.txt                         optional: one class name per line, in index order
+
+The folders may have other usual names; see unetexp/data/layouts.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -16,19 +19,29 @@ from pydantic import AfterValidator, Field
 
 from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_sample import FileSample, Listing
-from unetexp.data.files.pairing import entries, pair_files
-from unetexp.data.labels import VOID
+from unetexp.data.label_values.class_names import (
+    CLASSES_FILE,
+    ClassNames,
+    class_names_in,
+    read_class_names,
+)
+from unetexp.data.layouts.choice import found_files, mask_folder, named_files, require_splits
+from unetexp.data.layouts.layout import Files, split_and_name, wrapped
+from unetexp.data.layouts.modalities import Modal, several_files
+from unetexp.data.layouts.scanning import Scan
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError
 
-CLASSES_FILE = "classes.txt"
-_CLASS_NAME = re.compile(r"\w[\w .:-]{0,99}")  # what MLflow accepts in the name of a metric
+__all__ = ["CLASSES_FILE", "Folder", "read_class_names"]
+
+Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Folder(FileSource):
     """Images and masks in a folder, paired by name without the extension.
 
-    PNG, JPEG and TIFF, 8 and 16 bit, grey, RGB and palette. 255 is void, unless the masks hold
+    The layout is found by the names of folders and files, and said; `images`, `masks` and
+    `mask_suffix` set it. 255 is void, unless the masks hold
     only 0 and 255 or `label_map` says otherwise. The fractions and the seed apply if the folder
     has no split of its own: then each class gets its share of every split.
     """
@@ -45,75 +58,82 @@ class Folder(FileSource):
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] = Field(
         description="the folder; stored as an absolute path"
     )
+    images: Pattern | dict[str, Pattern] | None = Field(
+        None,
+        description="where the images lie: a folder below `root`, or a glob such as '*/images' "
+        "(what its wildcards stand for is the split and the name); or several, each with a name, "
+        "such as {ct: ct, pet: pet}: one file of each is a channel, or several, in this order; "
+        "null: found by the folders' names",
+    )
+    masks: Pattern | None = Field(
+        None,
+        description="where the masks lie: a folder below `root`, or a glob; null: found, or beside "
+        "the images where `images` is set",
+    )
+    mask_suffix: Pattern | None = Field(
+        None,
+        description="what the name of a mask has more than that of its image, such as _mask; "
+        "null: found where all masks have it",
+    )
+    follow_links: bool = Field(False, description="whether links may lead out of `root`")
 
     def listing(self, on_progress: Progress | None = None) -> Listing:
-        """The folder's pairs."""
+        """The folder's pairs, by the layout that is set or found."""
         root = Path(self.root)
         if not root.is_dir():
             what = "is a file, not a folder" if root.is_file() else "does not exist"
-            raise DataError(f"{root} {what}. Give the folder that holds images and masks.")
-        names = read_class_names(root / CLASSES_FILE)
-        if _has_own_split(root):
-            return Listing(root, _own_split(root), class_names=names)
-        return Listing(root, unsplit=pair_files(root, root), class_names=names, method="seeded")
-
-
-def read_class_names(path: Path) -> tuple[str, ...] | None:
-    """The names in a classes.txt, None if there is no such file. Raises DataError."""
-    if not path.exists():
-        return None
-    if not path.resolve().is_relative_to(path.parent.resolve()):
-        raise DataError(
-            f"{path}: this link leads to {path.resolve()}, outside {path.parent}. Put the file "
-            "itself there."
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: this file cannot be read as UTF-8 text: {error}") from None
-    names = [line.strip() for line in "\n".join(lines).rstrip().split("\n")]
-    for number, name in enumerate(names, 1):
-        if not _CLASS_NAME.fullmatch(name):
             raise DataError(
-                f"{path}: line {number} is {name!r}. Each line names one class, in index order, "
-                "in at most 100 letters, digits, spaces and . : - _, beginning with a letter or "
-                "digit."
+                f"{root} {what}. Give the folder that holds images and masks (or, on the command "
+                "line, a table that names them, or a kind such as mni152)."
             )
-        if name in names[: number - 1]:
-            raise DataError(f"{path}: line {number} names {name!r} a second time: rename one.")
-    if not 2 <= len(names) <= VOID:
-        raise DataError(
-            f"{path}: the number of classes is {len(names)}. 2 to {VOID} are allowed: name the "
-            "background too."
-        )
-    return tuple(names)
+        classes = class_names_in(root) or class_names_in(wrapped(root))
+        scan = Scan(root, self.follow_links)
+        if isinstance(self.images, dict):
+            masks, zeros = self.masks or mask_folder(root), self.missing == "zeros"
+            modal = several_files(scan, self.images, masks, self.mask_suffix, zeros)
+            return self._listing(_modal_samples(modal), (*modal.notes, *scan.notes()), classes)
+        if self.images is None and self.masks is None:
+            files, notes = found_files(scan, self.mask_suffix)
+        else:
+            files, notes = named_files(scan, self.images, self.masks, self.mask_suffix)
+        return self._listing(_samples(files), (*notes, *scan.notes()), classes)
 
-
-def _has_own_split(root: Path) -> bool:
-    """Whether the folder has the layout with split folders; DataError where it has neither."""
-    found = [entry.name for entry in entries(root)]
-    own, flat = [n for n in SPLITS if n in found], [n for n in ("images", "masks") if n in found]
-    if own and flat:
-        raise DataError(
-            f"{root} holds {' and '.join(own)} beside {' and '.join(flat)}: remove or move one of "
-            "the two, so that it is clear which images are meant."
-        )
-    if not own and not flat:
-        raise DataError(
-            f"{root} holds {', '.join(found[:10]) or 'nothing'}. It must hold the folders images "
-            "and masks, or train and val with images and masks in each."
-        )
-    for name in ("train", "val") if own else ("images", "masks"):
-        if name not in found:
-            others = [n for n in found if n not in (*SPLITS, "images", "masks")]
-            near = difflib.get_close_matches(name, others, n=1, cutoff=0.4)
-            raise DataError(
-                f"{root} holds {' and '.join(own or flat)} but not {name}. "
-                + (f"Rename {near[0]} to {name}" if near else f"Add {root / name}")
-                + (", or put all images into images and masks to have them split." if own else ".")
+    def _listing(
+        self,
+        samples: Mapping[str | None, list[FileSample]],
+        notes: tuple[str, ...],
+        classes: ClassNames | None,
+    ) -> Listing:
+        root = Path(self.root)
+        require_splits([split for split, members in samples.items() for _ in members], str(root))
+        names = classes.names if classes else None
+        colours = classes.colours if classes else {}
+        if None in samples:
+            return Listing(
+                root,
+                unsplit=samples[None],
+                class_names=names,
+                class_colours=colours,
+                method="seeded",
+                notes=notes,
             )
-    return bool(own)
+        splits = {name: samples[name] for name in SPLITS if name in samples}
+        return Listing(root, splits, class_names=names, class_colours=colours, notes=notes)
 
 
-def _own_split(root: Path) -> dict[str, list[FileSample]]:
-    return {name: pair_files(root, root / name) for name in SPLITS if (root / name).exists()}
+def _samples(files: Files) -> dict[str | None, list[FileSample]]:
+    """The pairs of each split by name, None: those without."""
+    found: dict[str | None, list[FileSample]] = {}
+    for name, image, mask in sorted(files.match.pairs):
+        split, own = split_and_name(name)
+        sample = FileSample(own, (files.images[image],), files.masks[mask])
+        found.setdefault(split, []).append(sample)
+    return found
+
+
+def _modal_samples(modal: Modal) -> dict[str | None, list[FileSample]]:
+    found: dict[str | None, list[FileSample]] = {}
+    for name, images, mask in modal.samples:
+        split, own = split_and_name(name)
+        found.setdefault(split, []).append(FileSample(own, images, mask))
+    return found

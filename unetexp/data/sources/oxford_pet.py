@@ -61,6 +61,11 @@ class OxfordPet(FileSource):
             method="seeded trainval, official test",
         )
 
+    def is_here(self) -> bool:
+        """Whether the images are on this machine already."""
+        parent = Path(self.root) if self.root else cache_folder() / "downloads"
+        return (parent / _FOLDER).is_dir()
+
     def reader(self) -> FileReader:
         """The trimaps hold 1 to 3."""
         return _READER

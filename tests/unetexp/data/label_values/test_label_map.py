@@ -189,7 +189,7 @@ def test_the_map_is_part_of_the_fingerprint_and_of_the_record(tmp_path):
 @pytest.mark.parametrize(
     ("label_map", "reason"),
     [
-        ({0: 0, 256: 1}, "256 is not a stored value"),
+        ({0: 0, 2**32: 1}, "4294967296 is not a stored value"),
         ({"9..3": 0, 1: 1}, "9..3"),
         ({0: 0, 1: "viod"}, "'viod' is not a class"),
         ({0: 0, 1: 1.5}, "1.5 is not a class"),

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from unetexp.data.checks.examine import REFUSED_MASK
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
-from unetexp.data.label_values.label_checks import SplitLabels, interpret
-from unetexp.data.label_values.label_map import UNMAPPED, remedies, value_table
+from unetexp.data.label_values.label_checks import interpret
+from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.label_values.remedies import remedies
+from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError, listed
 

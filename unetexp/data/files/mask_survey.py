@@ -1,0 +1,42 @@
+"""What the masks of a set hold, in one pass that is remembered by the masks' content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from unetexp.data.cache.store import remembered
+from unetexp.data.collection import Progress
+from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.files.file_sample import FileSample
+from unetexp.data.reading.mask_values import MaskValues, values_in
+from unetexp.data.reading.stored_mask import StoredMask
+
+
+def survey(
+    key: str,
+    samples: Sequence[FileSample],
+    read: Callable[[FileSample], StoredMask],
+    on_progress: Progress | None = None,
+    *,
+    as_colours: bool = False,
+) -> list[MaskValues]:
+    """The values of each sample's mask, which `read` reads; `key` stands for their content.
+
+    Raises DataError for a mask that cannot be read or whose numbers are no labels.
+    """
+
+    def values_of(sample: FileSample) -> MaskValues:
+        return values_in(sample.mask, read(sample), as_colours=as_colours)
+
+    def read_all() -> bytes:
+        found = []
+        for number, values in enumerate(mapped_in_threads(values_of, samples), 1):
+            found.append(asdict(values))
+            if on_progress:
+                on_progress("Reading masks", number, len(samples))
+        return json.dumps(found).encode()
+
+    rows = json.loads(remembered(f"{key}.values.json", read_all))
+    return [MaskValues(tuple(row.pop("values")), tuple(row.pop("counts")), **row) for row in rows]

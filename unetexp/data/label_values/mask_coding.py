@@ -1,0 +1,117 @@
+"""Classes for masks that hold colours, 16-bit numbers or the traces of lossy compression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unetexp.data.label_values.coding import (
+    Coding,
+    Rules,
+    all_values,
+    coded,
+    mapped,
+    rules_name_colours,
+)
+from unetexp.data.label_values.colour_coding import MOST_COLOURS, colours_coded
+from unetexp.data.label_values.label_map import (
+    ignored,
+    label_map_of,
+)
+from unetexp.data.label_values.remedies import percent, remedies, setting
+from unetexp.data.labels import VOID
+from unetexp.data.reading.mask_values import MaskValues
+from unetexp.errors import DataError
+
+_NEAR = 32  # of 0 or 255: how far lossy compression moves most values of a binary mask
+_NEARLY_ALL = 0.97  # share of the pixels that lie near 0 or 255
+_THRESHOLD = "0..127: 0, 128..255: 1"
+
+
+def coding_of(masks: Sequence[MaskValues], rules: Rules) -> Coding | None:
+    """How the masks of a set are coded; None where they hold numbers of at most 8 bits.
+
+    Raises DataError, with both readings, where more than one is possible.
+    """
+    if any(mask.colour for mask in masks) or rules_name_colours(rules):
+        return colours_coded(masks, rules)
+    if max(mask.values[-1] for mask in masks) > VOID:
+        return _of_wide_numbers(masks, rules)
+    if any(mask.lossy for mask in masks):
+        return _of_lossy(masks, rules)
+    return None
+
+
+def _of_lossy(masks: Sequence[MaskValues], rules: Rules) -> Coding:
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    lossy = sum(mask.lossy for mask in masks)
+    pixels = np.zeros(VOID + 1, np.int64)
+    for mask in masks:
+        pixels[list(mask.values)] += np.array(mask.counts)
+    changed = f"{lossy} of the {len(masks)} masks are JPEG or another lossy format"
+    if rules.label_map is not None:
+        return Coding(False, *nothing, rules.label_map, rules.class_names, (f"{changed}.",))
+    near = int(pixels[: _NEAR + 1].sum() + pixels[VOID - _NEAR :].sum())
+    if near < _NEARLY_ALL * pixels.sum() or not pixels[VOID - _NEAR :].any():
+        raise DataError(
+            f"{rules.where}: {changed} ({_first(masks, rules, lossy=True)}), which changes the "
+            f"labels along every edge, and their values do not lie near 0 and 255. "
+            f"{remedies(pixels, rules.class_names)} Better: export the masks again as PNG, without "
+            "JPEG in between."
+        )
+    moved = 1 - (pixels[0] + pixels[VOID]) / pixels.sum()
+    note = (
+        f"{changed}, with values near 0 and 255: read as two classes, split halfway (0..127: 0, "
+        f"128..255: 1), which changes {percent(moved) if moved else 'none'} of the pixels."
+    )
+    return Coding(False, *nothing, _THRESHOLD, rules.class_names, (note,))
+
+
+def _of_wide_numbers(masks: Sequence[MaskValues], rules: Rules) -> Coding:
+    values, _ = all_values(masks)
+    void = ignored(rules.ignore).of_values(values) == VOID
+    if rules.label_map is not None:
+        codes = mapped(masks, values, label_map_of(rules.label_map), void, rules)
+        classes = label_map_of(rules.label_map).num_classes
+        return coded(False, values, codes, classes, rules.class_names)
+    kept = values[~void]
+    if len(kept) == 2 and kept[0] == 0:
+        codes = np.where(void, VOID, np.searchsorted(kept, values)).astype(np.int16)
+        note = f"The masks hold only 0 and {kept[1]}: {kept[1]} is read as class 1."
+        return coded(False, values, codes, 2, rules.class_names, (note,))
+    raise DataError(_wide_refusal(masks, rules, kept))
+
+
+def _wide_refusal(masks: Sequence[MaskValues], rules: Rules, kept: npt.NDArray[np.int64]) -> str:
+    return (
+        f"{rules.where}: the masks hold {len(kept)} different numbers, up to {kept.max()} "
+        f"({_first(masks, rules, above=VOID)}), and 0 to 254 are the numbers of classes. "
+        f"{both_readings([int(value) for value in kept])}"
+    )
+
+
+def both_readings(values: Sequence[int]) -> str:
+    """What to set for numbers of objects, and what for numbers of classes."""
+    objects = "--set 'data.label_map={0: 0, nonzero: 1}'"
+    text = f"If they are the numbers of objects, of one class: {objects}."
+    if len(values) <= MOST_COLOURS:
+        dense = {str(value): number for number, value in enumerate(values)}
+        text += f" If each number is a class of its own: {setting(dense)}."
+    else:
+        text += (
+            f" If each is a class of its own, name all {len(values)} in classes.txt, or say which "
+            "are: --set 'data.label_map={0: 0, 1..99: 1, nonzero: 2}'."
+        )
+    return text
+
+
+def _first(
+    masks: Sequence[MaskValues], rules: Rules, *, lossy: bool = False, above: int | None = None
+) -> str:
+    """The first mask of the kind in question."""
+    for file, mask in zip(rules.mask_files, masks, strict=True):
+        if mask.lossy if lossy else mask.values[-1] > (above or 0):
+            return f"such as {file}"
+    return rules.where

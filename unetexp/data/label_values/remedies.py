@@ -1,0 +1,126 @@
+"""What to tell somebody whose masks hold values that may not be the numbers of classes.
+
+Pixel counts are those of each stored value, (256,). Every map that is printed can be pasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from unetexp.data.labels import VOID
+
+_SHOWN = 8
+_STRONG = 0.02  # share of all pixels above which a value is not blur
+_COVERED = 0.8  # share of all pixels that the classes make up at least
+_BLUR = 8  # this many values between two others are blur, not classes
+_MOST_LISTED = 32
+
+
+def shares(pixels: npt.NDArray[np.int64]) -> str:
+    """How often each stored value occurs, from pixel counts (256,): the most common ones."""
+    total = int(pixels.sum())
+    found = np.flatnonzero(pixels)
+    common = found[np.argsort(-pixels[found], kind="stable")][:_SHOWN]
+    named = ", ".join(f"{value} ({percent(pixels[value] / total)})" for value in sorted(common))
+    rest = len(found) - len(common)
+    more = f" and {rest} more ({percent(1 - pixels[common].sum() / total)})" if rest else ""
+    return f"{named}{more}"
+
+
+def percent(share: float) -> str:
+    """A share in words."""
+    return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
+
+
+def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> str:
+    """What to do about masks that hold these values, from pixel counts (256,).
+
+    `class_names` are those of classes.txt. Every map in it can be pasted as it is.
+    """
+    blurred = _blurred(pixels)
+    found = [setting(blurred)] if blurred else []
+    sentences = []
+    if blurred:
+        levels = len(set(blurred.values()))
+        sentences.append(
+            f"If the masks were smoothed, resized or compressed and mean {levels} classes, split "
+            f"them halfway: {found[0]}{_naming(blurred, class_names)}."
+        )
+    values = [int(value) for value in np.flatnonzero(pixels)]
+    if len(values) > 1 and not (blurred and len(values) > _MOST_LISTED):
+        dense = _dense(values)
+        also = f" (255: {len(values) - 1} instead of void if it is a class)"
+        sentences.append(
+            f"If each value is a class of its own, number them: {setting(dense)}"
+            f"{also if dense.get(str(VOID)) == 'void' else ''}{_naming(dense, class_names)}."
+        )
+    return " ".join(sentences)
+
+
+def _dense(values: Sequence[int]) -> dict[str, int | str]:
+    """The values numbered from 0 up; 255 is void if there are at least two others."""
+    classes = [value for value in values if value != VOID]
+    if len(classes) < 2:
+        classes = list(values)
+    numbered: dict[str, int | str] = {str(value): i for i, value in enumerate(classes)}
+    return numbered | ({str(VOID): "void"} if VOID in values and VOID not in classes else {})
+
+
+def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
+    """The map from each value to the nearest level, if the others look like blur."""
+    values = np.flatnonzero(pixels)
+    strong = np.flatnonzero(pixels >= _STRONG * pixels.sum())
+    top = np.sort(values[np.argsort(-pixels[values], kind="stable")][:2])
+    between = ((values > top[0]) & (values < top[-1])).sum()
+    outside = ((values < top[0]) | ((values > top[-1]) & (values < VOID))).sum()
+    covered = pixels[strong].sum() / pixels.sum()
+    if len(values) > _MOST_LISTED and 2 < len(strong) <= _BLUR and covered >= _COVERED:
+        levels = strong.tolist()
+    elif (between and top.tolist() == [0, VOID]) or (
+        between >= _BLUR and not outside and len(strong) <= 2
+    ):
+        levels = top.tolist()
+    else:
+        return None
+    starts = [0, *((a + b) // 2 + 1 for a, b in pairwise(levels))]
+    ends = [*(start - 1 for start in starts[1:]), VOID]
+    return {f"{a}..{b}": i for i, (a, b) in enumerate(zip(starts, ends, strict=True))}
+
+
+def setting(entries: Mapping[str, int | str]) -> str:
+    """The `--set` of a label map."""
+    return f"--set 'data.label_map={{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}'"
+
+
+def setting_without(table: npt.NDArray[np.int16], classes: Sequence[int], num_classes: int) -> str:
+    """The `--set` that makes `classes` void and renumbers the others.
+
+    `table` (256,) holds the class of each stored value so far.
+    """
+    kept = [k for k in range(num_classes) if k not in classes]
+    targets: dict[int, int | str] = {k: kept.index(k) for k in kept}
+    targets |= dict.fromkeys([*classes, VOID], "void")
+    entries: list[tuple[int, int, int | str]] = []
+    for value, target in enumerate(targets.get(int(k)) for k in table):
+        if target is None:
+            continue
+        if entries and entries[-1][1:] == (value - 1, target):
+            entries[-1] = (entries[-1][0], value, target)
+        else:
+            entries.append((value, value, target))
+    return setting({str(a) if a == b else f"{a}..{b}": target for a, b, target in entries})
+
+
+def _naming(entries: Mapping[str, int | str], class_names: Sequence[str] | None) -> str:
+    """Which class gets which name of classes.txt, or that it must name as many."""
+    keys = {value: key for key, value in entries.items() if value != "void"}
+    if class_names is None:
+        return ""
+    if len(keys) != len(class_names):
+        return f", and name {len(keys)} classes in classes.txt, which names {len(class_names)}"
+    shown = ", ".join(f"{keys[i]} {class_names[i]}" for i in range(min(len(keys), _SHOWN)))
+    return f" ({shown}{', ...' if len(keys) > _SHOWN else ''})"

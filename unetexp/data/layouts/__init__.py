@@ -1,0 +1,1 @@
+"""What lies in a folder that somebody brings: which files are images, masks, splits."""

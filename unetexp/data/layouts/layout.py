@@ -1,0 +1,215 @@
+"""The ways to read a folder as images with masks.
+
+A layout says in which folders images and masks lie; which file belongs to which is said by names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from unetexp.data.files.pairing import Match, matched, matched_together
+from unetexp.data.layouts.names import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    key_of,
+    masks_of_split,
+    normal,
+    split_and_key,
+    split_of,
+)
+from unetexp.data.layouts.scanning import Scan, entries
+
+Place = tuple[tuple[str, ...], Path]  # folders and stem, and the file
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of images and one of masks; `masks` None: they lie beside the images."""
+
+    images: Path
+    masks: Path | None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie."""
+
+    parts: tuple[Part, ...]
+    settings: str  # of the command line, which choose this layout
+
+    def describe(self, root: Path) -> str:
+        """The layout in words."""
+        images = [_below(part.images, root) for part in self.parts]
+        masks = [_below(part.masks, root) for part in self.parts if part.masks is not None]
+        if not masks:
+            return f"images and masks lie together in {', '.join(images)}"
+        return f"images lie in {', '.join(images)}, masks in {', '.join(masks)}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files by key, `split:/key` where folders name the split, and how they pair."""
+
+    images: dict[str, Path]
+    masks: dict[str, Path]
+    match: Match
+    choices: tuple[Match, ...] = ()  # other ways to pair them that leave nothing alone either
+    repeated: tuple[Path, Path] | None = None  # two files of one name
+
+
+def layouts_of(root: Path) -> list[Layout]:
+    """Every layout that the names of the folders in `root` allow, the plainest first."""
+    folders = [root / entry.name for entry in entries(root) if entry.is_dir()]
+    images = [f for f in folders if normal(f.name) in IMAGE_FOLDERS]
+    masks = [f for f in folders if normal(f.name) in MASK_FOLDERS]
+    found = list(_by_split(folders))
+    found += [_flat(root, image, mask) for image, mask in product(images, masks)]
+    if images and not masks and not found:
+        found += [Layout((Part(image, None),), _setting("images", image.name)) for image in images]
+    if not found and not images and not masks:
+        found += [Layout((Part(root, None),), "--set data.images=.")]
+    return found
+
+
+def wrapped(root: Path) -> Path:
+    """The only folder in `root`, and in that one, where unpacking left them around the data."""
+    for _ in range(3):
+        there = [e for e in entries(root) if e.is_dir() or Path(e.name).suffix.lower() != ".txt"]
+        known = {normal(e.name) for e in there} & (IMAGE_FOLDERS | MASK_FOLDERS)
+        if len(there) != 1 or not there[0].is_dir() or known or split_of(there[0].name):
+            break
+        root = root / there[0].name
+    return root
+
+
+def files_of(layout: Layout, scan: Scan, mask_suffix: str | None = None) -> Files:
+    """The files of a layout, and their pairs. Raises DataError for a file that is no image."""
+    apart = all(part.masks is not None for part in layout.parts)
+    images: list[tuple[str, Path]] = []
+    masks: list[tuple[str, Path]] = []
+    for part in layout.parts:
+        loose = part.masks is None and part.images == scan.root
+        found = scan.loose(part.images) if loose else list(scan.files(part.images))
+        images += [(_key(place, part.split), path) for place, path in found]
+        if part.masks is not None:
+            inside = scan.files(part.masks)
+            masks += [(_key(place, part.split), path) for place, path in inside]
+    return paired(images, masks, mask_suffix) if apart else paired_together(images, mask_suffix)
+
+
+def paired(
+    images: Sequence[tuple[str, Path]], masks: Sequence[tuple[str, Path]], mask_suffix: str | None
+) -> Files:
+    """Files of folders of their own, by key."""
+    image_files, mask_files = dict(images), dict(masks)
+    match = matched(image_files, mask_files, mask_suffix)
+    choices: tuple[Match, ...] = ()
+    if match.lone_masks and mask_suffix is None:
+        choices = several_masks(image_files, mask_files)
+    return Files(image_files, mask_files, match, choices, _repeated(images) or _repeated(masks))
+
+
+def several_masks(images: dict[str, Path], masks: dict[str, Path]) -> tuple[Match, ...]:
+    """Where every image has several masks, told apart by their endings: each ending's pairs."""
+    endings = {
+        mask[len(image) :] for image in list(images)[:1] for mask in masks if mask.startswith(image)
+    }
+    found = [matched(images, masks, ending) for ending in sorted(endings) if ending]
+    chosen = tuple(match for match in found if match.complete)
+    return chosen if len(chosen) > 1 else ()
+
+
+def paired_together(found: Sequence[tuple[str, Path]], mask_suffix: str | None) -> Files:
+    """Files of one folder, by key: a photograph as JPEG with its mask as PNG, or by affix."""
+    by_ending = _told_apart_by_ending(found)
+    if by_ending is not None and mask_suffix is None:
+        return paired(*by_ending, None)
+    files = dict(found)
+    whole, partial = matched_together(files, mask_suffix)
+    best = min(
+        whole or partial,
+        key=lambda match: len(match.lone_images) + len(match.lone_masks),
+        default=Match((), sorted(files)),
+    )
+    return Files(files, files, best, tuple(whole) if len(whole) > 1 else (), _repeated(found))
+
+
+def _told_apart_by_ending(
+    found: Sequence[tuple[str, Path]],
+) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]] | None:
+    photographs = [(key, p) for key, p in found if p.suffix.lower() in (".jpg", ".jpeg")]
+    others = [(key, p) for key, p in found if p.suffix.lower() not in (".jpg", ".jpeg")]
+    if photographs and sorted(k for k, _ in photographs) == sorted(k for k, _ in others):
+        return photographs, others
+    return None
+
+
+def with_split(parts: Sequence[str]) -> str:
+    """The key of a file's place, with the split that its folders name."""
+    split, key = split_and_key(parts)
+    return f"{split}:/{key}" if split else key
+
+
+def split_and_name(key: str) -> tuple[str | None, str]:
+    """The split, None where the folders name none, and the name of a key of `with_split`."""
+    split, colon, name = key.partition(":/")
+    return (split, name) if colon else (None, key)
+
+
+def _key(parts: Sequence[str], split: str | None) -> str:
+    return f"{split}:/{key_of(parts)}" if split else with_split(parts)
+
+
+def _repeated(found: Sequence[tuple[str, Path]]) -> tuple[Path, Path] | None:
+    seen: dict[str, Path] = {}
+    for key, path in found:
+        if key in seen:
+            return path, seen[key]
+        seen[key] = path
+    return None
+
+
+def _by_split(folders: Sequence[Path]) -> Iterator[Layout]:
+    """The layout in which splits are the folders at the top."""
+    splits = {f: split for f in folders if (split := split_of(f.name))}
+    if not splits:
+        return
+    beside = {split: f for f in folders if (split := masks_of_split(f.name))}
+    if set(splits.values()) & set(beside):
+        parts = [Part(f, beside.get(split), split) for f, split in splits.items()]
+        yield Layout(tuple(p for p in parts if p.masks), "--set 'data.images=train'")
+        return
+    parts = [replace(part, split=split) for f, split in splits.items() for part in _inside(f)]
+    images, masks = parts[0].images.name, parts[0].masks.name if parts[0].masks else None
+    settings = f"--set 'data.images=*/{images}'"
+    yield Layout(tuple(parts), settings + (f" --set 'data.masks=*/{masks}'" if masks else ""))
+
+
+def _inside(folder: Path) -> list[Part]:
+    """The parts in a split's folder, where images and masks have folders of their own or not."""
+    names = [folder / entry.name for entry in entries(folder) if entry.is_dir()]
+    images = [f for f in names if normal(f.name) in IMAGE_FOLDERS]
+    masks = [f for f in names if normal(f.name) in MASK_FOLDERS]
+    if images and masks:
+        return [Part(images[0], masks[0])]
+    if images or masks:  # one is missing, unless they lie together
+        return [Part((images or masks)[0], None)]
+    return [Part(folder, None)]
+
+
+def _flat(root: Path, images: Path, masks: Path) -> Layout:
+    settings = f"{_setting('images', images.name)} {_setting('masks', masks.name)}"
+    return Layout((Part(images, masks),), settings)
+
+
+def _setting(name: str, value: str) -> str:
+    quoted = f"'data.{name}={value}'" if not value.isidentifier() else f"data.{name}={value}"
+    return f"--set {quoted}"
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else str(root)
