@@ -18,15 +18,10 @@ from sweeps.cli.options import (
     TimeBudget,
     Trials,
 )
+from sweeps.cli.run_sweep import console_for_lines, run_sweep, shown_progress
 from sweeps.cli.run_sweep import dry_run as dry_run_of
-from sweeps.cli.run_sweep import run_sweep
-from sweeps.driver.plan import (
-    DEFAULT_RECIPE,
-    OWN_DATA_RECIPE,
-    SweepOptions,
-    SweepPlan,
-    plan_sweep,
-)
+from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, plan_sweep
+from sweeps.driver.planned import with_planned_recipe
 from sweeps.driver.resume import plan_resume, require_sound_warm_start
 from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
@@ -44,7 +39,7 @@ def run(
         str | None,
         typer.Argument(
             help="A recipe's name, or a YAML file.",
-            show_default=f"{DEFAULT_RECIPE}; with --data {OWN_DATA_RECIPE}",
+            show_default=f"{DEFAULT_RECIPE}; with --data one planned from it",
         ),
     ] = None,
     gpus: Gpus = None,
@@ -206,12 +201,24 @@ def run(
                 maintenance.truncate(resume, options, dry_run)
             require_sound_warm_start(options)
             with named_by_flag(flags):
-                plan, manifest = _planned(resume, options)
+                plan, manifest = _planned(resume, options, keep=not dry_run)
             if dry_run:
                 dry_run_of(plan, manifest)
             else:
                 sys.exit(run_sweep(plan, manifest))
 
 
-def _planned(resume: str | None, options: SweepOptions) -> tuple[SweepPlan, SweepManifest | None]:
-    return plan_resume(resume, options) if resume else (plan_sweep(options), None)
+def _planned(
+    resume: str | None, options: SweepOptions, *, keep: bool
+) -> tuple[SweepPlan, SweepManifest | None]:
+    """The sweep that is asked for; a recipe that is planned for it is kept as a file, or not."""
+    if resume:
+        return plan_resume(resume, options)
+    console = console_for_lines()
+    with (
+        shown_progress(console) as on_progress,
+        with_planned_recipe(
+            options, keep=keep, on_progress=on_progress, said=console.print
+        ) as planned,
+    ):
+        return plan_sweep(planned), None

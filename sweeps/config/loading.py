@@ -49,7 +49,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     tree = {"name": path.stem, **read_tree(path)}
     base = _mapping(tree, "base")
     if data is not None:
-        base["data"] = recognised_tree(data, changes)
+        base["data"] = _data_at(data, _mapping(base, "data"), changes)
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
     fixed = _with_kinds(base, {p: v for p, v in changes.items() if p not in own})
     tree = override(Recipe, tree, own)
@@ -65,6 +65,13 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     recipe = recipe.model_copy(update={"space": _reachable(recipe)})
     check(recipe)
     return recipe
+
+
+def _data_at(place: str, known: Tree, changes: Mapping[str, Any]) -> Tree:
+    """The source that `place` names, with the recipe's settings that its kind has too."""
+    found = recognised_tree(place, changes)
+    kept = override(TrainConfig, {"data": known}, {"data.kind": found["kind"]})["data"]
+    return {**kept, **found}
 
 
 def _mapping(tree: Tree, key: str) -> Tree:

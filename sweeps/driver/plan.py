@@ -26,14 +26,13 @@ from unetexp.tracking.server import public_uri
 
 SWEEPS = PROJECT_ROOT / "sweep_runs"
 DEFAULT_RECIPE = "quickstart"
-OWN_DATA_RECIPE = "folder"
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """What the command line asks for."""
 
-    recipe: str | None = None  # see `recipe_asked`; or the resumed sweep's
+    recipe: str | None = None  # quickstart, or the resumed sweep's
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths of the recipe
     data: str | None = None
     name: str | None = None
@@ -45,11 +44,6 @@ class SweepOptions:
     warm_start: str | None = None
     preflight: bool = True
     pack: bool = False  # run as many trials on a GPU as train most together
-
-    @property
-    def recipe_asked(self) -> str:
-        """The recipe of a new sweep: without one, that of the data that is given."""
-        return self.recipe or (DEFAULT_RECIPE if self.data is None else OWN_DATA_RECIPE)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class SweepPlan:
 
 def plan_sweep(options: SweepOptions) -> SweepPlan:
     """Check everything that can be checked without data, weights or Ray; creates nothing."""
-    recipe = load_recipe(options.recipe_asked, options.changes, options.data)
+    recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.changes, options.data)
     name = options.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
     store = open_existing(options.tracking_uri)

@@ -11,7 +11,7 @@ import torch
 
 from sweeps.config.loading import available_recipes
 from sweeps.config.recipe import Recipe
-from sweeps.driver.plan import SweepPlan
+from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.execution.placement import available_cores
 from sweeps.state.ledger import now_s
@@ -27,7 +27,7 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 def manifest_of(prepared: PreparedSweep) -> SweepManifest:
     """The manifest of a new sweep, with which a resume is compared."""
     plan, options = prepared.plan, prepared.plan.options
-    recipe = options.recipe_asked
+    recipe = options.recipe or DEFAULT_RECIPE
     shipped = recipe in available_recipes()
     return SweepManifest(
         name=plan.name,

@@ -6,8 +6,10 @@ The text is an ordinary recipe of a sweep, to be read, changed and run.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -30,6 +32,7 @@ _AS_GIVEN = "as it was given"
 class Plan:
     """A recipe's text and what it stands on."""
 
+    name: str  # of the sweep, after the data
     facts: DataFacts
     settings: tuple[Setting, ...]  # of the base
     space: tuple[Setting, ...]
@@ -46,7 +49,9 @@ def plan(source: DataSource, facts: DataFacts, device: str) -> Plan:
     changes = {setting.path: setting.value for setting in settings}
     config = decode_config({"data": source.tree()}, changes)
     cost = estimate(config, facts, found, device, _TRIALS[device])
-    return Plan(facts, settings, space, cost, _text(config, facts, settings, space, cost))
+    name = _name_of(source)
+    text = _text(name, config, facts, settings, space, cost)
+    return Plan(name, facts, settings, space, cost, text)
 
 
 def _encoder() -> Iterator[Setting]:
@@ -76,6 +81,7 @@ def _rate() -> Iterator[Setting]:
 
 
 def _text(
+    name: str,
     config: TrainConfig,
     facts: DataFacts,
     settings: Sequence[Setting],
@@ -101,6 +107,7 @@ def _text(
         f"# Planned from the data on {datetime.date.today().isoformat()}; read it, change it.",
         "# command:  python sweeps/run.py THIS_FILE",
         *(f"# {line}" for line in describe(facts)),
+        _line(f"name: {name}", "first part of the sweep's name"),
         "base:",
         *_section(base, reasons, "  "),
         "space:",
@@ -127,6 +134,12 @@ def describe(facts: DataFacts) -> Iterator[str]:
             f"objects: diameter {facts.usual_object():.0f} px in the median, nine of ten larger "
             f"than {facts.small_object():.0f} px"
         )
+
+
+def _name_of(source: DataSource) -> str:
+    """After the data's folder or table."""
+    place = getattr(source, "root", None) or getattr(source, "path", None) or source.kind
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(place).stem).strip("-_") or "planned"
 
 
 def _as_set(source: DataSource) -> Tree:
