@@ -9,7 +9,6 @@ I images, K classes.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unetexp.data.cache_folder import write_whole
 
 MOST_PLACES = 64
 _SEED = 0  # of the sample: always the same places
@@ -74,14 +75,12 @@ class ClassPlaces:
 
     def save(self, path: Path) -> None:
         """Keep it at `path`, whole or not at all; where nothing can be written, it is not kept."""
-        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+
+        def write(file: Path) -> None:
+            np.savez(file, counts=self.counts, starts=self.starts, places=self.places)
+
         with suppress(OSError):
-            try:
-                with scratch.open("wb") as file:
-                    np.savez(file, counts=self.counts, starts=self.starts, places=self.places)
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
+            write_whole(path, write)
 
     def of(self, index: int, label: int) -> NDArray[np.int32]:
         """The places kept of a class in an image; none if it is not there."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from unetexp.data import DataSource
-from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
-from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.collection import Collection, Labels, Pair, Progress
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.labels import VOID
+from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
 
 MOST_IMAGES = 48  # looked at: enough for quantiles, a few seconds for photographs
@@ -74,8 +74,11 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
     collection = source.collect(on_progress)
     splits = collection.pairs()
     chosen = _spread(splits)
-    pairs = [(pair, load) for pair, load in _decoded(chosen, on_progress)]
-    labels = _classes(collection, [mask for _, (_, mask) in pairs])
+    loaded = list(
+        mapped_and_told(lambda pair: pair.load(), chosen, "Looking at images", on_progress)
+    )
+    images = [image for image, _ in loaded]
+    labels = _classes(collection, [mask for _, mask in loaded])
     names = collection.class_names or _numbered(labels)
     counts = sum(np.bincount(each.reshape(-1), minlength=VOID + 1) for each in labels)
     assert not isinstance(counts, int)
@@ -86,10 +89,9 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
             "nothing to plan for. Look at the masks, or at data.label_map."
         )
     shares = labelled / labelled.sum()
-    images = [image for _, (image, _) in pairs]
     return DataFacts(
         images={name: len(members) for name, members in splits.items()},
-        looked_at=len(pairs),
+        looked_at=len(loaded),
         heights=tuple(image.shape[1] for image in images),
         widths=tuple(image.shape[2] for image in images),
         channels=max(image.shape[0] for image in images),
@@ -106,15 +108,6 @@ def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
     pairs = [*splits["train"], *splits["val"]]
     places = np.unique(np.linspace(0, len(pairs) - 1, min(MOST_IMAGES, len(pairs))).astype(int))
     return [pairs[place] for place in places.tolist()]
-
-
-def _decoded(
-    pairs: Sequence[Pair], on_progress: Progress | None
-) -> Iterator[tuple[Pair, tuple[RawImage, Labels]]]:
-    for number, found in enumerate(mapped_in_threads(lambda pair: pair.load(), pairs)):
-        if on_progress:
-            on_progress("Looking at images", number + 1, len(pairs))
-        yield pairs[number], found
 
 
 def _classes(collection: Collection, masks: Sequence[Labels]) -> list[Labels]:

@@ -33,8 +33,9 @@ from unetexp.data.cache.decoding import (
     write_digests,
 )
 from unetexp.data.cache.room import Room
-from unetexp.data.cache.store import FORMAT, Index, cache_folder, open_cached
+from unetexp.data.cache.store import FORMAT, Index, open_cached
 from unetexp.data.cache.written import Scale, Written, clip_file, common_channels, scale_of
+from unetexp.data.cache_folder import cache_folder
 from unetexp.data.collection import (
     Collection,
     Labels,
@@ -44,11 +45,11 @@ from unetexp.data.collection import (
     ReadingResult,
 )
 from unetexp.data.dataset import Dataset, SplitTable
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.label_values.label_checks import Meaning, interpret
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.resizing import VERSION, Resize, plain, resize_text
+from unetexp.data.threads import mapped_in_threads
 from unetexp.errors import DataError, listed
 
 _QUICK = 1  # zlib's level: labels shrink to a hundredth even so

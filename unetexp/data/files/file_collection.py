@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.cache.store import remembered_labels
+from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Collection, Pair, Progress
-from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
+from unetexp.data.files.file_hashing import file_digests
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
 from unetexp.data.files.pages import pages_as_samples
@@ -32,6 +32,7 @@ from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.reading.mask_values import is_plain
 from unetexp.data.splits.fold_names import is_fold, is_training
 from unetexp.data.splits.seeded import Classes, differ
+from unetexp.data.threads import mapped_and_told, mapped_in_threads
 from unetexp.errors import DataError
 
 _DECODING = 1  # increased when the same file is decoded to other pixels than before
@@ -207,9 +208,10 @@ def _classes_of(
 ) -> Classes:
     """The classes in each mask. The masks are read once; the cache stores the result."""
     known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    holds = remembered_labels(
-        _hash(known),
-        len(samples),
+    holds = remembered_array(
+        f"{_hash(known)}.labels.npy",
+        (len(samples), VOID + 1),
+        np.bool_,
         lambda: _stored_values(samples, reading.reader, on_progress),
     )
     present: npt.NDArray[np.bool_] = np.any(holds, axis=0)
@@ -224,16 +226,12 @@ def _stored_values(
     samples: Sequence[FileSample], reader: FileReader, on_progress: Progress | None
 ) -> npt.NDArray[np.bool_]:
     """Which mask holds which stored value: (masks, 256)."""
-    holds = np.zeros((len(samples), VOID + 1), np.bool_)
 
-    def values(sample: FileSample) -> npt.NDArray[np.int64]:
-        return np.bincount(reader.mask(sample).reshape(-1), minlength=VOID + 1)
+    def values(sample: FileSample) -> npt.NDArray[np.bool_]:
+        return np.bincount(reader.mask(sample).reshape(-1), minlength=VOID + 1) > 0
 
-    for number, counts in enumerate(mapped_in_threads(values, samples)):
-        holds[number] = counts > 0
-        if on_progress:
-            on_progress("Reading masks", number + 1, len(samples))
-    return holds
+    rows = list(mapped_and_told(values, samples, "Reading masks", on_progress))
+    return np.stack(rows)
 
 
 def _leaks(

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torchvision.datasets import OxfordIIITPet
 
-from unetexp.data.cache.store import cache_folder
+from unetexp.data.cache_folder import cache_folder
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.formats.downloads import DownloadFailedError, download

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 from torchvision.datasets import VOCSegmentation
 
-from unetexp.data.cache.store import cache_folder
+from unetexp.data.cache_folder import cache_folder
 from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.formats.downloads import DownloadFailedError, download
