@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetexp.component import decode
-from unetexp.data.dataset import Split, SplitTable
+from unetexp.data.decoded.split import Split
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
 from unetexp.training.augment_presets import LIGHT, PRESETS, Preset

@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unetexp.atomic_folder import sync
 from unetexp.data.cache.room import INDEX, Room, hold
 from unetexp.data.cache_folder import cache_folder, explained_write_errors
-from unetexp.data.dataset import Dataset, Decoder, Split, SplitTable
+from unetexp.data.dataset import Dataset
+from unetexp.data.decoded.split import Decoder, Split
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.folded import dataset_of
 from unetexp.data.reading.input_form import InputForm
 from unetexp.data.resizing import ResizeSetting

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,13 @@ def _hash(content: object) -> str:
 
 
 def _pair(sample: FileSample, loader: SampleLoader) -> Pair:
-    return Pair(sample.name, str(sample.mask), lambda: loader.load(sample), sample.group)
+    return Pair(
+        sample.name,
+        str(sample.mask),
+        partial(loader.load, sample),
+        sample.group,
+        partial(loader.load_mask, sample),
+    )
 
 
 def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:

@@ -35,11 +35,9 @@ class ClassPlaces:
 
     @classmethod
     def count(
-        cls, masks: Callable[[int], NDArray[np.uint8]], images: int, class_pixels: NDArray[np.int64]
+        cls, masks: Callable[[int], NDArray[np.uint8]], images: int, classes: int, common: int
     ) -> Self:
-        """Read every mask (H, W) once."""
-        classes = len(class_pixels)
-        common = int(np.argmax(class_pixels))
+        """Read every mask (H, W) once; no places are kept of the class `common`."""
         counts = np.zeros((images, classes), np.int64)
         found: list[NDArray[np.int32]] = []
         starts = np.zeros((images, classes + 1), np.int64)
@@ -56,7 +54,7 @@ class ClassPlaces:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The index of several splits in a sequence, of all of which one class is most frequent."""
+        """The index of several splits in a sequence, which all lack the places of one class."""
         ends = np.cumsum([0, *(len(part.places) for part in parts)])
         return cls(
             np.concatenate([part.counts for part in parts]),
