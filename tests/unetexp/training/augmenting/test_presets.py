@@ -17,8 +17,8 @@ from unetexp.data.decoded.split import Split
 from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
-from unetexp.training.augment_presets import LIGHT, PRESETS, Preset
-from unetexp.training.augmentation import Augment
+from unetexp.training.augmenting.augmentation import Augment
+from unetexp.training.augmenting.presets import LIGHT, PRESETS, Preset
 from unetexp.training.batches.resident import ResidentSplit
 from unetexp.training.batches.train_batches import (
     TrainBatches,
