@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +14,7 @@ from unetexp.data.cache.store import Index, open_cached
 from unetexp.data.cache_folder import cache_folder
 from unetexp.data.collection import Collection, Progress
 from unetexp.data.dataset import Dataset
+from unetexp.data.files.file_hashing import content_hash
 from unetexp.data.resizing import VERSION, Resize, plain
 from unetexp.errors import DataError
 
@@ -51,8 +50,7 @@ def resized(collection: Collection, resize: Resize | None) -> Collection:
     """The collection with its images scaled to a working size in the cache."""
     if resize is None:
         return collection
-    how = json.dumps([VERSION, collection.fingerprint, plain(resize)])
-    fingerprint = hashlib.sha256(how.encode()).hexdigest()
+    fingerprint = content_hash([VERSION, collection.fingerprint, plain(resize)])
     return replace(collection, fingerprint=fingerprint, resize=resize)
 
 

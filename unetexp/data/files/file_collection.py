@@ -5,8 +5,6 @@ C channels, H W image size.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +17,7 @@ import numpy.typing as npt
 
 from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Collection, Pair, Progress
-from unetexp.data.files.file_hashing import file_digests
+from unetexp.data.files.file_hashing import content_hash, file_digests
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
 from unetexp.data.files.pages import pages_as_samples
@@ -94,7 +92,7 @@ def collect_files(
     loader = SampleLoader(reading.reader, reading.form, trained_on)
     return Collection(
         where=str(listing.root),
-        fingerprint=_hash(content),
+        fingerprint=content_hash(content),
         pairs=lambda: {
             name: [_pair(sample, loader) for sample in members] for name, members in splits.items()
         },
@@ -121,7 +119,9 @@ def _coding(
     if stored is None or not (colours or listing.class_colours or _any_wide(samples)):
         return None
     known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    masks = survey(_hash([*known, colours]), samples, stored, on_progress, as_colours=colours)
+    masks = survey(
+        content_hash([*known, colours]), samples, stored, on_progress, as_colours=colours
+    )
     rules = Rules(
         where=str(listing.root),
         mask_files=[str(sample.mask) for sample in samples],
@@ -144,7 +144,7 @@ def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
     if coding is None or reader.stored is None:
         return reading
     stored = reader.stored
-    name = f"{reader.name}, masks coded {_hash([coding.record(), coding.label_map])[:16]}"
+    name = f"{reader.name}, masks coded {content_hash([coding.record(), coding.label_map])[:16]}"
     coded = replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
     return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
@@ -184,10 +184,6 @@ def _place(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def _pair(sample: FileSample, loader: SampleLoader) -> Pair:
     return Pair(
         sample.name,
@@ -216,7 +212,7 @@ def _classes_of(
     """The classes in each mask. The masks are read once; the cache stores the result."""
     known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
     holds = remembered_array(
-        f"{_hash(known)}.labels.npy",
+        f"{content_hash(known)}.labels.npy",
         (len(samples), VOID + 1),
         np.bool_,
         lambda: _stored_values(samples, reading.reader, on_progress),

@@ -1,8 +1,9 @@
-"""Content hashes of files."""
+"""Content hashes: of files, and of what is known about them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,11 @@ def file_digests(paths: Sequence[Path], on_progress: Progress | None = None) -> 
         return known.get(path) or _digest(path)
 
     return list(mapped_and_told(digest, paths, "Checking files", on_progress))
+
+
+def content_hash(content: object) -> str:
+    """The SHA-256 of JSON-safe values."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -5,8 +5,6 @@ S slices of a volume.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Progress
+from unetexp.data.files.file_hashing import content_hash
 from unetexp.data.labels import VOID
 from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.cases import Case
@@ -58,7 +57,7 @@ def _foreground(volumes: VolumeSet, case: Case) -> Shares:
     state = case.label.stat()
     told = [str(case.label), state.st_size, state.st_mtime_ns, *volumes.size(case)]
     told += [volumes.slicing.axis, volumes.description.ignored]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    key = content_hash(told)
 
     def counted() -> Shares:
         labels = volumes.labels(case)
