@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from unetexp.data import DataSource
-from unetexp.data.collection import Labels, Pair, Progress
-from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, lookup_table, value_table
+from unetexp.data.collection import Collection, Labels, Pair, Progress
+from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, value_table
 from unetexp.data.labels import VOID
 from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
@@ -75,9 +75,9 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
     """The facts of a source; decodes at most `MOST_IMAGES` images. Raises DataError."""
     collection = source.collect(on_progress)
     splits = collection.pairs()
-    looks = _looks(_spread(splits), collection.label_map, on_progress)
+    looks = _looks(_spread(splits), collection, on_progress)
     counts = np.sum([look.counts for look in looks], axis=0)
-    table = value_table(counts > 0, collection.label_map)
+    table = value_table(counts > 0, collection.label_map, collection.ignore)
     if collection.label_map is not None:
         table = AS_STORED  # the looks have applied it
     names = collection.class_names or _numbered(table[np.flatnonzero(counts)])
@@ -125,9 +125,12 @@ def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
 
 
 def _looks(
-    pairs: Sequence[Pair], label_map: str | None, on_progress: Progress | None
+    pairs: Sequence[Pair], collection: Collection, on_progress: Progress | None
 ) -> list[_Look]:
-    table = None if label_map is None else lookup_table(label_map)
+    table = None
+    if collection.label_map is not None:  # which needs no look at the values present
+        nothing = np.zeros(VOID + 1, np.bool_)
+        table = value_table(nothing, collection.label_map, collection.ignore)
 
     def look(pair: Pair) -> _Look:
         image, mask = pair.load()
