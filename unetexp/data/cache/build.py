@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from unetexp.data.collection import (
 from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.label_values.label_checks import Meaning, interpret
 from unetexp.data.labels import VOID
-from unetexp.data.reading.input_form import AS_STORED
+from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.resizing import Resize, resize_text
 from unetexp.data.threads import mapped_in_threads
 from unetexp.errors import listed
@@ -100,11 +100,7 @@ class _Builder:
         if self.lack:
             write_digests(self.scratch, collection.digests)
         tables = {n: _table(split, meaning, collection.resize) for n, split in written.items()}
-        form = result.form
-        if scale.clips:
-            form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
-            for name, table in tables.items() if not self.lack else ():
-                clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        form = self._clipped(result.form, scale, tables) if scale.clips else result.form
         own = self._notes(meaning, vanished)
         return Index(
             format=FORMAT,
@@ -174,6 +170,14 @@ class _Builder:
         if self.lack or resize is None:
             (self.scratch / f"{name}.originals").unlink()
         return vanished
+
+    def _clipped(
+        self, form: InputForm | None, scale: Scale, tables: Mapping[str, SplitTable]
+    ) -> InputForm:
+        """The form of further files; the images that were written are clipped to the scale."""
+        for name, table in tables.items() if not self.lack else ():
+            clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        return (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
 
     def _stored_mask(self, name: str, written: Written, index: int) -> Labels:
         """The mask (H, W) of a sample as stored, which waits for its classes."""

@@ -72,22 +72,13 @@ def collect_files(
         splits = {**_drawn(listing, reading.split, classes), **splits}
         if differ(classes):
             record["stratified"] = "by class"
-    content: dict[str, Any] = {
+    content = {
         "decoding": _DECODING,
         "classes": names,
         "split": record,
         "files": _content(listing.root, splits, digests),
+        **_further_content(reading, splits),
     }
-    if reading.label_map is not None:  # else left out, to keep the fingerprints of earlier versions
-        content["label_map"] = reading.label_map
-    if reading.ignore is not None:
-        content["ignore"] = reading.ignore
-    if any(sample.group for members in splits.values() for sample in members):
-        content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
-    if reading.reader.name not in _FIRST_READERS:
-        content["reader"] = reading.reader.name
-    if changes := reading.form.changes():
-        content["reading"] = changes
     trained_on = [each for name, members in splits.items() if is_training(name) for each in members]
     loader = SampleLoader(reading.reader, reading.form, trained_on)
     return Collection(
@@ -178,6 +169,24 @@ def _content(
         ]
         for name, members in splits.items()
     }
+
+
+def _further_content(
+    reading: Reading, splits: Mapping[str, Sequence[FileSample]]
+) -> dict[str, Any]:
+    """What else makes a set another one; what is not set is left out, as earlier versions did."""
+    content: dict[str, Any] = {}
+    if reading.label_map is not None:
+        content["label_map"] = reading.label_map
+    if reading.ignore is not None:
+        content["ignore"] = reading.ignore
+    if any(sample.group for members in splits.values() for sample in members):
+        content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
+    if reading.reader.name not in _FIRST_READERS:
+        content["reader"] = reading.reader.name
+    if changes := reading.form.changes():
+        content["reading"] = changes
+    return content
 
 
 def _place(path: Path, root: Path) -> str:
