@@ -2,104 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from unetexp.data.checks.examine import REFUSED_MASK
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
-from unetexp.data.label_values.label_checks import interpret
-from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.checks.rules.labelling import Labelling, stray_values
 from unetexp.data.label_values.remedies import remedies
-from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
-from unetexp.errors import DataError, listed
+from unetexp.data.splits.fold_names import is_fold
+from unetexp.errors import listed
 
 _MUCH_VOID, _MOSTLY_VOID = 0.2, 0.5
 _RARE, _VERY_RARE = 0.01, 0.002  # share of the labelled pixels
-_FEW_MASKS = 0.1  # share of the masks in which a stray value lies
-_STRAY = 0.02  # share of the pixels that stray values have together
+_FEW_EMPTY = 0.1  # share of the masks: fewer look like a mistake
 _NEAR_EMPTY = 0.01  # share of the median foreground
 _TINY_SHARE = 0.002  # of the image
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """What the stored values mean, as far as it can be told."""
-
-    class_names: tuple[str, ...]  # K
-    table: npt.NDArray[np.int16]  # (256,) class, VOID or UNMAPPED
-    counts: npt.NDArray[np.int64]  # (N, 256) of all samples; 0 where one is not readable
-    refused: str = ""  # why the set is not read, or not trained on
-
-    def by_class(self) -> npt.NDArray[np.int64]:
-        """Pixels (N, K)."""
-        classes = range(len(self.class_names))
-        return np.stack([self.counts[:, self.table == k].sum(axis=1) for k in classes], axis=1)
-
-    def void(self) -> npt.NDArray[np.int64]:
-        """Void pixels (N,)."""
-        return np.asarray(self.counts[:, self.table == VOID].sum(axis=1))
-
-    def values_of(self, label: int) -> list[int]:
-        """The stored values of a class."""
-        return [int(value) for value in np.flatnonzero(self.table == label)]
-
-    @property
-    def background(self) -> int:
-        """The class of the most pixels."""
-        return int(self.by_class().sum(axis=0).argmax())
-
-
-def labelling_of(
-    samples: Sequence[SampleFacts],
-    class_names: tuple[str, ...] | None,
-    label_map: str | None,
-    where: str,
-) -> Labelling:
-    """The meaning of the values, by the reader's own rules; where it refuses, its message."""
-    none = np.zeros(VOID + 1, np.int64)
-    counts = np.stack([s.pixels.counts if s.pixels else none for s in samples])
-    table = value_table(counts.sum(axis=0) > 0, label_map)
-    refused = ""
-    try:
-        meaning = interpret(_split_labels(samples, counts), class_names, where, label_map)
-        class_names, table = meaning.class_names, meaning.table
-        refused = " ".join(p for p in meaning.problems if "no mask of the" not in p)
-    except DataError as error:
-        refused = str(error)
-    except KeyError:  # a split is empty of readable samples
-        pass
-    if class_names is None:
-        present = [int(k) for k in np.unique(table[counts.sum(axis=0) > 0]) if k not in (VOID, -1)]
-        class_names = tuple(map(str, range(max(present, default=0) + 1)))
-    return Labelling(class_names, table, counts, refused)
-
-
-def _split_labels(
-    samples: Sequence[SampleFacts], counts: npt.NDArray[np.int64]
-) -> Mapping[str, SplitLabels]:
-    splits: dict[str, SplitLabels] = {}
-    for split in dict.fromkeys(s.split or "train" for s in samples):
-        members = [i for i, s in enumerate(samples) if (s.split or "train") == split and s.pixels]
-        if members:
-            splits[split] = SplitLabels(
-                [samples[i].name for i in members],
-                [str(samples[i].mask) for i in members],
-                counts[members].astype(np.int32),
-            )
-    for split in ("train", "val"):
-        if split not in splits:
-            splits[split] = next(iter(splits.values()))
-    return splits
+_SHOWN = 6
 
 
 def label_findings(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
     """All of them."""
-    yield from _refused_masks(samples)
     yield from _wrong_values(samples, labels)
     yield from _void(samples, labels)
     yield from _balance(labels)
@@ -107,7 +32,8 @@ def label_findings(samples: Sequence[SampleFacts], labels: Labelling) -> Iterato
     yield from _empty(samples, labels)
 
 
-def _refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
+def refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
+    """Masks that the reader refuses one by one."""
     found = [s for s in samples if s.fault == REFUSED_MASK]
     if found:
         yield Finding(
@@ -120,6 +46,24 @@ def _refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
             files=tuple(s.mask_label for s in found),
             numbers={"masks": len(found)},
         )
+
+
+def uncoded_finding(samples: Sequence[SampleFacts], refused: str) -> Finding:
+    """The reader's refusal to make classes of what the masks hold."""
+    readable = [(i, s) for i, s in enumerate(samples) if s.pixels is not None]
+    named = [(i, s) for i, s in readable if str(s.mask) in refused]
+    return Finding(
+        "wrong-labels",
+        Severity.error,
+        "No classes can be made of what the masks hold"
+        + (f": {listed([s.mask_label for _, s in named], 3)}." if named else "."),
+        "Nothing can be trained on the set until it is said what the values mean. What follows "
+        "from the classes was not checked.",
+        refused,
+        files=tuple(s.mask_label for _, s in named),
+        numbers={"masks": len(readable)},
+        offenders=tuple(Offender(i, s.name) for i, s in (named or readable)[:_SHOWN]),
+    )
 
 
 def _wrong_values(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
@@ -153,28 +97,6 @@ def _wrong_values(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator
             for i in holding
         ),
     )
-
-
-def stray_values(labels: Labelling) -> list[int]:
-    """Stored values without a class; without names, those after a gap that few masks hold."""
-    pixels = labels.counts.sum(axis=0)
-    found = [int(value) for value in np.flatnonzero(pixels)]
-    outside = [
-        v
-        for v in found
-        if labels.table[v] == UNMAPPED or len(labels.class_names) <= labels.table[v] < VOID
-    ]
-    if outside or not labels.refused:
-        return outside
-    readable = max(int((labels.counts.sum(axis=1) > 0).sum()), 1)
-    held = (labels.counts > 0).sum(axis=0)
-    classes = [v for v in found if v != VOID]
-    gap = next((v for n, v in enumerate(classes) if v != n), VOID + 1)
-    after = [v for v in classes if v >= gap]
-    rare = [v for v in after if held[v] <= max(1, _FEW_MASKS * readable)]
-    if pixels[rare].sum() <= _STRAY * pixels.sum() and len(rare) < len(classes):
-        return rare
-    return []
 
 
 def _void(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
@@ -247,7 +169,10 @@ def _missing(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Find
                 if split == "train"
                 else "Its IoU is not defined there and is left out of the mean: the figure speaks "
                 "for fewer classes than it seems to.",
-                f"Move images that show it into {split}, label more, or set another data.seed.",
+                "Use fewer folds (data.folds), label more, or set another data.seed."
+                if is_fold(split)
+                else f"Move images that show it into {split}, label more, or set another "
+                "data.seed.",
                 numbers={"split": split, "classes": lacking},
             )
     absent = [labels.class_names[k] for k in np.flatnonzero(~everywhere)]
@@ -299,7 +224,7 @@ def _empty_masks(samples: Sequence[SampleFacts], empty: list[int]) -> Iterator[F
     share = len(empty) / len(samples)
     yield Finding(
         "empty-masks",
-        Severity.warning if share < _FEW_MASKS else Severity.note,
+        Severity.warning if share < _FEW_EMPTY else Severity.note,
         f"{len(empty)} of {len(samples)} masks hold background only: "
         f"{listed([samples[i].mask_label for i in empty], 3)}.",
         "If something is there and was not labelled, the model is taught to miss it. If nothing "
