@@ -19,7 +19,7 @@ from unetexp.data.checks.rules.files import file_findings, unpaired_finding
 from unetexp.data.checks.rules.labelling import Labelling, StoredValues, labelling_of
 from unetexp.data.checks.rules.labels import label_findings, refused_masks, uncoded_finding
 from unetexp.data.checks.rules.pictures import object_findings, picture_findings
-from unetexp.data.collection import Progress
+from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_collection import prepared
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.files.given_splits import pooled
@@ -52,10 +52,15 @@ class Checked:
         return {
             "source": self.where,
             "pairs": len(self.samples),
-            "splits": splits,
+            "splits": {name: splits[name] for name in sorted(splits, key=_place)},
             "classes": dict(zip(self.class_names, self.class_shares, strict=True)),
             "notes": list(self.notes),
         }
+
+
+def _place(split: str) -> tuple[int, str]:
+    """Where a split stands in a list: train, val, test, then folds by number."""
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
 
 
 def check_source(source: Any, on_progress: Progress | None = None) -> Checked:

@@ -24,8 +24,8 @@ _GAP = "gap_slices"  # in the record of a split that was made of blocks for the 
 def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
     """What the check warns of, as sentences; at most `budget_s` of reading.
 
-    What does not fit into the time is left out, evenly over the splits, and that is said. The
-    result is kept in the cache under the data's fingerprint.
+    What does not fit into the time is left out, evenly over the splits, and that is said. A
+    complete result is kept in the cache under the data's fingerprint.
     """
     place = cache_folder() / f"{data.fingerprint}.check-{_VERSION}.json"
     kept = _kept(place)
@@ -37,7 +37,7 @@ def quick_check(data: Dataset, budget_s: float = 4.0) -> tuple[str, ...]:
     notes = tuple(_sentences(samples, _GAP in data.split_record))
     if len(samples) < total:
         left = f"The quick check looked at {len(samples)} of {total} images"
-        return (*notes, f"{left}: `unetexp data check` looks at all of them.") if notes else ()
+        return (*notes, f"{left} in its time: `unetexp data check` looks at all of them.")
     _keep(place, notes)
     return notes
 

@@ -15,7 +15,7 @@ from unetexp.errors import listed
 
 STRIDE_PX = 32  # of the encoder's last features
 _SMALL_PX, _TINY_PX = 16, 8  # a U-Net's last feature but one has this stride, and half of it
-_OF_SIDE = 1 / 8  # of the image: larger objects of small images only need a larger image
+_OF_SIDE = 1 / 8  # of the image as stored: larger objects of small images only need scaling up
 _MOST = 0.5  # share of a class's objects
 _WEIGHTY = 0.25  # share of a class's area in them, so that specks do not speak for it
 _HOT = 4  # largest value over the robust largest
@@ -160,7 +160,7 @@ def _small_objects(
             areas = sample.pixels.objects.get(value)
             if areas is not None and len(areas):
                 sides.append(np.sqrt(areas) * scale)
-                limits.append(np.full(len(areas), min(size) * scale * _OF_SIDE))
+                limits.append(np.full(len(areas), min(size) * _OF_SIDE))
                 owners.append(np.full(len(areas), number))
     if not sides:
         return None
