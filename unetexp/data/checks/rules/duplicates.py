@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from unetexp.data.checks.copies.candidates import searches_cuts
-from unetexp.data.checks.copies.search import Alike, alike_pairs, grouped
+from unetexp.data.checks.copies.search import MOST_COMPARED, Alike, alike_pairs, grouped
 from unetexp.data.checks.facts import PixelFacts, SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
 from unetexp.errors import listed
@@ -31,9 +31,12 @@ Group = list[int]
 
 
 def duplicate_findings(
-    samples: Sequence[SampleFacts], alike: Sequence[Alike] | None = None
+    samples: Sequence[SampleFacts], most_compared: int = MOST_COMPARED
 ) -> Iterator[Finding]:
-    """Exact copies, conflicting masks, near copies, neighbouring frames."""
+    """Exact copies, conflicting masks, near copies, neighbouring frames.
+
+    `most_compared` pairs at most, the likeliest first, are laid over each other.
+    """
     usable = {i: s.pixels for i, s in enumerate(samples) if s.pixels and not s.pixels.constant}
     by_content: dict[bytes, Group] = defaultdict(list)
     for number, pixels in usable.items():
@@ -41,16 +44,17 @@ def duplicate_findings(
     exact = [group for group in by_content.values() if len(group) > 1]
     yield from _exact(samples, exact)
     yield from _conflicts(samples, usable, exact)
-    if alike is None:
-        chosen = [group[0] for group in by_content.values()]
-        alike = near_copies(samples, chosen)
-        if not searches_cuts(len(chosen)):
-            yield _cuts_not_searched(len(chosen))
+    chosen = [group[0] for group in by_content.values()]
+    alike = near_copies(samples, chosen, most_compared)
+    if not searches_cuts(len(chosen)):
+        yield _cuts_not_searched(len(chosen))
     yield from _near(samples, [pair for pair in alike if not pair.frames])
     yield from _frames(samples, [pair for pair in alike if pair.frames])
 
 
-def near_copies(samples: Sequence[SampleFacts], chosen: Sequence[int]) -> list[Alike]:
+def near_copies(
+    samples: Sequence[SampleFacts], chosen: Sequence[int], most_compared: int = MOST_COMPARED
+) -> list[Alike]:
     """Pairs that are alike among the samples `chosen`, one of each set of exact copies."""
     kept = [(i, pixels) for i in chosen if (pixels := samples[i].pixels) is not None]
     kept = [(i, pixels) for i, pixels in kept if pixels.thumb.any()]
@@ -58,7 +62,7 @@ def near_copies(samples: Sequence[SampleFacts], chosen: Sequence[int]) -> list[A
         return []
     names = [samples[i].name for i, _ in kept]
     thumbs = np.stack([pixels.thumb for _, pixels in kept])
-    found = alike_pairs(thumbs, names, [samples[i].split for i, _ in kept])
+    found = alike_pairs(thumbs, names, [samples[i].split for i, _ in kept], most_compared)
     index = [i for i, _ in kept]
     return [
         Alike(index[pair.first], index[pair.second], pair.score, pair.how, pair.frames)
