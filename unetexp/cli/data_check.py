@@ -17,13 +17,13 @@ from rich.table import Column, Table
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import source_of
 from unetexp.cli.options import Device, TrackingUri
-from unetexp.data import Folder
+from unetexp.data import Mni152
 from unetexp.data.checks.checked import Checked, check_source
 from unetexp.data.checks.finding import Finding, Severity, exit_code, ranked
 from unetexp.data.checks.mend import mend_into, require_new_folder
 from unetexp.data.checks.page.page import write_page
 from unetexp.errors import ConfigError, DataError, listed
-from unetexp.training.config import TrainConfig, parse_assignments
+from unetexp.training.config import parse_assignments
 
 _STYLES = {Severity.error: "red", Severity.warning: "yellow", Severity.note: "cyan"}
 _FILES_SHOWN = 3
@@ -72,9 +72,7 @@ def check(
     Exits with 0 if there is nothing but notes, with 1 for warnings, with 2 for errors.
     """
     with exit_codes():
-        known = source_of(
-            source, TrainConfig(data=Folder(root=source)).data, parse_assignments(set_ or [])
-        )
+        known = source_of(source, Mni152(), parse_assignments(set_ or []))
         if fix is not None:
             require_new_folder(fix, Path(source))
         aside = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -93,6 +93,13 @@ def test_a_place_without_data_is_one_message(tmp_path, what):
     assert str(place) in result.stderr
 
 
+def test_a_user_that_does_not_exist_is_one_message():
+    result = run("data", "check", "~nobody-of-this-name/set")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+
+
 def test_that_cut_copies_were_not_searched_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("unetexp.data.checks.copies.candidates._MANY", 19)
     root = write_textured(tmp_path / "set")

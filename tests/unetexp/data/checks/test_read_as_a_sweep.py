@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from tests.support.textured import write_textured
@@ -142,6 +143,19 @@ def test_numbers_of_objects_are_told(tmp_path):
     assert code == 2
     assert "numbers of objects" in findings["wrong-labels"]["mend"]
     assert mended == 0
+
+
+def test_smoothed_masks_are_one_finding(tmp_path):
+    def smoothed(mask):
+        return ndimage.gaussian_filter(black_and_white(mask), 2) // 3 * 3  # with gaps
+
+    root = with_masks(tmp_path / "set", smoothed)
+
+    code, tree, findings = check(root)
+
+    assert code == 2
+    assert len(tree["findings"]) == 1
+    assert "{0..127: 0, 128..255: 1}" in findings["wrong-labels"]["mend"]
 
 
 def test_small_objects_are_those_of_the_working_size(tmp_path):

@@ -45,6 +45,7 @@ class Labelling:
     counts: npt.NDArray[np.int64]  # (N, 256) of all samples; 0 where one is not readable
     refused: str = ""  # why the set is not read, or not trained on
     notes: tuple[str, ...] = ()  # what was assumed
+    unclear: bool = False  # refused because the values of all masks may be no classes
 
     def by_class(self) -> npt.NDArray[np.int64]:
         """Pixels (N, K)."""
@@ -80,7 +81,7 @@ def labelling_of(
     counts = np.stack([s.pixels.counts if s.pixels else none for s in samples])
     class_names = values.class_names
     table = value_table(counts.sum(axis=0) > 0, values.label_map, values.ignore)
-    refused, notes = "", tuple[str, ...]()
+    refused, notes, unclear = "", tuple[str, ...](), False
     members = _members(samples)
     try:
         meaning = interpret(
@@ -94,12 +95,13 @@ def labelling_of(
         )
         class_names, table, notes = meaning.class_names, meaning.table, meaning.notes
         refused = "" if meaning.lacking else " ".join(meaning.problems)
+        unclear = bool(refused)
     except DataError as error:
         refused = str(error)
     if class_names is None:
         present = [int(k) for k in np.unique(table[counts.sum(axis=0) > 0]) if k not in (VOID, -1)]
         class_names = tuple(map(str, range(max(present, default=0) + 1)))
-    return Labelling(class_names, table, counts, refused, notes)
+    return Labelling(class_names, table, counts, refused, notes, unclear)
 
 
 def _members(samples: Sequence[SampleFacts]) -> Mapping[str, list[int]]:
@@ -141,6 +143,7 @@ def stray_values(labels: Labelling) -> list[int]:
     gap = next((v for n, v in enumerate(classes) if v != n), VOID + 1)
     after = [v for v in classes if v >= gap]
     rare = [v for v in after if held[v] <= max(1, _FEW_MASKS * readable)]
-    if pixels[rare].sum() <= _STRAY * pixels.sum() and len(rare) < len(classes):
+    few = pixels[rare].sum() <= _STRAY * pixels.sum() and len(rare) < len(classes)
+    if few and 2 * len(rare) >= len(after):  # else the others do not make classes either
         return rare
     return []

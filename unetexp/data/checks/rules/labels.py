@@ -24,12 +24,19 @@ _SHOWN = 6
 
 
 def label_findings(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
-    """All of them."""
+    """All of them; only that the values are unclear, where what they mean is not known."""
     yield from _wrong_values(samples, labels)
+    if not have_classes(labels):
+        return
     yield from _void(samples, labels)
     yield from _balance(labels)
     yield from _missing(samples, labels)
     yield from _empty(samples, labels)
+
+
+def have_classes(labels: Labelling) -> bool:
+    """Whether the values are classes, but for stray ones, so that their classes can be judged."""
+    return not labels.unclear or bool(stray_values(labels))
 
 
 def refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:

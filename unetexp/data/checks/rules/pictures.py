@@ -10,6 +10,7 @@ import numpy as np
 from unetexp.data.checks.facts import PixelFacts, SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
 from unetexp.data.checks.rules.labelling import Labelling
+from unetexp.data.checks.rules.labels import have_classes
 from unetexp.data.resizing import Resize, working_size
 from unetexp.errors import listed
 
@@ -138,7 +139,7 @@ def object_findings(
     samples: Sequence[SampleFacts], labels: Labelling, resize: Resize | None = None
 ) -> Iterator[Finding]:
     """Classes of small objects beside the stride, at the working size `resize` (data.resize)."""
-    for label, name in enumerate(labels.class_names):
+    for label, name in enumerate(labels.class_names) if have_classes(labels) else ():
         if label == labels.background:
             continue
         found = _small_objects(samples, labels, label, resize)
