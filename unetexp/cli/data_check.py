@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import source_of
 from unetexp.cli.options import Device, TrackingUri
-from unetexp.data import Folder
+from unetexp.data import Mni152
 from unetexp.data.checks.checked import Checked, check_source
 from unetexp.data.checks.finding import Finding, Severity, exit_code, ranked
 from unetexp.data.checks.mend import mend_into, require_new_folder
 from unetexp.data.checks.page.page import write_page
-from unetexp.errors import ConfigError, listed
-from unetexp.training.config import TrainConfig, parse_assignments
+from unetexp.errors import ConfigError, DataError, listed
+from unetexp.training.config import parse_assignments
 
 _STYLES = {Severity.error: "red", Severity.warning: "yellow", Severity.note: "cyan"}
 _FILES_SHOWN = 3
@@ -30,7 +31,10 @@ _FILES_SHOWN = 3
 
 def check(
     source: Annotated[
-        str, typer.Argument(help="A folder of images and masks, or a kind such as mni152.")
+        str,
+        typer.Argument(
+            help="A folder of images and masks, a table of them, or a kind such as mni152."
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -68,9 +72,7 @@ def check(
     Exits with 0 if there is nothing but notes, with 1 for warnings, with 2 for errors.
     """
     with exit_codes():
-        known = source_of(
-            source, TrainConfig(data=Folder(root=source)).data, parse_assignments(set_ or [])
-        )
+        known = source_of(source, Mni152(), parse_assignments(set_ or []))
         if fix is not None:
             require_new_folder(fix, Path(source))
         aside = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -107,8 +109,6 @@ def _with_label_noise(
     tracking_uri: str | None,
     console: Console,
 ) -> Checked:
-    from dataclasses import replace
-
     from unetexp.compute.device import limit_threads, pick_device
     from unetexp.data import open_dataset
     from unetexp.inference.label_noise import noise_finding
@@ -116,9 +116,13 @@ def _with_label_noise(
 
     limit_threads()
     folder = locate(model, tracking_uri)
-    with console.status("predicting"):
-        data = open_dataset(source, to_train=False)
-        found = noise_finding(folder, data, checked.samples, pick_device(device))
+    try:
+        with console.status("predicting"):
+            data = open_dataset(source, to_train=False)
+            found = noise_finding(folder, data, checked.samples, pick_device(device))
+    except DataError as error:
+        note = f"The masks were not ranked by the model {model}: {error}"
+        return replace(checked, notes=(*checked.notes, note))
     return replace(checked, findings=tuple(ranked([*checked.findings, *found])))
 
 
@@ -152,7 +156,8 @@ def _print(
     splits = ", ".join(f"{name or 'unsplit'} {count}" for name, count in summary["splits"].items())
     console.print(f"{checked.where}: {summary['pairs']} pairs ({splits})", markup=False)
     shares = [f"{name} {share:.1%}" for name, share in summary["classes"].items()]
-    console.print(f"classes, by share of the pixels: {listed(shares, 12)}", markup=False)
+    if shares:
+        console.print(f"classes, by share of the pixels: {listed(shares, 12)}", markup=False)
     for note in checked.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     if checked.findings:
@@ -170,7 +175,8 @@ def _print(
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    table = Table("", "found", "why it hurts, and the mend", show_lines=True)
+    columns = ("", "found", "why it hurts, and the mend")
+    table = Table(*(Column(title, overflow="fold") for title in columns), show_lines=True)
     for finding in findings:
         style = _STYLES[finding.severity]
         table.add_row(

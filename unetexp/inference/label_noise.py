@@ -91,7 +91,7 @@ def _regions(sure: npt.NDArray[np.bool_]) -> tuple[Box, ...]:
 def noise_finding(
     folder: Path, data: Dataset, facts: Sequence[SampleFacts], device: torch.device
 ) -> list[Finding]:
-    """The finding about masks that the model in `folder` contradicts; none if none stands out.
+    """The masks ranked by how surely the model in `folder` contradicts them; none to rank: none.
 
     Only images that the model was not trained on are asked about.
     """
@@ -107,35 +107,52 @@ def noise_finding(
         ),
         key=lambda doubt: -doubt.score,
     )
-    suspected = [doubt for doubt in ranked if doubt.score >= suspicious_from(ranked)]
-    if not suspected:
-        return []
+    return [_finding(ranked, facts)] if ranked else []
+
+
+def _finding(ranked: Sequence[Doubt], facts: Sequence[SampleFacts]) -> Finding:
+    """The ranking, as a warning about the masks that stand out or as a note where none does."""
+    limit = suspicious_from(ranked)
+    suspected = [doubt for doubt in ranked if doubt.score >= limit]
     number = {(s.split, s.name): i for i, s in enumerate(facts)}
-    places = [number[d.split, d.name] for d in suspected if (d.split, d.name) in number]
-    return [
-        Finding(
-            "suspected-label-noise",
-            Severity.warning,
-            f"The model contradicts {len(suspected)} of {len(ranked)} held-out masks far more than "
-            "the others; the most doubtful first: "
-            + ", ".join(f"{d.name} ({d.score:.2f})" for d in suspected[:3])
-            + ".",
-            "Wrong masks in val and test lower the figure of every model and hide which is best; "
-            "such masks in train are as common and are learnt.",
-            "Look at the pictures from the top: regions in which the model is sure of another "
-            "class are framed. Mend the masks that are wrong; the model may be wrong, too.",
-            files=tuple(facts[i].mask_label for i in places),
-            numbers={
-                "ranking": [
-                    {"image": d.name, "split": d.split, "score": round(d.score, 4)} for d in ranked
-                ]
-            },
-            offenders=tuple(
-                Offender(i, f"{d.split}: {d.name}, doubt {d.score:.2f}", d.regions)
-                for d, i in zip(suspected[:_SHOWN], places, strict=False)
-            ),
-        )
+    shown = [
+        (doubt, number[doubt.split, doubt.name])
+        for doubt in suspected or ranked[:_SHOWN]
+        if (doubt.split, doubt.name) in number
     ]
+    title = (
+        f"The model contradicts {len(suspected)} of {len(ranked)} held-out masks far more than the "
+        "others"
+        if suspected
+        else f"The model contradicts none of {len(ranked)} held-out masks far more than the others"
+    )
+    first = ", ".join(f"{d.name} ({d.score:.2f})" for d in (suspected or ranked)[:3])
+    return Finding(
+        "suspected-label-noise",
+        Severity.warning if suspected else Severity.note,
+        f"{title}; the most doubtful first: {first}.",
+        "Wrong masks in val and test lower the figure of every model and hide which is best; "
+        "such masks in train are as common and are learnt.",
+        "Look at the pictures from the top: regions in which the model is sure of another "
+        "class are framed. Mend the masks that are wrong; the model may be wrong, too.",
+        files=tuple(facts[i].mask_label for _, i in shown),
+        numbers={
+            "suspected": len(suspected),
+            "ranking": [
+                {
+                    "image": doubt.name,
+                    "split": doubt.split,
+                    "score": round(doubt.score, 4),
+                    "regions": [list(region) for region in doubt.regions],
+                }
+                for doubt in ranked
+            ],
+        },
+        offenders=tuple(
+            Offender(i, f"{d.split}: {d.name}, doubt {d.score:.2f}", d.regions)
+            for d, i in shown[:_SHOWN]
+        ),
+    )
 
 
 def suspicious_from(ranked: Sequence[Doubt]) -> float:

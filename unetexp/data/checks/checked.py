@@ -12,18 +12,21 @@ import numpy as np
 from unetexp.data.checks.examine import Item, examine, items_of_files, items_of_pairs
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity, ranked
-from unetexp.data.checks.labelling import Labelling, labelling_of
 from unetexp.data.checks.loose_pairs import loose_pairs
+from unetexp.data.checks.masks import mask_reading
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
 from unetexp.data.checks.rules.files import file_findings, unpaired_finding
-from unetexp.data.checks.rules.labels import label_findings
+from unetexp.data.checks.rules.labelling import Labelling, StoredValues, labelling_of
+from unetexp.data.checks.rules.labels import label_findings, refused_masks, uncoded_finding
 from unetexp.data.checks.rules.pictures import object_findings, picture_findings
-from unetexp.data.collection import Progress
+from unetexp.data.collection import SPLITS, Progress
+from unetexp.data.files.file_collection import prepared
 from unetexp.data.files.file_sample import FileSample, Listing
-from unetexp.data.files.pages import pages_as_samples
+from unetexp.data.files.given_splits import pooled
 from unetexp.data.files.sample_loading import SampleLoader
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.labels import VOID
+from unetexp.data.resizing import Resize
 from unetexp.data.sources.file_source import FileSource
 from unetexp.errors import DataError, listed
 
@@ -49,88 +52,100 @@ class Checked:
         return {
             "source": self.where,
             "pairs": len(self.samples),
-            "splits": splits,
+            "splits": {name: splits[name] for name in sorted(splits, key=_place)},
             "classes": dict(zip(self.class_names, self.class_shares, strict=True)),
             "notes": list(self.notes),
         }
 
 
+def _place(split: str) -> tuple[int, str]:
+    """Where a split stands in a list: train, val, test, then folds by number."""
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
+
+
 def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
     """Check a source of any kind. Raises DataError where there is nothing to examine."""
     if not isinstance(source, FileSource):
-        collection = source.collect(on_progress)
-        items = list(items_of_pairs(collection.pairs()))
-        return _judged(
-            collection.where, None, items, collection.class_names, collection.label_map, (),
-            examine(items, on_progress), (),
-        )  # fmt: skip
+        return _check_collection(source, on_progress)
     listing, found = _listing(source, on_progress)
     listing = source.grouped(listing)
+    if source.folds:
+        listing = pooled(listing)
+    reader, values = mask_reading(source, listing, on_progress)
     splits: dict[str, Sequence[FileSample]] = dict(listing.splits)
     if listing.unsplit:
         splits[""] = listing.unsplit
-    loader = SampleLoader(
-        source.reader(), source.input_form(), listing.splits.get("train", listing.unsplit)
-    )
+    train = listing.splits.get("train", listing.unsplit)
+    loader = SampleLoader(reader, source.input_form(), train)
     items = list(items_of_files(splits, loader))
     samples = examine(items, on_progress)
-    found += _orientation(loader, samples)
-    samples = _with_drawn_split(source, listing, samples)
+    loaded, turned = _loaded(loader, samples)
     return _judged(
-        str(listing.root), listing.root, items, listing.class_names, source.label_map,
-        listing.notes, samples, found, getattr(source, "resize", None),
-    )  # fmt: skip
+        Checked(
+            str(listing.root),
+            tuple(_with_drawn_split(source, listing, values, samples)),
+            tuple(items),
+            (*found, *turned),
+            notes=(*listing.notes, *values.notes, *loaded),
+            root=listing.root,
+        ),
+        values,
+        source.resize,
+    )
+
+
+def _check_collection(source: Any, on_progress: Progress | None) -> Checked:
+    """Check a source that has no files of its own."""
+    collection = source.collect(on_progress)
+    items = tuple(items_of_pairs(collection.pairs()))
+    samples = tuple(examine(items, on_progress))
+    known = Checked(collection.where, samples, items, (), notes=collection.notes)
+    values = StoredValues(
+        collection.label_map,
+        collection.ignore,
+        collection.class_names,
+        str(collection.split_record["method"]),
+    )
+    return _judged(known, values, source.resize)
 
 
 def judge(
-    samples: Sequence[SampleFacts], labels: Labelling, resize: object = None
+    samples: Sequence[SampleFacts], labels: Labelling | None, resize: Resize | None = None
 ) -> list[Finding]:
-    """All findings that follow from the facts."""
+    """All findings that follow from the facts; without `labels`, all but those about classes."""
     return [
         *file_findings(samples),
-        *label_findings(samples, labels),
+        *refused_masks(samples),
+        *(label_findings(samples, labels) if labels else ()),
         *duplicate_findings(samples),
         *group_findings(samples),
         *picture_findings(samples),
-        *object_findings(samples, labels, resize),
+        *(object_findings(samples, labels, resize) if labels else ()),
     ]
 
 
-def _judged(
-    where: str,
-    root: Path | None,
-    items: Sequence[Item],
-    class_names: tuple[str, ...] | None,
-    label_map: str | None,
-    notes: Sequence[str],
-    samples: Sequence[SampleFacts],
-    found: Sequence[Finding],
-    resize: object = None,
-) -> Checked:
-    if not any(sample.pixels for sample in samples):
-        findings = [*found, *file_findings(samples)]
-        return Checked(where, tuple(samples), tuple(items), tuple(ranked(findings)), root=root)
-    labels = labelling_of(samples, class_names, label_map, where)
+def _judged(known: Checked, values: StoredValues, resize: Resize | None) -> Checked:
+    """`known` with the findings that follow from its samples added to those that it has."""
+    samples = known.samples
+    if values.refused or not any(sample.pixels for sample in samples):
+        uncoded = [uncoded_finding(samples, values.refused)] if values.refused else []
+        findings = ranked([*known.findings, *uncoded, *judge(samples, None)])
+        return replace(known, findings=tuple(findings))
+    labels = labelling_of(samples, values, known.where, lambda i: known.items[i].load()[1])
     pixels = labels.by_class().sum(axis=0)
-    return Checked(
-        where,
-        tuple(samples),
-        tuple(items),
-        tuple(ranked([*found, *judge(samples, labels, resize)])),
-        labels.class_names,
-        tuple((pixels / max(pixels.sum(), 1)).tolist()),
-        tuple(notes),
-        root,
+    return replace(
+        known,
+        findings=tuple(ranked([*known.findings, *judge(samples, labels, resize)])),
+        class_names=labels.class_names,
+        class_shares=tuple((pixels / max(pixels.sum(), 1)).tolist()),
+        notes=(*known.notes, *labels.notes),
     )
 
 
 def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing, list[Finding]]:
     """The listing, or, where the source refuses, what can be paired all the same."""
     try:
-        listing = source.listing(on_progress)
-        if source.input_form().pages == "samples":
-            listing = pages_as_samples(listing)
-        return listing, []
+        return prepared(source.listing(on_progress), source.input_form()), []
     except DataError as error:
         place = getattr(source, "root", None)
         if place is None or not Path(place).is_dir():
@@ -151,27 +166,27 @@ def _listing(source: FileSource, on_progress: Progress | None) -> tuple[Listing,
     return Listing(root, splits, unsplit, names, notes=(note,)), found
 
 
-def _orientation(loader: SampleLoader, samples: Sequence[SampleFacts]) -> list[Finding]:
-    """The finding about masks that lie on the frame as stored of images that are turned."""
+def _loaded(
+    loader: SampleLoader, samples: Sequence[SampleFacts]
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """What was assumed about the images; a finding where masks lie on turned images as stored."""
     try:
-        loader.result()
+        return loader.result().notes, []
     except DataError as error:
         turned = [(i, s) for i, s in enumerate(samples) if s.orientation != 1]
-        return [
-            Finding(
-                "masks-on-stored-frame",
-                Severity.error,
-                f"The masks of {len(turned)} images with an EXIF orientation tag were drawn on the "
-                "images as stored, not on the upright ones.",
-                "The masks lie beside the objects: one such set scored 0.30 for 0.98, and only a "
-                "picture shows why.",
-                str(error),
-                files=tuple(s.mask_label for _, s in turned),
-                numbers={"images": len(turned)},
-                offenders=tuple(Offender(i, s.name) for i, s in turned),
-            )
-        ]
-    return []
+        finding = Finding(
+            "masks-on-stored-frame",
+            Severity.error,
+            f"The masks of {len(turned)} images with an EXIF orientation tag were drawn on the "
+            "images as stored, not on the upright ones.",
+            "The masks lie beside the objects: one such set scored 0.30 for 0.98, and only a "
+            "picture shows why.",
+            str(error),
+            files=tuple(s.mask_label for _, s in turned),
+            numbers={"images": len(turned)},
+            offenders=tuple(Offender(i, s.name) for i, s in turned),
+        )
+        return (), [finding]
 
 
 def _refused(message: str, files: Sequence[str]) -> Finding:
@@ -194,14 +209,14 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
 
 
 def _with_drawn_split(
-    source: FileSource, listing: Listing, samples: Sequence[SampleFacts]
+    source: FileSource, listing: Listing, values: StoredValues, samples: Sequence[SampleFacts]
 ) -> list[SampleFacts]:
     """Samples without a split get the one that the source would draw."""
     readable = {s.name: s for s in samples if not s.split and s.pixels is not None}
     if not readable:
         return list(samples)
     members = [each for each in listing.unsplit if each.name in readable]
-    classes = _classes(source, readable)
+    classes = _classes(values, readable)
     try:
         drawn: Mapping[str, Sequence[str]] = source.drawn_split(listing, members, classes)
     except DataError:
@@ -210,9 +225,11 @@ def _with_drawn_split(
     return [s if s.split else replace(s, split=place.get(s.name, "")) for s in samples]
 
 
-def _classes(source: FileSource, readable: Mapping[str, SampleFacts]) -> dict[str, frozenset[int]]:
+def _classes(
+    values: StoredValues, readable: Mapping[str, SampleFacts]
+) -> dict[str, frozenset[int]]:
     counts = {name: s.pixels.counts > 0 for name, s in readable.items() if s.pixels}
-    table = value_table(np.any(list(counts.values()), axis=0), source.label_map, source.ignore)
+    table = value_table(np.any(list(counts.values()), axis=0), values.label_map, values.ignore)
     return {
         name: frozenset(table[np.flatnonzero(held)].tolist()) - {VOID, UNMAPPED}
         for name, held in counts.items()

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from unetexp.atomic_folder import sync
 from unetexp.data.checks.checked import Checked
 from unetexp.data.checks.facts import SampleFacts
+from unetexp.data.splits.fold_names import is_fold
 from unetexp.errors import ConfigError, DataError
 
 _ORDER = {"train": 0, "val": 1, "test": 2}
@@ -53,7 +54,7 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
                 done[dropped[number]] += 1
                 continue
             kept += 1
-            folder = place / sample.split
+            folder = place / ("" if is_fold(sample.split) else sample.split)
             done.update(_copied(sample, folder, all_grey))
         names = checked.root / "classes.txt"
         if kept and names.is_file():

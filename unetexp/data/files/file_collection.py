@@ -17,21 +17,21 @@ import numpy.typing as npt
 
 from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Collection, Pair, Progress
+from unetexp.data.files.coded_masks import coded_reader, need_coding, rules_of
 from unetexp.data.files.file_hashing import content_hash, file_digests
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
 from unetexp.data.files.pages import pages_as_samples
 from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.files.sample_loading import SampleLoader
-from unetexp.data.label_values.coding import Coding, Rules, names_colours
+from unetexp.data.label_values.coding import Coding, names_colours
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.label_values.mask_coding import coding_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import AS_STORED, InputForm
-from unetexp.data.reading.mask_values import is_plain
 from unetexp.data.splits.fold_names import is_fold, is_training
 from unetexp.data.splits.seeded import Classes, differ
-from unetexp.data.threads import mapped_and_told, mapped_in_threads
+from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
 
 _DECODING = 1  # increased when the same file is decoded to other pixels than before
@@ -62,7 +62,7 @@ def collect_files(
 
     The same content under the same names below another root is the same collection.
     """
-    listing = _prepared(listing, reading.form)
+    listing = prepared(listing, reading.form)
     digests = _digests(listing, on_progress)
     coding = _coding(listing, reading, digests, on_progress)
     names, reading = listing.class_names, _as_coded(reading, coding)
@@ -104,43 +104,25 @@ def _coding(
     on_progress: Progress | None,
 ) -> Coding | None:
     """How masks are coded that hold more than numbers of 8 bits; None where all do not."""
-    stored = reading.reader.stored
-    colours = names_colours(reading.label_map, reading.ignore)
-    samples = listing.samples()
-    if stored is None or not (colours or listing.class_colours or _any_wide(samples)):
+    reader, label_map, ignore = reading.reader, reading.label_map, reading.ignore
+    if reader.stored is None or not need_coding(listing, reader, label_map, ignore):
         return None
-    known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    masks = survey(
-        content_hash([*known, colours]), samples, stored, on_progress, as_colours=colours
-    )
-    rules = Rules(
-        where=str(listing.root),
-        mask_files=[str(sample.mask) for sample in samples],
-        label_map=reading.label_map,
-        ignore=reading.ignore,
-        class_names=listing.class_names,
-        colours=listing.class_colours,
-    )
-    return coding_of(masks, rules)
-
-
-def _any_wide(samples: Sequence[FileSample]) -> bool:
-    paths = dict.fromkeys(sample.mask for sample in samples)
-    return not all(mapped_in_threads(is_plain, list(paths)))
+    samples, colours = listing.samples(), names_colours(label_map, ignore)
+    known = [reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
+    key = content_hash([*known, colours])
+    masks = survey(key, samples, reader.stored, on_progress, as_colours=colours)
+    return coding_of(masks, rules_of(listing, samples, label_map, ignore))
 
 
 def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
-    """The reading with masks read as `coding` says; its name tells what the coding is."""
-    reader = reading.reader
-    if coding is None or reader.stored is None:
+    """The reading with masks read as `coding` says."""
+    if coding is None:
         return reading
-    stored = reader.stored
-    name = f"{reader.name}, masks coded {content_hash([coding.record(), coding.label_map])[:16]}"
-    coded = replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
+    coded = coded_reader(reading.reader, coding)
     return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
 
-def _prepared(listing: Listing, form: InputForm) -> Listing:
+def prepared(listing: Listing, form: InputForm) -> Listing:
     """The listing with a sample for each page where pages are samples; DataError for gaps."""
     for sample in listing.samples() if form.missing == "error" else ():
         if None in sample.images:

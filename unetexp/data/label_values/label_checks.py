@@ -33,6 +33,7 @@ class Meaning:
     table: npt.NDArray[np.int16]  # (256,) the class of each stored value, or VOID
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()  # why no model should be trained on the set
+    lacking: bool = False  # the problems are classes that a split lacks, not the values
 
     @property
     def as_stored(self) -> bool:
@@ -94,10 +95,10 @@ def interpret(
         if class_names is None and mask_at is not None and meaning.as_stored:
             problems = instance_problems(splits, mask_at) or problems
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
-    problems = problems or coverage_problems(
-        holds, names, table, split_method, named=class_names is not None
-    )
-    return Meaning(names, table, tuple(_notes(splits, meaning, label_map, ignore)), tuple(problems))
+    named = class_names is not None
+    lacking = problems or coverage_problems(holds, names, table, split_method, named=named)
+    notes = tuple(_notes(splits, meaning, label_map, ignore))
+    return Meaning(names, table, notes, tuple(lacking), bool(lacking and not problems))
 
 
 def _num_classes(labels: Sequence[int], label_map: str | None) -> int:

@@ -1,6 +1,8 @@
 """The quick form of the check, at a sweep's start."""
 
+import itertools
 import shutil
+import types
 
 from tests.support.textured import write_textured
 from unetexp.data import Folder, open_dataset
@@ -30,6 +32,20 @@ def test_clean_data_brings_no_note(tmp_path, monkeypatch):
     data = open_dataset(Folder(root=str(write_textured(tmp_path / "set"))))
 
     assert quick_check(data) == ()
+
+
+def test_it_says_how_many_images_it_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    data = open_dataset(Folder(root=str(write_textured(tmp_path / "set"))))
+
+    seconds = itertools.count()  # one for each look at the clock
+    clock = types.SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("unetexp.data.checks.quick.time", clock)
+
+    (note,) = quick_check(data, budget_s=7)
+
+    assert "looked at 7 of 20 images" in note
+    assert "unetexp data check" in note
 
 
 def test_what_does_not_fit_into_the_time_is_looked_at_another_time(tmp_path, monkeypatch):

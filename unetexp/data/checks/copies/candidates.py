@@ -37,9 +37,14 @@ _BLOCK = 512  # pictures that are compared at once with all windows of as many
 _MANY = 20_000  # pictures above which only whole pictures are compared
 
 
+def searches_cuts(count: int) -> bool:
+    """Whether so many pictures are compared with parts of each other, too."""
+    return count <= _MANY
+
+
 def windows_for(count: int) -> Windows:
     """The windows that so many pictures are compared with; for very many, the whole only."""
-    return WINDOWS if count <= _MANY else WINDOWS[:1]
+    return WINDOWS if searches_cuts(count) else WINDOWS[:1]
 
 
 def candidates(thumbs: npt.NDArray[np.float16]) -> npt.NDArray[np.int64]:

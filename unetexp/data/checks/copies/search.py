@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from unetexp.data.checks.copies.alignment import TURNS, alikeness
 from unetexp.data.checks.copies.candidates import candidates, turns_of_pairs, windows_for
 
+MOST_COMPARED = 6000  # pairs that are laid over each other; others with like hashes are not
 _HASHES_AGREE = 0.55  # likeness of the hashes with signs; of different pictures 99 % are below
 _COPY = 0.92  # correlation of fine structure; copies after JPEG, cutting, turning reach 0.94
 _SAME, _IN_PLACE_PX = 0.97, 0.5  # where nothing moved, no noise need be shared
@@ -22,7 +23,6 @@ _SHARED_GRAIN = 0.2  # correlation of the noise of copies
 _FEW = 2  # look-alikes without noise: more are pictures of one plain shape, not copies
 _NEAR = 15  # frames or slices between neighbours
 _MOST_WITHIN = 3  # compared within a split; across splits all candidates are
-_MOST_ALIGNED = 6000
 _NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
@@ -38,7 +38,10 @@ class Alike:
 
 
 def alike_pairs(
-    thumbs: npt.NDArray[np.float16], names: Sequence[str], splits: Sequence[str]
+    thumbs: npt.NDArray[np.float16],
+    names: Sequence[str],
+    splits: Sequence[str],
+    most_compared: int = MOST_COMPARED,
 ) -> list[Alike]:
     """Near copies among pictures (N, P, P), which are not all 0; the most similar ones first."""
     if len(thumbs) < 2:
@@ -46,7 +49,7 @@ def alike_pairs(
     windows = windows_for(len(thumbs))
     pairs = candidates(thumbs)
     turns, scores = turns_of_pairs(thumbs, pairs, windows)
-    kept = _worth_aligning(pairs, scores, splits)
+    kept = _worth_aligning(pairs, scores, splits)[:most_compared]
     pairs, turns = pairs[kept], turns[kept]
     found = alikeness(thumbs, pairs, turns, windows)
     frames = np.array([_neighbours(names[i], names[j]) for i, j, _ in pairs.tolist()], np.bool_)
@@ -95,7 +98,7 @@ def _worth_aligning(
         elif within.get(first, 0) < _MOST_WITHIN:
             within[first] = within.get(first, 0) + 1
             inside.append(number)
-    return np.array((across + inside)[:_MOST_ALIGNED], np.int64)
+    return np.array(across + inside, np.int64)
 
 
 def _rare(pairs: npt.NDArray[np.int64], alike: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

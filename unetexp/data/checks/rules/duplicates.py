@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from unetexp.data.checks.copies.search import Alike, alike_pairs, grouped
+from unetexp.data.checks.copies.candidates import searches_cuts
+from unetexp.data.checks.copies.search import MOST_COMPARED, Alike, alike_pairs, grouped
 from unetexp.data.checks.facts import PixelFacts, SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
 from unetexp.errors import listed
@@ -30,9 +31,12 @@ Group = list[int]
 
 
 def duplicate_findings(
-    samples: Sequence[SampleFacts], alike: Sequence[Alike] | None = None
+    samples: Sequence[SampleFacts], most_compared: int = MOST_COMPARED
 ) -> Iterator[Finding]:
-    """Exact copies, conflicting masks, near copies, neighbouring frames."""
+    """Exact copies, conflicting masks, near copies, neighbouring frames.
+
+    `most_compared` pairs at most, the likeliest first, are laid over each other.
+    """
     usable = {i: s.pixels for i, s in enumerate(samples) if s.pixels and not s.pixels.constant}
     by_content: dict[bytes, Group] = defaultdict(list)
     for number, pixels in usable.items():
@@ -40,14 +44,16 @@ def duplicate_findings(
     exact = [group for group in by_content.values() if len(group) > 1]
     yield from _exact(samples, exact)
     yield from _conflicts(samples, usable, exact)
-    if alike is None:
-        alike = near_copies(samples, [group[0] for group in by_content.values()], exact)
+    chosen = [group[0] for group in by_content.values()]
+    alike = near_copies(samples, chosen, most_compared)
+    if not searches_cuts(len(chosen)):
+        yield _cuts_not_searched(len(chosen))
     yield from _near(samples, [pair for pair in alike if not pair.frames])
     yield from _frames(samples, [pair for pair in alike if pair.frames])
 
 
 def near_copies(
-    samples: Sequence[SampleFacts], chosen: Sequence[int], exact: Sequence[Group] = ()
+    samples: Sequence[SampleFacts], chosen: Sequence[int], most_compared: int = MOST_COMPARED
 ) -> list[Alike]:
     """Pairs that are alike among the samples `chosen`, one of each set of exact copies."""
     kept = [(i, pixels) for i in chosen if (pixels := samples[i].pixels) is not None]
@@ -56,12 +62,25 @@ def near_copies(
         return []
     names = [samples[i].name for i, _ in kept]
     thumbs = np.stack([pixels.thumb for _, pixels in kept])
-    found = alike_pairs(thumbs, names, [samples[i].split for i, _ in kept])
+    found = alike_pairs(thumbs, names, [samples[i].split for i, _ in kept], most_compared)
     index = [i for i, _ in kept]
     return [
         Alike(index[pair.first], index[pair.second], pair.score, pair.how, pair.frames)
         for pair in found
     ]
+
+
+def _cuts_not_searched(count: int) -> Finding:
+    return Finding(
+        "crops-not-searched",
+        Severity.note,
+        f"Among {count} different images only whole ones were compared: copies after saving "
+        "again, turning, mirroring and brightening are found, those that were cut are not.",
+        "It would take too long. An image in train that is a part of one in val makes the figures "
+        "too good.",
+        "Check parts of the set on their own if cut copies are likely.",
+        numbers={"images": count},
+    )
 
 
 def group_findings(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
@@ -240,7 +259,8 @@ def _frames(samples: Sequence[SampleFacts], pairs: Sequence[Alike]) -> Iterator[
         "neighbouring-frames-across-splits",
         Severity.warning,
         f"Neighbouring frames or slices, almost alike, lie in different splits: "
-        f"{listed(_files(samples, groups), 2)}. {_shares(samples, leaked)} are next to train.",
+        f"{listed(_files(samples, groups), 2)}."
+        + (f" {_shares(samples, leaked)} are next to train." if leaked else ""),
         "A model is measured on what it has nearly seen: the figure says little about another "
         "video, volume or patient.",
         "Split by video, volume or patient, not by frame.",

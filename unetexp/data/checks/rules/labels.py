@@ -9,31 +9,38 @@ import numpy as np
 from unetexp.data.checks.examine import REFUSED_MASK
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
-from unetexp.data.checks.labelling import Labelling
-from unetexp.data.label_values.label_map import UNMAPPED
+from unetexp.data.checks.rules.labelling import Labelling, stray_values
 from unetexp.data.label_values.remedies import remedies
 from unetexp.data.labels import VOID
+from unetexp.data.splits.fold_names import is_fold
 from unetexp.errors import listed
 
 _MUCH_VOID, _MOSTLY_VOID = 0.2, 0.5
 _RARE, _VERY_RARE = 0.01, 0.002  # share of the labelled pixels
-_FEW_MASKS = 0.1  # share of the masks in which a stray value lies
-_STRAY = 0.02  # share of the pixels that stray values have together
+_FEW_EMPTY = 0.1  # share of the masks: fewer look like a mistake
 _NEAR_EMPTY = 0.01  # share of the median foreground
 _TINY_SHARE = 0.002  # of the image
+_SHOWN = 6
 
 
 def label_findings(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
-    """All of them."""
-    yield from _refused_masks(samples)
+    """All of them; only that the values are unclear, where what they mean is not known."""
     yield from _wrong_values(samples, labels)
+    if not have_classes(labels):
+        return
     yield from _void(samples, labels)
     yield from _balance(labels)
     yield from _missing(samples, labels)
     yield from _empty(samples, labels)
 
 
-def _refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
+def have_classes(labels: Labelling) -> bool:
+    """Whether the values are classes, but for stray ones, so that their classes can be judged."""
+    return not labels.unclear or bool(stray_values(labels))
+
+
+def refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
+    """Masks that the reader refuses one by one."""
     found = [s for s in samples if s.fault == REFUSED_MASK]
     if found:
         yield Finding(
@@ -46,6 +53,24 @@ def _refused_masks(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
             files=tuple(s.mask_label for s in found),
             numbers={"masks": len(found)},
         )
+
+
+def uncoded_finding(samples: Sequence[SampleFacts], refused: str) -> Finding:
+    """The reader's refusal to make classes of what the masks hold."""
+    readable = [(i, s) for i, s in enumerate(samples) if s.pixels is not None]
+    named = [(i, s) for i, s in readable if str(s.mask) in refused]
+    return Finding(
+        "wrong-labels",
+        Severity.error,
+        "No classes can be made of what the masks hold"
+        + (f": {listed([s.mask_label for _, s in named], 3)}." if named else "."),
+        "Nothing can be trained on the set until it is said what the values mean. What follows "
+        "from the classes was not checked.",
+        refused,
+        files=tuple(s.mask_label for _, s in named),
+        numbers={"masks": len(readable)},
+        offenders=tuple(Offender(i, s.name) for i, s in (named or readable)[:_SHOWN]),
+    )
 
 
 def _wrong_values(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
@@ -79,28 +104,6 @@ def _wrong_values(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator
             for i in holding
         ),
     )
-
-
-def stray_values(labels: Labelling) -> list[int]:
-    """Stored values without a class; without names, those after a gap that few masks hold."""
-    pixels = labels.counts.sum(axis=0)
-    found = [int(value) for value in np.flatnonzero(pixels)]
-    outside = [
-        v
-        for v in found
-        if labels.table[v] == UNMAPPED or len(labels.class_names) <= labels.table[v] < VOID
-    ]
-    if outside or not labels.refused:
-        return outside
-    readable = max(int((labels.counts.sum(axis=1) > 0).sum()), 1)
-    held = (labels.counts > 0).sum(axis=0)
-    classes = [v for v in found if v != VOID]
-    gap = next((v for n, v in enumerate(classes) if v != n), VOID + 1)
-    after = [v for v in classes if v >= gap]
-    rare = [v for v in after if held[v] <= max(1, _FEW_MASKS * readable)]
-    if pixels[rare].sum() <= _STRAY * pixels.sum() and len(rare) < len(classes):
-        return rare
-    return []
 
 
 def _void(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Finding]:
@@ -173,7 +176,10 @@ def _missing(samples: Sequence[SampleFacts], labels: Labelling) -> Iterator[Find
                 if split == "train"
                 else "Its IoU is not defined there and is left out of the mean: the figure speaks "
                 "for fewer classes than it seems to.",
-                f"Move images that show it into {split}, label more, or set another data.seed.",
+                "Use fewer folds (data.folds), label more, or set another data.seed."
+                if is_fold(split)
+                else f"Move images that show it into {split}, label more, or set another "
+                "data.seed.",
                 numbers={"split": split, "classes": lacking},
             )
     absent = [labels.class_names[k] for k in np.flatnonzero(~everywhere)]
@@ -225,7 +231,7 @@ def _empty_masks(samples: Sequence[SampleFacts], empty: list[int]) -> Iterator[F
     share = len(empty) / len(samples)
     yield Finding(
         "empty-masks",
-        Severity.warning if share < _FEW_MASKS else Severity.note,
+        Severity.warning if share < _FEW_EMPTY else Severity.note,
         f"{len(empty)} of {len(samples)} masks hold background only: "
         f"{listed([samples[i].mask_label for i in empty], 3)}.",
         "If something is there and was not labelled, the model is taught to miss it. If nothing "

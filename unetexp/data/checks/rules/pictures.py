@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from unetexp.data.checks.facts import PixelFacts, SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
-from unetexp.data.checks.labelling import Labelling
+from unetexp.data.checks.rules.labelling import Labelling
+from unetexp.data.checks.rules.labels import have_classes
+from unetexp.data.resizing import Resize, working_size
 from unetexp.errors import listed
 
 STRIDE_PX = 32  # of the encoder's last features
 _SMALL_PX, _TINY_PX = 16, 8  # a U-Net's last feature but one has this stride, and half of it
-_OF_SIDE = 1 / 8  # of the image: larger objects of small images only need a larger image
+_OF_SIDE = 1 / 8  # of the image as stored: larger objects of small images only need scaling up
 _MOST = 0.5  # share of a class's objects
 _WEIGHTY = 0.25  # share of a class's area in them, so that specks do not speak for it
 _HOT = 4  # largest value over the robust largest
@@ -132,22 +135,11 @@ def _mixed(samples: Numbered) -> Iterator[Finding]:
         )
 
 
-def working_scale(resize: object, height: int, width: int) -> float:
-    """The factor of both sides at a working size: the longest side, (height, width) or a scale."""
-    if resize is None:
-        return 1.0
-    if isinstance(resize, int):
-        return min(1.0, resize / max(height, width))
-    if isinstance(resize, Sequence):
-        return float(np.sqrt(resize[0] * resize[1] / (height * width)))
-    return float(getattr(resize, "scale", 1.0))
-
-
 def object_findings(
-    samples: Sequence[SampleFacts], labels: Labelling, resize: object = None
+    samples: Sequence[SampleFacts], labels: Labelling, resize: Resize | None = None
 ) -> Iterator[Finding]:
     """Classes of small objects beside the stride, at the working size `resize` (data.resize)."""
-    for label, name in enumerate(labels.class_names):
+    for label, name in enumerate(labels.class_names) if have_classes(labels) else ():
         if label == labels.background:
             continue
         found = _small_objects(samples, labels, label, resize)
@@ -156,19 +148,20 @@ def object_findings(
 
 
 def _small_objects(
-    samples: Sequence[SampleFacts], labels: Labelling, label: int, resize: object
+    samples: Sequence[SampleFacts], labels: Labelling, label: int, resize: Resize | None
 ) -> tuple[float, float, float, int, list[int]] | None:
     """Median side in pixels, shares below both limits, objects, and where; None: large enough."""
     values, sides, limits, owners = labels.values_of(label), [], [], []
     for number, sample in enumerate(samples):
         if sample.pixels is None:
             continue
-        scale = working_scale(resize, *sample.pixels.mask_shape)
+        size = sample.pixels.mask_shape
+        scale = math.sqrt(math.prod(working_size(resize, *size)) / math.prod(size))
         for value in values:
             areas = sample.pixels.objects.get(value)
             if areas is not None and len(areas):
                 sides.append(np.sqrt(areas) * scale)
-                limits.append(np.full(len(areas), min(sample.pixels.mask_shape) * scale * _OF_SIDE))
+                limits.append(np.full(len(areas), min(size) * _OF_SIDE))
                 owners.append(np.full(len(areas), number))
     if not sides:
         return None
