@@ -5,21 +5,23 @@ K classes, C channels. Sizes are in pixels of the images as they are stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from unetexp.data import DataSource
-from unetexp.data.collection import Collection, Labels, Pair, Progress, RawImage
+from unetexp.data.collection import Labels, Pair, Progress
 from unetexp.data.files.file_hashing import mapped_in_threads
-from unetexp.data.label_values.label_map import UNMAPPED, value_table
+from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, lookup_table, value_table
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 
 MOST_IMAGES = 48  # looked at: enough for quantiles, a few seconds for photographs
+_MOST_VALUES = 64  # of a mask, the commonest
 _SMALLEST_OBJECT_PX = 9  # in area; below, it is noise along an edge
 
 
@@ -73,32 +75,46 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
     """The facts of a source; decodes at most `MOST_IMAGES` images. Raises DataError."""
     collection = source.collect(on_progress)
     splits = collection.pairs()
-    chosen = _spread(splits)
-    pairs = [(pair, load) for pair, load in _decoded(chosen, on_progress)]
-    labels = _classes(collection, [mask for _, (_, mask) in pairs])
-    names = collection.class_names or _numbered(labels)
-    counts = sum(np.bincount(each.reshape(-1), minlength=VOID + 1) for each in labels)
-    assert not isinstance(counts, int)
-    labelled = counts[: len(names)]
+    looks = _looks(_spread(splits), collection.label_map, on_progress)
+    counts = np.sum([look.counts for look in looks], axis=0)
+    table = value_table(counts > 0, collection.label_map)
+    if collection.label_map is not None:
+        table = AS_STORED  # the looks have applied it
+    names = collection.class_names or _numbered(table[np.flatnonzero(counts)])
+    labelled = np.array([counts[table == k].sum() for k in range(len(names))])
     if not labelled.any():
         raise DataError(
-            f"{collection.where}: no pixel of {len(chosen)} masks belongs to a class: there is "
+            f"{collection.where}: no pixel of {len(looks)} masks belongs to a class: there is "
             "nothing to plan for. Look at the masks, or at data.label_map."
         )
-    shares = labelled / labelled.sum()
-    images = [image for _, (image, _) in pairs]
+    common = int(np.argmax(labelled))
     return DataFacts(
         images={name: len(members) for name, members in splits.items()},
-        looked_at=len(pairs),
-        heights=tuple(image.shape[1] for image in images),
-        widths=tuple(image.shape[2] for image in images),
-        channels=max(image.shape[0] for image in images),
-        bits=8 * max(image.itemsize for image in images),
+        looked_at=len(looks),
+        heights=tuple(look.shape[1] for look in looks),
+        widths=tuple(look.shape[2] for look in looks),
+        channels=max(look.shape[0] for look in looks),
+        bits=max(look.bits for look in looks),
         class_names=tuple(names),
-        shares=tuple(shares.tolist()),
-        void_share=float(counts[VOID] / counts.sum()),
-        diameters=tuple(d for each in labels for d in _diameters(each, int(np.argmax(shares)))),
+        shares=tuple((labelled / labelled.sum()).tolist()),
+        void_share=float(counts[table == VOID].sum() / counts.sum()),
+        diameters=tuple(
+            diameter
+            for look in looks
+            for value, diameters in look.diameters.items()
+            if table[value] not in (common, VOID, UNMAPPED)
+            for diameter in diameters
+        ),
     )
+
+
+class _Look(NamedTuple):
+    """One image and its mask."""
+
+    shape: tuple[int, int, int]  # C, H, W
+    bits: int
+    counts: npt.NDArray[np.int64]  # (256,) pixels of each value in the mask
+    diameters: Mapping[int, tuple[float, ...]]  # of the regions of each value
 
 
 def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
@@ -108,36 +124,38 @@ def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
     return [pairs[place] for place in places.tolist()]
 
 
-def _decoded(
-    pairs: Sequence[Pair], on_progress: Progress | None
-) -> Iterator[tuple[Pair, tuple[RawImage, Labels]]]:
-    for number, found in enumerate(mapped_in_threads(lambda pair: pair.load(), pairs)):
+def _looks(
+    pairs: Sequence[Pair], label_map: str | None, on_progress: Progress | None
+) -> list[_Look]:
+    table = None if label_map is None else lookup_table(label_map)
+
+    def look(pair: Pair) -> _Look:
+        image, mask = pair.load()
+        if table is not None:
+            mask = np.where(table == UNMAPPED, VOID, table).astype(np.uint8)[mask]
+        counts = np.bincount(mask.reshape(-1), minlength=VOID + 1)
+        return _Look(image.shape, 8 * image.itemsize, counts, _diameters(mask, counts))
+
+    found = []
+    for each in mapped_in_threads(look, pairs):
+        found.append(each)
         if on_progress:
-            on_progress("Looking at images", number + 1, len(pairs))
-        yield pairs[number], found
+            on_progress("Looking at images", len(found), len(pairs))
+    return found
 
 
-def _classes(collection: Collection, masks: Sequence[Labels]) -> list[Labels]:
-    """The masks with classes in place of stored values; what no class is known for is void."""
-    present = np.zeros(VOID + 1, np.bool_)
-    for mask in masks:
-        present[np.unique(mask)] = True
-    table = value_table(present, collection.label_map, collection.ignore)
-    classes: Labels = np.where(table == UNMAPPED, VOID, table).astype(np.uint8)
-    return [classes[mask] for mask in masks]
+def _numbered(classes: npt.NDArray[np.int16]) -> tuple[str, ...]:
+    known = classes[(classes != VOID) & (classes != UNMAPPED)]
+    return tuple(str(k) for k in range(int(known.max(initial=-1)) + 1))
 
 
-def _numbered(masks: Sequence[Labels]) -> tuple[str, ...]:
-    highest = max((int(mask[mask != VOID].max(initial=0)) for mask in masks), default=0)
-    return tuple(str(k) for k in range(highest + 1))
-
-
-def _diameters(labels: Labels, common: int) -> Iterator[float]:
-    """Diameters of the connected regions of every class but the `common` one."""
-    for k in np.unique(labels).tolist():
-        if k in (common, VOID):
-            continue
-        regions, _ = ndimage.label(labels == k)
+def _diameters(labels: Labels, counts: npt.NDArray[np.int64]) -> dict[int, tuple[float, ...]]:
+    """Diameters of the connected regions of every value but the commonest."""
+    values = np.flatnonzero(counts)
+    found = {}
+    for value in values[np.argsort(-counts[values])][1:_MOST_VALUES].tolist():
+        regions, _ = ndimage.label(labels == value)
         areas: npt.NDArray[np.int64] = np.bincount(regions.reshape(-1))[1:]
-        for area in areas[areas >= _SMALLEST_OBJECT_PX].tolist():
-            yield float(2 * np.sqrt(area / np.pi))
+        kept = areas[areas >= _SMALLEST_OBJECT_PX]
+        found[value] = tuple((2 * np.sqrt(kept / np.pi)).tolist())
+    return found

@@ -92,9 +92,8 @@ def _rounded_up(side: float) -> int:
 def lengths(facts: DataFacts, device: str) -> Decision:
     """Batch, steps of an epoch and epochs."""
     train = facts.images["train"]
-    batch = min(
-        _BATCH[device], max(2, 2 ** int(math.log2(max(train // 4, 1)) if train >= 8 else 1))
-    )
+    quarter = 2 ** int(math.log2(max(train // 4, 1)))
+    batch = min(_BATCH[device], max(2, quarter), train)
     steps = train // batch
     settings = [Setting("batch_size", batch, f"of {train} images to train on")]
     if steps < _FEWEST_STEPS:
