@@ -74,15 +74,14 @@ class Manifest(FileSource):
 
     @classmethod
     def looks_like(cls, root: Path) -> bool:
-        """Whether `root` is a table, or a folder that holds one with image and mask."""
+        """Whether `root` is a table with image and mask, or a folder that holds one."""
         return cls.found_in(root) is not None
 
     @classmethod
     def found_in(cls, root: Path) -> Path | None:
         """The table that `root` is, or the only one of images and masks in that folder."""
-        if root.is_file():
-            return root if root.suffix.lower() in SUFFIXES else None
-        found = [path for path in _entries(root) if path.is_file() and _names_pairs(path)]
+        tables = [root] if root.is_file() else [p for p in _entries(root) if p.is_file()]
+        found = [path for path in tables if _names_pairs(path)]
         return found[0] if len(found) == 1 else None
 
     def listing(self, on_progress: Progress | None = None) -> Listing:
