@@ -10,6 +10,7 @@ from sweeps.cli.compare import app as compare_app
 from sweeps.cli.promote import app as promote_app
 from sweeps.cli.run import app as sweep_app
 from sweeps.config.budget import Asha, Budget, Objective
+from sweeps.config.loading import RECIPES as RECIPE_FILES
 from sweeps.config.loading import available_recipes, load_recipe
 from sweeps.driver.plan import DEFAULT_RECIPE
 from sweeps.tracking.store import PROJECT_ROOT as ROOT
@@ -46,7 +47,7 @@ def commands(start):
 
 def parsed(parser, line):
     """The parameters that a command line gives; an unknown option raises."""
-    return parser.make_context("command", shlex.split(line)).params
+    return parser.make_context("command", shlex.split(line, comments=True)).params
 
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
@@ -60,12 +61,22 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", commands("python sweeps/run.py"))
-def test_the_sweep_commands_parse_and_fit_their_recipes(line):
+def test_the_sweep_commands_parse_and_fit_their_recipes(line, reader):
     given = parsed(SWEEP_PARSER, line)
     if not given["list_"] and given["delete"] is None and given["resume"] is None:
         assert load_recipe(
             given["recipe"] or DEFAULT_RECIPE, parse_assignments(given["set_"] or []), given["data"]
         )
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """Somebody who stands where the documents' places are: ROOT, SHARED/data and mine.yaml."""
+    write_folder_dataset(tmp_path / "ROOT", {"train": 2, "val": 1})
+    (tmp_path / "SHARED").mkdir()
+    (tmp_path / "SHARED/data").symlink_to(tmp_path / "ROOT")
+    (tmp_path / "mine.yaml").write_text((RECIPE_FILES / "folder.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("line", commands("unetexp train"))

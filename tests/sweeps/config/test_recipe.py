@@ -30,13 +30,16 @@ def recipe_file(tmp_path):
     return write
 
 
-def test_the_four_recipes_are_shipped():
-    assert available_recipes() == ["article", "folder", "oxford_pet", "quickstart"]
+SHIPPED = ["article", "driving", "folder", "inspection", "lung_ct", "oxford_pet", "quickstart"]
 
 
-@pytest.mark.parametrize("name", ["article", "folder", "oxford_pet", "quickstart"])
+def test_the_recipes_are_shipped():
+    assert available_recipes() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_is_whole(name):
-    recipe = load_recipe(name, {}, None if name in ("quickstart", "oxford_pet") else "somewhere")
+    recipe = load_recipe(name, {})
     assert set(recipe.space) >= MISSION
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for point in recipe.points:
@@ -51,7 +54,7 @@ def test_a_shipped_recipe_is_whole(name):
 
 
 def test_the_article_is_as_the_article_has_it():
-    base = load_recipe("article", {}, "somewhere").base
+    base = load_recipe("article", {}).base
     assert base.augment.crop_px == 512
     assert base.augment.rotation_deg == 10
     assert (base.augment.brightness, base.augment.contrast) == (0.2, 0.2)
