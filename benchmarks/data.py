@@ -35,7 +35,7 @@ from benchmarks.peers.report import about, figures_table, heading, write_json  #
 from benchmarks.peers.rounds import Arm, Spread, Times, interleaved, ratio  # noqa: E402
 from unetexp.data import Dataset, Split  # noqa: E402
 from unetexp.models.weights.resolution import input_normalization  # noqa: E402
-from unetexp.training.augmentation import Augment  # noqa: E402
+from unetexp.training.augmenting.augmentation import Augment  # noqa: E402
 from unetexp.training.batches.train_batches import TrainBatches, augmented  # noqa: E402
 from unetexp.training.config import TrainConfig  # noqa: E402
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from unetexp.data import Dataset, Folder, open_dataset
-from unetexp.data.cache.store import CACHE_VARIABLE
+from unetexp.data.cache_folder import CACHE_VARIABLE
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import torch
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Space, search_order
 from unetexp.data import Dataset, Split
-from unetexp.data.dataset import SplitTable
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.errors import NonFiniteLossError, UserError
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import fit

@@ -22,7 +22,7 @@ import torch
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
 from unetexp.compute.upsampling import upsampled_labels
 from unetexp.data import Dataset, Sample, Samples
-from unetexp.data.dataset import original_shapes
+from unetexp.data.decoded.sample import original_shapes
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import input_normalization
 from unetexp.system.cuda_errors import is_out_of_memory

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from packaging.version import Version
 
 import unetexp
-from unetexp.data.dataset import DEPTH_STEP
+from unetexp.data.decoded.split_table import DEPTH_STEP
 from unetexp.inference.payloads import read_payload
 from unetexp.inference.predictor import conform
 from unetexp.models.saved_model import CONFIG, WEIGHTS, ModelSpec, read_spec

@@ -14,7 +14,7 @@ from unetexp.cli.open_data import open_aloud, source_of
 from unetexp.compute.device import limit_threads
 from unetexp.data import Mni152
 from unetexp.errors import ConfigError
-from unetexp.training.augment_presets import Preset
+from unetexp.training.augmenting.presets import Preset
 from unetexp.training.config import decode_config, parse_assignments
 from unetexp.training.sample_page.page import sample_page, size_notes
 

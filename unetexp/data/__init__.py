@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from unetexp._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from unetexp.data.dataset import Dataset, Sample, Samples, Split
+    from unetexp.data.dataset import Dataset
+    from unetexp.data.decoded.sample import Sample, Samples
+    from unetexp.data.decoded.split import Split
     from unetexp.data.sources import DataSource, open_dataset
     from unetexp.data.sources.camvid import Camvid
     from unetexp.data.sources.cityscapes import Cityscapes
@@ -52,9 +54,9 @@ _MODULES = {
     "Folder": "sources.folder",
     "Mni152": "sources.mni152",
     "OxfordPet": "sources.oxford_pet",
-    "Sample": "dataset",
-    "Samples": "dataset",
-    "Split": "dataset",
+    "Sample": "decoded.sample",
+    "Samples": "decoded.sample",
+    "Split": "decoded.split",
     "open_dataset": "sources",
 }
 

@@ -32,6 +32,7 @@ class Pair:
     mask_file: str  # the mask's name in messages
     load: Callable[[], tuple[RawImage, Labels]]  # (C, H, W), (H, W)
     group: str = ""  # the patient, video or site that it is of, where that is known
+    load_mask: Callable[[], Labels] | None = None  # the mask alone; None: only `load` has it
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from unetexp.data.dataset import Dataset, JoinedSplit, Split
+from unetexp.data.dataset import Dataset
+from unetexp.data.decoded.joined_split import JoinedSplit
+from unetexp.data.decoded.split import Split
 from unetexp.data.splits.fold_names import is_fold
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from unetexp.component import decode
 from unetexp.compute.settings import resolved
 from unetexp.data import Dataset, Sample, Samples
-from unetexp.data.dataset import original_shapes
+from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.predictor import conform, full_scale
 from unetexp.models.saved_model import ModelSpec, read_description

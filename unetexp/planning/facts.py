@@ -15,12 +15,12 @@ from scipy import ndimage
 
 from unetexp.data import DataSource
 from unetexp.data.collection import Collection, Labels, Pair, Progress
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.label_values.label_checks import interpret
-from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, lookup_table, value_table
+from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, value_table
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.data.splits.fold_names import is_fold
+from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
 
 MOST_IMAGES = 48  # looked at: enough for quantiles, a few seconds for photographs
@@ -79,10 +79,10 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
     collection = source.collect(on_progress)
     splits = collection.pairs()
     pairs = _spread(splits)
-    looks = _looks(pairs, collection.label_map, on_progress)
+    looks = _looks(pairs, collection, on_progress)
     _require_classes(collection, splits, pairs, looks)
     counts = np.sum([look.counts for look in looks], axis=0)
-    table = value_table(counts > 0, collection.label_map)
+    table = value_table(counts > 0, collection.label_map, collection.ignore)
     if collection.label_map is not None:
         table = AS_STORED  # the looks have applied it
     names = collection.class_names or _numbered(table[np.flatnonzero(counts)])
@@ -171,9 +171,12 @@ def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
 
 
 def _looks(
-    pairs: Sequence[Pair], label_map: str | None, on_progress: Progress | None
+    pairs: Sequence[Pair], collection: Collection, on_progress: Progress | None
 ) -> list[_Look]:
-    table = None if label_map is None else lookup_table(label_map)
+    table = None
+    if collection.label_map is not None:  # which needs no look at the values present
+        nothing = np.zeros(VOID + 1, np.bool_)
+        table = value_table(nothing, collection.label_map, collection.ignore)
 
     def look(pair: Pair) -> _Look:
         image, mask = pair.load()
@@ -182,12 +185,7 @@ def _looks(
         counts = np.bincount(mask.reshape(-1), minlength=VOID + 1)
         return _Look(image.shape, 8 * image.itemsize, counts, _diameters(mask, counts))
 
-    found = []
-    for each in mapped_in_threads(look, pairs):
-        found.append(each)
-        if on_progress:
-            on_progress("Looking at images", len(found), len(pairs))
-    return found
+    return list(mapped_and_told(look, pairs, "Looking at images", on_progress))
 
 
 def _numbered(classes: npt.NDArray[np.int16]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from unetexp.data import DataSource, Mni152
 from unetexp.errors import ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder, ResNet
-from unetexp.training.augmentation import Augment
+from unetexp.training.augmenting.augmentation import Augment
 from unetexp.training.losses import CrossEntropy, Loss
 from unetexp.training.optim import AdamW, Cosine, Optimizer, Schedule
 from unetexp.training.sampling import Sampler, Uniform

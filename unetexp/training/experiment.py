@@ -11,7 +11,6 @@ FOLDER/epoch-NNNNN/        resume state: the last two epochs, removed when the r
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
@@ -24,7 +23,6 @@ from typing import Any
 
 import torch
 import yaml
-from PIL.Image import Image
 
 from unetexp.atomic_folder import recover, replacing
 from unetexp.compute.device import device_kind
@@ -39,7 +37,7 @@ from unetexp.system.machine import cpu_model
 from unetexp.training.config import SCORE, TrainConfig, decode_recorded, read_tree
 from unetexp.training.folds import FoldedState, fit_folds
 from unetexp.training.loop import EpochReport, fit
-from unetexp.training.pictures import fixed_images, overlay_grid, worst_grid
+from unetexp.training.pictures import as_png, fixed_images, overlay_grid, worst_grid
 from unetexp.training.state import Checkpoints, TrainState
 from unetexp.training.writer import FileWriter, Job, Snapshot
 from unetexp.version import __version__
@@ -170,7 +168,7 @@ class Experiment:
         }
 
         def write() -> None:
-            overlay = _png(overlay_grid(self.data, report.evaluation.predictions))
+            overlay = as_png(overlay_grid(self.data, report.evaluation.predictions))
             if weights:
                 self._write_best(report, weights, overlay, on)
             if pictured:
@@ -202,13 +200,6 @@ class Experiment:
     def _checkpoint_writer(self) -> Job:
         state = Snapshot.of(self.state.state_dict(), self.state.device)
         return lambda: self._checkpoints.save(state.content())
-
-
-def _png(picture: Image) -> bytes:
-    """Encoding takes longer than drawing, and the same picture goes to two places."""
-    file = io.BytesIO()
-    picture.save(file, "png")
-    return file.getvalue()
 
 
 def _followed_by(write: Job, then: Job | None) -> Job:

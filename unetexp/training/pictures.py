@@ -5,6 +5,7 @@ K classes, H W image size.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,13 @@ def overlay_grid(
             draw.text((column * _TILE_PX + 2, top + 2), caption[:_CAPTION_LETTERS], fill="black")
             sheet.paste(_fit(tile), (column * _TILE_PX, top + _CAPTION_PX))
     return sheet
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """For a picture that goes to two places: encoding takes longer than drawing."""
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
 
 
 def worst_grid(

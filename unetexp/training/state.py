@@ -27,7 +27,7 @@ from unetexp.compute.compiled import TrainForward, compile_cache
 from unetexp.compute.distributed import Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset
-from unetexp.data.cache.store import cache_folder
+from unetexp.data.cache_folder import cache_folder
 from unetexp.errors import CheckpointError
 from unetexp.models.deep_supervision import deep_supervision_of
 from unetexp.models.unet import UNet, build_unet

@@ -24,7 +24,7 @@ from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.compute.upsampling import upsampled_labels
 from unetexp.data import Dataset, Samples
-from unetexp.data.dataset import original_shapes
+from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.labels import VOID
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics

@@ -14,7 +14,7 @@ from sweeps.preflight.step_cost import Size
 from unetexp.compute.compiled import TrainForward, compile_cache
 from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
-from unetexp.data.cache.store import cache_folder
+from unetexp.data.cache_folder import cache_folder
 from unetexp.models.weights.resolution import input_normalization
 from unetexp.training.batches.train_batches import TrainBatches
 from unetexp.training.config import TrainConfig

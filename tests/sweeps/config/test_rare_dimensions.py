@@ -8,7 +8,7 @@ import yaml
 
 from sweeps.config.loading import RECIPES, load_recipe
 from sweeps.config.space import suggest
-from unetexp.training.augment_presets import PRESETS
+from unetexp.training.augmenting.presets import PRESETS
 
 RULES = ["none", "balanced", "median_frequency", "effective_number"]
 SPACE = {

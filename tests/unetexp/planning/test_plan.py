@@ -58,6 +58,27 @@ def test_the_working_size_follows_the_objects_and_the_device(size, diameters, de
     assert found.crop <= found.shortest
 
 
+@pytest.mark.parametrize(
+    ("settings", "shares", "void_share"),
+    [
+        ({"ignore": "2"}, (0.6, 0.4), 1 / 6),
+        ({"ignore": "0"}, (2 / 3, 1 / 3), 1 / 2),
+        ({"ignore": "2", "label_map": {0: 0, 1: 1, 2: 1}}, (0.6, 0.4), 1 / 6),
+    ],
+)
+def test_ignored_values_are_no_classes(tmp_path, settings, shares, void_share):
+    mask = np.repeat(np.array([0, 1, 2], np.uint8), (24, 16, 8))[:, np.newaxis].repeat(48, axis=1)
+    for name, pixels in (("images", np.zeros((48, 48, 3), np.uint8)), ("masks", mask)):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.fromarray(pixels + number * (name == "images")).save(
+                tmp_path / name / f"{number}.png"
+            )
+    found = look_at(Folder(root=str(tmp_path), **settings))
+    assert found.shares == pytest.approx(shares)
+    assert found.void_share == pytest.approx(void_share)
+
+
 def test_tiny_images_get_the_smallest_crop():
     assert sizes(facts(heights=(20,), widths=(24,)), "cpu").crop == 32
 

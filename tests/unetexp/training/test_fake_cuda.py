@@ -13,7 +13,7 @@ import torch
 
 from tests.support.fake_cuda import CUDA, HostWaitsError, NoWaiting, fake_accelerator, fake_cuda
 from unetexp.component import kinds_of
-from unetexp.data.dataset import Sample
+from unetexp.data.decoded.sample import Sample
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.decoders import DecoderKind, Upsampling

@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 from tests.support.data_folders import write_folder_dataset
 from unetexp.component import decode
 from unetexp.data import Folder, open_dataset
-from unetexp.data.dataset import Sample
+from unetexp.data.decoded.sample import Sample
 from unetexp.inference.evaluation import assess
 from unetexp.inference.predictor import Predictor
 from unetexp.models.factory import create_segmentation_model

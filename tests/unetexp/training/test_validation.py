@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from unetexp.component import kinds_of
-from unetexp.data.dataset import Sample
+from unetexp.data.decoded.sample import Sample
 from unetexp.models.factory import create_segmentation_model
 from unetexp.training.batches.whole_images import Limits, whole_images
 from unetexp.training.config import decode_config

@@ -10,108 +10,52 @@ C channels, H W image size.
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from unetexp.data.cache.decoding import (
-    Collects,
-    FileDecoder,
-    at_working_size,
-    classes_at,
-    loaded,
-    write_digests,
-)
+from unetexp.data.cache.decoding import write_digests
 from unetexp.data.cache.room import Room
-from unetexp.data.cache.store import FORMAT, Index, cache_folder, open_cached
+from unetexp.data.cache.store import FORMAT, Index
+from unetexp.data.cache.waiting_masks import (
+    kept_classes,
+    load_sample,
+    waiting_mask,
+    waiting_masks,
+)
 from unetexp.data.cache.written import Scale, Written, clip_file, common_channels, scale_of
 from unetexp.data.collection import (
     Collection,
     Labels,
     Pair,
     Progress,
-    RawImage,
     ReadingResult,
 )
-from unetexp.data.dataset import Dataset, SplitTable
-from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.label_values.label_checks import Meaning, interpret
 from unetexp.data.labels import VOID
-from unetexp.data.reading.input_form import AS_STORED
-from unetexp.data.resizing import VERSION, Resize, plain, resize_text
-from unetexp.errors import DataError, listed
-
-_QUICK = 1  # zlib's level: labels shrink to a hundredth even so
-
-
-class _Loaded(NamedTuple):
-    image: RawImage  # (C, H, W), at the working size
-    shape: tuple[int, int]  # H, W before
-    counts: npt.NDArray[np.int32]  # (256,) stored values
-    mask: bytes  # the stored values, compressed
+from unetexp.data.reading.input_form import AS_STORED, InputForm
+from unetexp.data.resizing import Resize, resize_text
+from unetexp.data.threads import mapped_in_threads
+from unetexp.errors import listed
 
 
-def open_collection(
+def build_index(
     collection: Collection,
+    scratch: Path,
+    room: Room | None,
     on_progress: Progress | None = None,
-    *,
-    to_train: bool = True,
-    source: Collects | None = None,
-) -> Dataset:
-    """The decoded data set, from the cache or built into it. Raises DataError.
+) -> Index:
+    """Decode the collection into `scratch`, as far as there is `room` (None: for all).
 
-    `to_train`: also for what only training requires, such as every class in val. `source` decodes
-    samples that have no room in the cache; without it there is always room.
+    Raises DataError for files that cannot be used.
     """
-
-    def build(scratch: Path, room: Room) -> Index:
-        bounded = room if source is not None else None
-        index = _Builder(collection, scratch, bounded, on_progress).index()
-        if to_train:  # before it is put in place: nobody needs the files
-            _refuse(collection, index.problems)
-        return index
-
-    dataset = open_cached(collection.fingerprint, build, partial(_decoders, collection, source))
-    if to_train:
-        _refuse(collection, dataset.problems)
-    # What the files and settings tell may change while the decoded set stays the same.
-    return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
-
-
-def resized(collection: Collection, resize: Resize | None) -> Collection:
-    """The collection with its images scaled to a working size in the cache."""
-    if resize is None:
-        return collection
-    how = json.dumps([VERSION, collection.fingerprint, plain(resize)])
-    fingerprint = hashlib.sha256(how.encode()).hexdigest()
-    return replace(collection, fingerprint=fingerprint, resize=resize)
-
-
-def _decoders(
-    collection: Collection, source: Collects | None, index: Index
-) -> Mapping[str, FileDecoder]:
-    assert source is not None
-    place = cache_folder() / index.fingerprint
-    ceiling = index.form.ceiling if index.form else None
-    return {
-        name: FileDecoder(source, place, name, index.resize, index.label_table, ceiling, pairs)
-        for name, pairs in collection.pairs().items()
-    }
-
-
-def _refuse(collection: Collection, problems: Sequence[str]) -> None:
-    if problems:
-        raise DataError("\n".join(f"{collection.where}: {problem}" for problem in problems))
+    return _Builder(collection, scratch, room, on_progress).index()
 
 
 class _Builder:
@@ -156,11 +100,7 @@ class _Builder:
         if self.lack:
             write_digests(self.scratch, collection.digests)
         tables = {n: _table(split, meaning, collection.resize) for n, split in written.items()}
-        form = result.form
-        if scale.clips:
-            form = (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
-            for name, table in tables.items() if not self.lack else ():
-                clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        form = self._clipped(result.form, scale, tables) if scale.clips else result.form
         own = self._notes(meaning, vanished)
         return Index(
             format=FORMAT,
@@ -183,7 +123,7 @@ class _Builder:
     def _decode(self, name: str, pairs: Sequence[Pair]) -> Written:
         """Write a split's images, and its stored masks for the time being."""
         written = Written(pairs)
-        work = partial(_load, resize=self.collection.resize)
+        work = partial(load_sample, resize=self.collection.resize)
         with (
             (self.scratch / f"{name}.images").open("wb") as images,
             (self.scratch / f"{name}.waiting").open("wb") as masks,
@@ -208,8 +148,8 @@ class _Builder:
             if resize is None:
                 waiting.unlink()
                 return vanished
-        work = partial(_classes, table=table, resize=resize)
-        stored = zip(_parts(waiting, written.waiting_bytes), written.originals, strict=True)
+        work = partial(kept_classes, table=table, resize=resize)
+        stored = zip(waiting_masks(waiting, written.waiting_bytes), written.originals, strict=True)
         with (
             (self.scratch / f"{name}.masks").open("wb") as masks,
             (self.scratch / f"{name}.originals").open("wb") as originals,
@@ -231,14 +171,18 @@ class _Builder:
             (self.scratch / f"{name}.originals").unlink()
         return vanished
 
+    def _clipped(
+        self, form: InputForm | None, scale: Scale, tables: Mapping[str, SplitTable]
+    ) -> InputForm:
+        """The form of further files; the images that were written are clipped to the scale."""
+        for name, table in tables.items() if not self.lack else ():
+            clip_file(self.scratch / f"{name}.images", table, scale.image_max)
+        return (form or AS_STORED).model_copy(update={"ceiling": scale.image_max})
+
     def _stored_mask(self, name: str, written: Written, index: int) -> Labels:
         """The mask (H, W) of a sample as stored, which waits for its classes."""
-        start, size = sum(written.waiting_bytes[:index]), written.waiting_bytes[index]
-        with (self.scratch / f"{name}.waiting").open("rb") as file:
-            file.seek(start)
-            packed = file.read(size)
-        stored = np.frombuffer(zlib.decompress(packed), np.uint8)
-        return stored.reshape(written.originals[index])
+        sizes, shape = written.waiting_bytes, written.originals[index]
+        return waiting_mask(self.scratch / f"{name}.waiting", sizes, index, shape)
 
     def _has_room(self, size: int) -> bool:
         """Whether the next sample is kept; once there is no room none is."""
@@ -274,34 +218,6 @@ class _Builder:
                 "they are needed, which makes every epoch slower. Choose a smaller data.resize, or "
                 "make room."
             )
-
-
-def _load(pair: Pair, resize: Resize | None) -> _Loaded:
-    image, mask = loaded(pair)
-    counts = np.bincount(mask.reshape(-1), minlength=VOID + 1).astype(np.int32)
-    packed = zlib.compress(mask.tobytes(), _QUICK)
-    return _Loaded(at_working_size(image, resize), mask.shape, counts, packed)
-
-
-def _classes(
-    stored: tuple[bytes, tuple[int, int]],
-    table: npt.NDArray[np.uint8],
-    resize: Resize | None,
-) -> tuple[Labels, npt.NDArray[np.int64], bytes]:
-    """The classes at the working size, their counts before, and the whole mask compressed."""
-    packed, shape = stored
-    values = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
-    kept, original = classes_at(values, table, resize)
-    if resize is None:
-        return kept, np.zeros(VOID + 1, np.int64), b""
-    before = np.bincount(original.reshape(-1), minlength=VOID + 1)
-    return kept, before, zlib.compress(original.tobytes(), _QUICK)
-
-
-def _parts(path: Path, sizes: Sequence[int]) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        for size in sizes:
-            yield file.read(size)
 
 
 def _read_anew(collection: Collection, result: ReadingResult, scale: Scale) -> str:

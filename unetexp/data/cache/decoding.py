@@ -114,6 +114,13 @@ class FileDecoder:
         found: tuple[RawImage, Labels, Labels] = self._last.found
         return found
 
+    def classes(self, index: int) -> Labels:
+        """The classes (H, W) at the working size; the image is not decoded for them."""
+        pair = self._found()[index]
+        if pair.load_mask is None:
+            return self.decoded(index)[1]
+        return classes_at(pair.load_mask(), np.array(self._table, np.uint8), self._resize)[0]
+
     def _found(self) -> Sequence[Pair]:
         with self._finding:
             if self._pairs is None:

@@ -2,41 +2,34 @@
 
     <cache folder>/<fingerprint>/index.json                    written last
     <cache folder>/<fingerprint>/<split>.images, <split>.masks, <split>.originals
-    <cache folder>/<hash of the masks>.labels.npy              which mask holds which values
-    <cache folder>/<hash of the masks>.values.json             colours and other wide values
 
-The cache folder is $UNETEXP_CACHE, or the user's cache folder. A set is built in a scratch
-folder next to its place and then renamed; if two processes build it, the first to finish wins.
+A set is built in a scratch folder next to its place and then renamed; if two processes build it,
+the first to finish wins.
 Where there is no room for a set (`room.py`), its index alone is written.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-import platformdirs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetexp.atomic_folder import sync
 from unetexp.data.cache.room import INDEX, Room, hold
-from unetexp.data.dataset import Dataset, Decoder, Split, SplitTable
+from unetexp.data.cache_folder import cache_folder, explained_write_errors
+from unetexp.data.dataset import Dataset
+from unetexp.data.decoded.split import Decoder, Split
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.folded import dataset_of
-from unetexp.data.labels import VOID
 from unetexp.data.reading.input_form import InputForm
 from unetexp.data.resizing import ResizeSetting
-from unetexp.errors import DataError
 
-CACHE_VARIABLE = "UNETEXP_CACHE"
 FORMAT = 3
 _STALE_S = 24 * 3600
 
@@ -71,14 +64,6 @@ class Index(BaseModel):
 
 Build: TypeAlias = Callable[[Path, Room], Index]
 Decoders: TypeAlias = Callable[[Index], Mapping[str, Decoder]]
-
-
-def cache_folder() -> Path:
-    """The folder of decoded data sets on this machine."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (
-        Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("unetexp")
-    )
 
 
 def open_cached(fingerprint: str, build: Build, decoders: Decoders) -> Dataset:
@@ -120,63 +105,6 @@ def open_cached(fingerprint: str, build: Build, decoders: Decoders) -> Dataset:
 def _has_room_now(place: Path, index: Index) -> bool:
     """Whether a set that was left out before has room in the meantime."""
     return not index.is_stored and index.left_out_bytes <= Room(place.parent).free_bytes()
-
-
-def remembered_labels(
-    key: str, count: int, read: Callable[[], npt.NDArray[np.bool_]]
-) -> npt.NDArray[np.bool_]:
-    """Which of `count` masks holds which stored value (count, 256), from the cache or by `read`.
-
-    Raises DataError if the cache folder cannot be written, and what `read` raises.
-    """
-    place = cache_folder() / f"{key}.labels.npy"
-    try:
-        kept = np.load(place, allow_pickle=False)
-        if kept.shape == (count, VOID + 1) and kept.dtype == np.bool_:
-            return np.asarray(kept)
-    except (OSError, ValueError, EOFError):
-        pass  # missing or damaged: read again
-    holds = read()
-    _keep(place, lambda scratch: np.save(scratch, holds))
-    return holds
-
-
-def remembered(name: str, read: Callable[[], bytes]) -> bytes:
-    """The content of the file `name` in the cache folder, or of `read`, which is then kept there.
-
-    Raises DataError if the cache folder cannot be written, and what `read` raises.
-    """
-    place = cache_folder() / name
-    try:
-        return place.read_bytes()
-    except OSError:
-        content = read()
-    _keep(place, lambda scratch: scratch.write_bytes(content))
-    return content
-
-
-def _keep(place: Path, write: Callable[[Path], object]) -> None:
-    """A file that is there in full or not at all."""
-    scratch = place.with_name(f"{place.name}.{uuid.uuid4().hex}{place.suffix}")
-    with explained_write_errors():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(scratch)
-            scratch.replace(place)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
-@contextmanager
-def explained_write_errors() -> Iterator[None]:
-    """Turn file system errors in the cache folder into a DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"The cache folder {cache_folder()} cannot be used: {error.strerror or error}. "
-            f"Free space or allow writing there, or set {CACHE_VARIABLE} to a writable folder."
-        ) from error
 
 
 def _build(place: Path, build: Build) -> Index:

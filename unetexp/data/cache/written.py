@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.collection import Pair, RawImage, ReadingResult
-from unetexp.data.dataset import DEPTH_STEP, SplitTable
+from unetexp.data.decoded.split_table import DEPTH_STEP, SplitTable
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.data.reading.value_ranges import ROBUST_SHARE, robust_maximum

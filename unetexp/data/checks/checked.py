@@ -12,10 +12,11 @@ import numpy as np
 from unetexp.data.checks.examine import Item, examine, items_of_files, items_of_pairs
 from unetexp.data.checks.facts import SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity, ranked
+from unetexp.data.checks.labelling import Labelling, labelling_of
 from unetexp.data.checks.loose_pairs import loose_pairs
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
 from unetexp.data.checks.rules.files import file_findings, unpaired_finding
-from unetexp.data.checks.rules.labels import Labelling, label_findings, labelling_of
+from unetexp.data.checks.rules.labels import label_findings
 from unetexp.data.checks.rules.pictures import object_findings, picture_findings
 from unetexp.data.collection import Progress
 from unetexp.data.files.file_sample import FileSample, Listing

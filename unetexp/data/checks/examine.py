@@ -12,9 +12,9 @@ from PIL import ExifTags, Image
 
 from unetexp.data.checks.facts import PixelFacts, SampleFacts, pixel_facts
 from unetexp.data.collection import Labels, Pair, Progress, RawImage
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.files.file_sample import FileSample
 from unetexp.data.files.sample_loading import SampleLoader
+from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
 
 UNREADABLE, TRUNCATED, REFUSED_MASK, REFUSED_IMAGE, TURNED = (
@@ -67,14 +67,9 @@ def items_of_pairs(splits: Mapping[str, Sequence[Pair]]) -> Iterator[Item]:
 
 def examine(items: Sequence[Item], on_progress: Progress | None = None) -> list[SampleFacts]:
     """The facts of each item, in order."""
-    found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # decoders warn of what becomes a finding
-        for facts in mapped_in_threads(_examined, items):
-            found.append(facts)
-            if on_progress:
-                on_progress("Examining images", len(found), len(items))
-    return found
+        return list(mapped_and_told(_examined, items, "Examining images", on_progress))
 
 
 def _examined(item: Item) -> SampleFacts:

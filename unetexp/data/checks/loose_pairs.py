@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetexp.data.files.file_sample import FileSample
+from unetexp.data.reading.formats.detection import SUFFIXES
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 _MASK_FOLDERS = {
     "masks", "mask", "labels", "label", "annotations", "annotation", "ann", "ann_dir", "gt",
     "ground_truth", "groundtruth", "segmentations", "segmentation", "seg", "labelstr", "targets",
@@ -38,7 +38,7 @@ def loose_pairs(root: Path) -> LoosePairs:
     masks: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root)
-        if path.suffix.lower() not in _SUFFIXES or any(p.startswith(".") for p in inside.parts):
+        if path.suffix.lower() not in SUFFIXES or any(p.startswith(".") for p in inside.parts):
             continue
         is_mask, key = _key(inside)
         (masks if is_mask else images)[key].append(path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from unetexp.data.cache.store import cache_folder
+from unetexp.data.cache_folder import cache_folder, write_whole
 from unetexp.data.checks.facts import SampleFacts, pixel_facts
 from unetexp.data.checks.finding import Finding, Severity
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
@@ -84,9 +84,6 @@ def _kept(place: Path) -> tuple[str, ...] | None:
 
 
 def _keep(place: Path, notes: Sequence[str]) -> None:
-    scratch = place.with_name(f"{place.name}.{uuid.uuid4().hex}")
-    try:
-        scratch.write_text(json.dumps(list(notes)), encoding="utf-8")
-        scratch.replace(place)
-    except OSError:
-        scratch.unlink(missing_ok=True)  # it is only faster the next time
+    text = json.dumps(list(notes))
+    with suppress(OSError):  # it is only faster the next time
+        write_whole(place, lambda scratch: scratch.write_text(text, encoding="utf-8"))

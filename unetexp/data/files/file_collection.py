@@ -5,10 +5,9 @@ C channels, H W image size.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.cache.store import remembered_labels
+from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Collection, Pair, Progress
-from unetexp.data.files.file_hashing import file_digests, mapped_in_threads
+from unetexp.data.files.file_hashing import content_hash, file_digests
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.mask_survey import survey
 from unetexp.data.files.pages import pages_as_samples
@@ -32,6 +31,7 @@ from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.reading.mask_values import is_plain
 from unetexp.data.splits.fold_names import is_fold, is_training
 from unetexp.data.splits.seeded import Classes, differ
+from unetexp.data.threads import mapped_and_told, mapped_in_threads
 from unetexp.errors import DataError
 
 _DECODING = 1  # increased when the same file is decoded to other pixels than before
@@ -72,27 +72,18 @@ def collect_files(
         splits = {**_drawn(listing, reading.split, classes), **splits}
         if differ(classes):
             record["stratified"] = "by class"
-    content: dict[str, Any] = {
+    content = {
         "decoding": _DECODING,
         "classes": names,
         "split": record,
         "files": _content(listing.root, splits, digests),
+        **_further_content(reading, splits),
     }
-    if reading.label_map is not None:  # else left out, to keep the fingerprints of earlier versions
-        content["label_map"] = reading.label_map
-    if reading.ignore is not None:
-        content["ignore"] = reading.ignore
-    if any(sample.group for members in splits.values() for sample in members):
-        content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
-    if reading.reader.name not in _FIRST_READERS:
-        content["reader"] = reading.reader.name
-    if changes := reading.form.changes():
-        content["reading"] = changes
     trained_on = [each for name, members in splits.items() if is_training(name) for each in members]
     loader = SampleLoader(reading.reader, reading.form, trained_on)
     return Collection(
         where=str(listing.root),
-        fingerprint=_hash(content),
+        fingerprint=content_hash(content),
         pairs=lambda: {
             name: [_pair(sample, loader) for sample in members] for name, members in splits.items()
         },
@@ -119,7 +110,9 @@ def _coding(
     if stored is None or not (colours or listing.class_colours or _any_wide(samples)):
         return None
     known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    masks = survey(_hash([*known, colours]), samples, stored, on_progress, as_colours=colours)
+    masks = survey(
+        content_hash([*known, colours]), samples, stored, on_progress, as_colours=colours
+    )
     rules = Rules(
         where=str(listing.root),
         mask_files=[str(sample.mask) for sample in samples],
@@ -142,7 +135,7 @@ def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
     if coding is None or reader.stored is None:
         return reading
     stored = reader.stored
-    name = f"{reader.name}, masks coded {_hash([coding.record(), coding.label_map])[:16]}"
+    name = f"{reader.name}, masks coded {content_hash([coding.record(), coding.label_map])[:16]}"
     coded = replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
     return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 
@@ -178,16 +171,36 @@ def _content(
     }
 
 
+def _further_content(
+    reading: Reading, splits: Mapping[str, Sequence[FileSample]]
+) -> dict[str, Any]:
+    """What else makes a set another one; what is not set is left out, as earlier versions did."""
+    content: dict[str, Any] = {}
+    if reading.label_map is not None:
+        content["label_map"] = reading.label_map
+    if reading.ignore is not None:
+        content["ignore"] = reading.ignore
+    if any(sample.group for members in splits.values() for sample in members):
+        content["groups"] = {k: [each.group for each in members] for k, members in splits.items()}
+    if reading.reader.name not in _FIRST_READERS:
+        content["reader"] = reading.reader.name
+    if changes := reading.form.changes():
+        content["reading"] = changes
+    return content
+
+
 def _place(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def _pair(sample: FileSample, loader: SampleLoader) -> Pair:
-    return Pair(sample.name, str(sample.mask), lambda: loader.load(sample), sample.group)
+    return Pair(
+        sample.name,
+        str(sample.mask),
+        partial(loader.load, sample),
+        sample.group,
+        partial(loader.load_mask, sample),
+    )
 
 
 def _drawn(listing: Listing, split: Splitting, classes: Classes) -> dict[str, list[FileSample]]:
@@ -207,9 +220,10 @@ def _classes_of(
 ) -> Classes:
     """The classes in each mask. The masks are read once; the cache stores the result."""
     known = [reading.reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    holds = remembered_labels(
-        _hash(known),
-        len(samples),
+    holds = remembered_array(
+        f"{content_hash(known)}.labels.npy",
+        (len(samples), VOID + 1),
+        np.bool_,
         lambda: _stored_values(samples, reading.reader, on_progress),
     )
     present: npt.NDArray[np.bool_] = np.any(holds, axis=0)
@@ -224,16 +238,12 @@ def _stored_values(
     samples: Sequence[FileSample], reader: FileReader, on_progress: Progress | None
 ) -> npt.NDArray[np.bool_]:
     """Which mask holds which stored value: (masks, 256)."""
-    holds = np.zeros((len(samples), VOID + 1), np.bool_)
 
-    def values(sample: FileSample) -> npt.NDArray[np.int64]:
-        return np.bincount(reader.mask(sample).reshape(-1), minlength=VOID + 1)
+    def values(sample: FileSample) -> npt.NDArray[np.bool_]:
+        return np.bincount(reader.mask(sample).reshape(-1), minlength=VOID + 1) > 0
 
-    for number, counts in enumerate(mapped_in_threads(values, samples)):
-        holds[number] = counts > 0
-        if on_progress:
-            on_progress("Reading masks", number + 1, len(samples))
-    return holds
+    rows = list(mapped_and_told(values, samples, "Reading masks", on_progress))
+    return np.stack(rows)
 
 
 def _leaks(

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from unetexp.data.cache.store import remembered
+from unetexp.data.cache_folder import remembered
 from unetexp.data.collection import Progress
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.files.file_sample import FileSample
 from unetexp.data.reading.mask_values import MaskValues, values_in
 from unetexp.data.reading.stored_mask import StoredMask
+from unetexp.data.threads import mapped_and_told
 
 
 def survey(
@@ -31,12 +31,8 @@ def survey(
         return values_in(sample.mask, read(sample), as_colours=as_colours)
 
     def read_all() -> bytes:
-        found = []
-        for number, values in enumerate(mapped_in_threads(values_of, samples), 1):
-            found.append(asdict(values))
-            if on_progress:
-                on_progress("Reading masks", number, len(samples))
-        return json.dumps(found).encode()
+        found = mapped_and_told(values_of, samples, "Reading masks", on_progress)
+        return json.dumps([asdict(values) for values in found]).encode()
 
     rows = json.loads(remembered(f"{key}.values.json", read_all))
     return [MaskValues(tuple(row.pop("values")), tuple(row.pop("counts")), **row) for row in rows]

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.reading.formats.tiff import page_count
+from unetexp.data.threads import mapped_in_threads
 from unetexp.errors import DataError
 
 _PART = re.compile(r"page (\d+)")

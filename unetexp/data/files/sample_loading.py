@@ -48,6 +48,10 @@ class SampleLoader:
         self._take_note(sample, stored, image, mask, form)
         return image, mask
 
+    def load_mask(self, sample: FileSample) -> Labels:
+        """The mask (H, W) alone. Raises DataError."""
+        return self._reader.mask(sample)
+
     def result(self) -> ReadingResult:
         """What was found while all samples were loaded.
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.files.file_hashing import mapped_in_threads
 from unetexp.data.files.file_sample import FileSample
 from unetexp.data.reading.channels import Channels
 from unetexp.data.reading.input_form import InputForm, Range
 from unetexp.data.reading.value_ranges import robust_range
+from unetexp.data.threads import mapped_in_threads
 from unetexp.errors import DataError
 
 _VALUES_IN_ALL = 4_000_000  # of each channel, drawn from all images

@@ -11,11 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from unetexp.data.cache_folder import cache_folder
 from unetexp.network import no_answer, reason, socket_timeout
 
 
 class DownloadFailedError(Exception):
     """Why a download did not succeed: the source turns it into its message."""
+
+
+def download_folder(root: str | None) -> Path:
+    """Where sets are downloaded to: the folder that was chosen, or one in the cache folder."""
+    return Path(root) if root else cache_folder() / "downloads"
 
 
 def download(

@@ -27,9 +27,9 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.registry import known_implementations
 
-from unetexp.data.cache.store import cache_folder, explained_write_errors
+from unetexp.data.cache_folder import cache_folder, explained_write_errors
 from unetexp.data.collection import Progress
-from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError, listed, not_a_choice
 from unetexp.network import reason
 
@@ -81,12 +81,9 @@ def _found(wanted: Sequence[str], on_progress: Progress | None) -> dict[str, Pat
     if remote:
         with _alone(remote, on_progress):
             _remove_stale()
-            found = mapped_in_threads(_fetched, remote)
-            for number, (uri, path) in enumerate(zip(remote, found, strict=True), 1):
-                if path is not None:
-                    places[uri] = path
-                if on_progress:
-                    on_progress("Fetching files", number, len(remote))
+            found = mapped_and_told(_fetched, remote, "Fetching files", on_progress)
+            arrived = zip(remote, found, strict=True)
+            places.update((uri, path) for uri, path in arrived if path is not None)
     return places
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from unetexp.component import Component
-from unetexp.data.dataset import Dataset, Split
+from unetexp.data.dataset import Dataset
+from unetexp.data.decoded.split import Split
 from unetexp.data.label_values.remedies import percent
 from unetexp.data.labels import VOID
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field
 
 from unetexp.component import decode
-from unetexp.data.cache.build import open_collection, resized
 from unetexp.data.cache.decoding import FileDecoder
+from unetexp.data.cache.opening import open_collection, resized
 from unetexp.data.collection import Progress
 from unetexp.data.dataset import Dataset
 from unetexp.data.sources.camvid import Camvid

@@ -21,8 +21,8 @@ from pydantic import AfterValidator, Field
 
 from unetexp.data.collection import SPLITS, Labels, Progress
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.given_splits import given_splits
 from unetexp.data.formats.colour_table import ColourTable, read_colour_mask, read_colour_table
-from unetexp.data.formats.given_splits import given_splits
 from unetexp.data.labels import VOID
 from unetexp.data.reading.image_decoding import read_mask
 from unetexp.data.sources.file_source import FileSource, absolute
@@ -86,8 +86,6 @@ class Camvid(FileSource):
         names = None if self.label_map else tuple(self._class_names(form))
         samples = {split: _pairs(images, masks) for split, (images, masks) in form.folders.items()}
         notes = () if form.table is None else (self._colours_note(form.table),)
-        if "" in samples:
-            return Listing(root, {}, samples[""], names, "seeded", notes)
         return given_splits(
             root,
             samples,

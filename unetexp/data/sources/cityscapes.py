@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 
 from unetexp.data.collection import Labels, Progress
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
-from unetexp.data.formats.given_splits import given_splits
+from unetexp.data.files.given_splits import given_splits
 from unetexp.data.labels import VOID
 from unetexp.data.reading.image_decoding import read_mask
 from unetexp.data.sources.file_source import FileSource, absolute

@@ -7,8 +7,6 @@ ROOT/annotations.json                                  ROOT/images/*.jpg
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from unetexp.data.collection import SPLITS, Labels, Progress
+from unetexp.data.files.file_hashing import content_hash
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
+from unetexp.data.files.given_splits import given_splits
 from unetexp.data.formats.coco_annotations import Annotations, class_mask, read_annotations
-from unetexp.data.formats.given_splits import given_splits
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError, did_you_mean, listed
 
@@ -78,9 +77,7 @@ class Coco(FileSource):
         names = ("background", *(known[category] for category in classes))
         notes = _notes([read_annotations(p) for p in files.values()], classes, known)
         listed_names = None if self.label_map else _distinct(names)
-        if "" in samples:
-            return Listing(root, {}, samples[""], listed_names, "seeded", notes)
-        if "train" not in samples:
+        if not {"", "train"} & samples.keys():
             if len(samples) > 1:
                 raise DataError(f"{root}: none of {listed(files.values())} is of the train split.")
             return Listing(root, {}, next(iter(samples.values())), listed_names, "seeded", notes)
@@ -103,7 +100,7 @@ class Coco(FileSource):
             image = read_annotations(sample.mask).images[int(sample.part)]
             return class_mask(str(sample.mask), image, classes)
 
-        told = hashlib.sha256(json.dumps(sorted(classes.items())).encode()).hexdigest()[:16]
+        told = content_hash(sorted(classes.items()))[:16]
         return FileReader(f"coco {told}, {plain.name}", plain.image, mask)
 
     def _classes(self, known: Mapping[int, str]) -> dict[int, int]:

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from unetexp.data.collection import SPLITS, Progress
+from unetexp.data.files.entries import entries_of
 from unetexp.data.files.file_sample import FileSample, Listing
-from unetexp.data.formats.given_splits import given_splits
+from unetexp.data.files.given_splits import given_splits
 from unetexp.data.formats.manifest_rows import Columns, Row, rows_of
 from unetexp.data.formats.remote import fetched, fetched_folder, fetched_if_there, is_uri
 from unetexp.data.formats.tables import SUFFIXES, Table, read_table
@@ -80,7 +81,7 @@ class Manifest(FileSource):
     @classmethod
     def found_in(cls, root: Path) -> Path | None:
         """The table that `root` is, or the only one of images and masks in that folder."""
-        tables = [root] if root.is_file() else [p for p in _entries(root) if p.is_file()]
+        tables = [root] if root.is_file() else [p for p in entries_of(root) if p.is_file()]
         found = [path for path in tables if _names_pairs(path)]
         return found[0] if len(found) == 1 else None
 
@@ -131,13 +132,6 @@ class Manifest(FileSource):
             split=self.split_column,
             group=self.group_column,
         )
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _names_pairs(path: Path) -> bool:

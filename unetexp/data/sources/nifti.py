@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
-from unetexp.data.formats.given_splits import given_splits
+from unetexp.data.files.given_splits import given_splits
 from unetexp.data.reading.input_form import FULL_16
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.data.volumes.cases import Case, looks_like_volumes
@@ -101,8 +101,6 @@ class Nifti(FileSource):
                 )
         names = None if self.label_map else volumes.description.class_names
         notes = (*_reading_notes(volumes), *_left_out(volumes, chosen))
-        if "" in samples:
-            return Listing(root, {}, samples[""], names, "seeded", notes)
         return given_splits(
             root,
             samples,

@@ -18,10 +18,9 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torchvision.datasets import OxfordIIITPet
 
-from unetexp.data.cache.store import cache_folder
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
-from unetexp.data.formats.downloads import DownloadFailedError, download
+from unetexp.data.formats.downloads import DownloadFailedError, download, download_folder
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError
 
@@ -49,7 +48,7 @@ class OxfordPet(FileSource):
 
         Raises DataError, within 15 s, if the site does not answer.
         """
-        parent = Path(self.root) if self.root else cache_folder() / "downloads"
+        parent = download_folder(self.root)
         root = parent / _FOLDER
         if not root.is_dir():
             _download(parent)
@@ -63,7 +62,7 @@ class OxfordPet(FileSource):
 
     def is_here(self) -> bool:
         """Whether the images are on this machine already."""
-        parent = Path(self.root) if self.root else cache_folder() / "downloads"
+        parent = download_folder(self.root)
         return (parent / _FOLDER).is_dir()
 
     def reader(self) -> FileReader:

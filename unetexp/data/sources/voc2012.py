@@ -17,11 +17,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 from torchvision.datasets import VOCSegmentation
 
-from unetexp.data.cache.store import cache_folder
 from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_sample import FileSample, Listing
-from unetexp.data.formats.downloads import DownloadFailedError, download
-from unetexp.data.formats.given_splits import given_splits
+from unetexp.data.files.given_splits import given_splits
+from unetexp.data.formats.downloads import DownloadFailedError, download, download_folder
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError, listed
 
@@ -58,7 +57,7 @@ class Voc2012(FileSource):
 
     def listing(self, on_progress: Progress | None = None) -> Listing:
         """The pairs of the official lists, downloaded if `root` is null and they are not there."""
-        parent = Path(self.root) if self.root else cache_folder() / "downloads"
+        parent = download_folder(self.root)
         if not self.root and not (parent / _KIT).is_dir():
             _download(parent)
         root = _voc_folder(parent)

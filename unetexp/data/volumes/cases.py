@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetexp.data.collection import SPLITS
+from unetexp.data.files.entries import entries_of
 from unetexp.errors import DataError, did_you_mean, listed
 
 _PAIRED_FOLDERS = (
@@ -42,9 +43,9 @@ def is_nifti(path: Path) -> bool:
 def looks_like_volumes(root: Path) -> bool:
     """Whether there are NIfTI files at a usual place; reads names only."""
     places = [root, *(root / name for pair in _PAIRED_FOLDERS for name in pair), root / "train"]
-    places += [path for path in sorted(_entries(root))[:20] if path.is_dir()]
+    places += [path for path in sorted(entries_of(root))[:20] if path.is_dir()]
     places += [root / "train" / name for pair in _PAIRED_FOLDERS for name in pair]
-    return any(is_nifti(path) for place in places for path in _entries(place))
+    return any(is_nifti(path) for place in places for path in entries_of(place))
 
 
 def find_cases(root: Path) -> dict[str, list[Case]]:
@@ -56,7 +57,7 @@ def find_cases(root: Path) -> dict[str, list[Case]]:
         return {name: _cases(root / name) for name in given}
     cases = {"": _cases(root)}
     images, labels = (root / name for name in _OFFICIAL_TEST)
-    if any(map(is_nifti, _entries(labels))):
+    if any(map(is_nifti, entries_of(labels))):
         cases = {"train": cases[""], "test": _paired(images, labels)}
     return cases
 
@@ -120,7 +121,7 @@ def _channels(name: str, scans: dict[str, Path]) -> tuple[Path, ...]:
 def _side_by_side(folder: Path) -> list[Case]:
     """Cases of labels named CASE_seg beside their volumes, here and one folder below."""
     cases = []
-    for place in (folder, *(path for path in _entries(folder) if path.is_dir())):
+    for place in (folder, *(path for path in entries_of(folder) if path.is_dir())):
         files = _by_stem(place)
         ends = {stem: match[1] for stem in files if (match := _LABEL_END.fullmatch(stem))}
         for stem, name in sorted(ends.items()):
@@ -154,17 +155,10 @@ def _check_channels(cases: Sequence[Case]) -> None:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in _entries(folder):
+    for path in entries_of(folder):
         if is_nifti(path) and path.is_file():
             stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
             if stem in files:
                 raise DataError(f"{path} and {files[stem].name} are both there: remove one.")
             files[stem] = path
     return files
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []

@@ -5,20 +5,18 @@ S slices of a volume.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.cache.store import cache_folder, explained_write_errors
+from unetexp.data.cache_folder import remembered_array
 from unetexp.data.collection import Progress
-from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.files.file_hashing import content_hash
 from unetexp.data.labels import VOID
+from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.cases import Case
 from unetexp.data.volumes.volume_set import VolumeSet
 
@@ -39,13 +37,10 @@ class Choice:
         cases = volumes.every()
         if self.min_foreground == 0 and self.keep_empty == 1:
             return {case.name: range(volumes.count(case)) for case in cases}
-        chosen: dict[str, Sequence[int]] = {}
-        shares = mapped_in_threads(lambda case: _foreground(volumes, case), cases)
-        for case, share in zip(cases, shares, strict=True):
-            chosen[case.name] = self._chosen(share)
-            if on_progress:
-                on_progress("Looking for foreground", len(chosen), len(cases))
-        return chosen
+        shares = mapped_and_told(
+            partial(_foreground, volumes), cases, "Looking for foreground", on_progress
+        )
+        return {c.name: self._chosen(share) for c, share in zip(cases, shares, strict=True)}
 
     def _chosen(self, shares: Shares) -> list[int]:
         """The slices with enough foreground, and a part of the empty ones, evenly spread."""
@@ -62,28 +57,11 @@ def _foreground(volumes: VolumeSet, case: Case) -> Shares:
     state = case.label.stat()
     told = [str(case.label), state.st_size, state.st_mtime_ns, *volumes.size(case)]
     told += [volumes.slicing.axis, volumes.description.ignored]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    place = cache_folder() / f"{key}.foreground.npy"
-    kept = _loaded(place, volumes.count(case))
-    if kept is not None:
-        return kept
-    labels = volumes.labels(case)
-    shares: Shares = ((labels > 0) & (labels < VOID)).mean(axis=(1, 2))
-    _store(place, shares)
-    return shares
+    key = content_hash(told)
 
+    def counted() -> Shares:
+        labels = volumes.labels(case)
+        shares: Shares = ((labels > 0) & (labels < VOID)).mean(axis=(1, 2))
+        return shares
 
-def _loaded(place: Path, count: int) -> Shares | None:
-    try:
-        kept = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None  # missing or damaged: counted again
-    return kept if kept.shape == (count,) else None
-
-
-def _store(place: Path, shares: Shares) -> None:
-    scratch = place.with_name(f"{place.stem}.{uuid.uuid4().hex}.npy")
-    with explained_write_errors():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        np.save(scratch, shares)
-        scratch.replace(place)
+    return remembered_array(f"{key}.foreground.npy", (volumes.count(case),), np.float64, counted)

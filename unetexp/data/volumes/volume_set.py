@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from unetexp.data.collection import Labels, Progress, RawImage
-from unetexp.data.files.file_hashing import mapped_in_threads
+from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.cases import Case, find_cases
 from unetexp.data.volumes.description import Description, read_description
 from unetexp.data.volumes.intensity import WIDE, Scale, Window, is_hounsfield
@@ -99,11 +99,10 @@ def open_volumes(root: Path, slicing: Slicing, on_progress: Progress | None = No
     headers: dict[str, Header] = {}
     checked = partial(_checked, description=description, affines=slicing.check_affines)
     channels: dict[str, int] = {}
-    for case, found in zip(every, mapped_in_threads(checked, every), strict=True):
+    read = mapped_and_told(checked, every, "Reading headers", on_progress)
+    for case, found in zip(every, read, strict=True):
         headers[case.name] = found[0]
         channels[case.name] = sum(header.channels for header in found)
-        if on_progress:
-            on_progress("Reading headers", len(headers), len(every))
     _check_channels(every, channels)
     scales = _scales(every[0], channels[every[0].name], description, slicing)
     return VolumeSet(slicing, cases, headers, description, scales)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization, to_input
-from unetexp.training.augmentation import jitter_colour
+from unetexp.training.augmenting.augmentation import jitter_colour
+from unetexp.training.augmenting.effects import UNCHANGED, apply_effects, elastic_shifts
 from unetexp.training.batches.reused_memory import ReusedMemory
-from unetexp.training.effects import UNCHANGED, apply_effects, elastic_shifts
 
 _LUMA = (0.2989, 0.587, 0.114)  # as in augmentation.py
 _CROPS, _LABELS = ReusedMemory(torch.float32), ReusedMemory(torch.int64)

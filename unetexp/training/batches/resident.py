@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unetexp.data import Split
-from unetexp.data.dataset import DEPTH_STEP
+from unetexp.data.decoded.split_table import DEPTH_STEP
 from unetexp.data.labels import VOID
 
 _SHARE_OF_FREE_MEMORY = 0.1  # the rest is for the model, and for other trials on the GPU

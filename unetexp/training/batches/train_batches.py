@@ -16,13 +16,13 @@ from unetexp.data import Dataset, Split
 from unetexp.errors import ConfigError
 from unetexp.models.weights.resolution import Normalization, to_input
 from unetexp.prefetch import TIMEOUT_S, prefetched
-from unetexp.training.augmentation import Augment, drop_channels, jitter_colour, warp
+from unetexp.training.augmenting.augmentation import Augment, drop_channels, jitter_colour, warp
+from unetexp.training.augmenting.effects import apply_effects, elastic_shifts
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
 from unetexp.training.batches.order import Order, SampleKey
 from unetexp.training.batches.rare_crops import RareCrops
 from unetexp.training.batches.resident import ResidentSplit, fits
 from unetexp.training.config import TrainConfig
-from unetexp.training.effects import apply_effects, elastic_shifts
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.tiling import Span, cheapest_spans, computed_pixels, largest_tile, spans
 from unetexp.data import Samples
-from unetexp.data.dataset import original_shapes
+from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.labels import VOID
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.unet import UNet

@@ -106,6 +106,22 @@ def test_what_has_no_room_has_the_same_samples_to_the_bit(
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.parametrize("resize", [None, 32])
+def test_the_places_of_classes_are_found_in_masks_alone(
+    cache, tmp_path, limited, monkeypatch, resize
+):
+    of = source(tmp_path, resize=resize)
+    kept = open_dataset(of)["train"].class_places
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "small"))
+    limited(0)
+    live = pickle.loads(pickle.dumps(open_dataset(of)["train"]))
+    for image in (tmp_path / "data-0/train/images").iterdir():
+        image.write_bytes(b"no image")
+    found = live.class_places
+    assert found.counts.tolist() == kept.counts.tolist()
+    assert found.places.tolist() == kept.places.tolist()
+
+
 def test_it_is_kept_once_there_is_room(cache, tmp_path, limited):
     limited(0.5)
     live = open_dataset(source(tmp_path))

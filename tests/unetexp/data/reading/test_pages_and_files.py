@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from unetexp.data import Folder, open_dataset
-from unetexp.data.cache.build import open_collection
+from unetexp.data.cache.opening import open_collection
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.reading.image_decoding import read_image
 from unetexp.data.sources.file_source import FileSource

@@ -2,15 +2,18 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.support.data_folders import write_folder_dataset, write_pets
 from tests.unetexp.data.splits.test_splits import SPARSE, held, write_masks
 from unetexp.component import decode
 from unetexp.data import Dataset, DataSource, Folder, OxfordPet, open_dataset
+from unetexp.data.decoded.class_places import MOST_PLACES, ClassPlaces
 from unetexp.data.folded import rounds
 from unetexp.data.splits.folds import fold_split
 from unetexp.errors import ConfigError, DataError
@@ -69,6 +72,30 @@ def test_classes_are_found_in_the_samples_of_a_round(folded):
             places = split.class_places.of(index, 1)
             assert len(places)
             assert bool((sample.mask.flatten()[places.astype("int64")] == 1).all())
+
+
+def test_classes_are_found_where_folds_differ_in_their_commonest(tmp_path, monkeypatch):
+    root = write_folder_dataset(tmp_path / "set", {"": 8}, size=(16, 20))
+    Image.new("RGB", (60, 60)).save(root / "images/large.png")  # one fold's commonest class is 1
+    mask = np.ones((60, 60), np.uint8)
+    mask[:10] = 0
+    Image.fromarray(mask).save(root / "masks/large.png")
+    data = open_dataset(Folder(root=str(root), folds=3, test_fraction=0))
+    commonest = {int(fold.class_pixels.argmax()) for fold in data.folds}
+    assert commonest == {0, 1}
+    for split in (data["train"], *(each["train"] for each in rounds(data))):
+        places, common = split.class_places, int(split.class_pixels.argmax())
+        for index, sample in enumerate(split):
+            mask = sample.mask.numpy().reshape(-1)
+            assert places.counts[index].tolist() == [(mask == label).sum() for label in (0, 1)]
+            assert len(places.of(index, common)) == 0
+            found = places.of(index, 1 - common)
+            assert len(found) == min(MOST_PLACES, (mask == 1 - common).sum())
+            assert (mask[found] == 1 - common).all()
+        monkeypatch.setattr(ClassPlaces, "count", None)  # another process reads what is kept
+        again = pickle.loads(pickle.dumps(split)).class_places
+        assert again.places.tolist() == places.places.tolist()
+        monkeypatch.undo()
 
 
 def test_it_reaches_other_processes_whole(folded):

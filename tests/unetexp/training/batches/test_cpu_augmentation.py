@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unetexp.models.weights.resolution import Normalization, to_input
-from unetexp.training.augmentation import Augment, jitter_colour, warp
+from unetexp.training.augmenting.augmentation import Augment, jitter_colour, warp
 from unetexp.training.batches.cpu_augmentation import views_on_cpu
 
 CHANGES = {

@@ -14,7 +14,7 @@ from PIL import Image
 from unetexp.data import Folder, open_dataset
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
-from unetexp.training.augmentation import Augment
+from unetexp.training.augmenting.augmentation import Augment
 from unetexp.training.batches.rare_crops import RareCrops
 from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import decode_config

@@ -11,10 +11,10 @@ import torch
 from tests.support.data_folders import write_folder_dataset
 from unetexp.component import decode
 from unetexp.data import Folder, Split, open_dataset
-from unetexp.data.dataset import SplitTable
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import input_normalization
-from unetexp.training.augmentation import Augment, drop_channels
+from unetexp.training.augmenting.augmentation import Augment, drop_channels
 from unetexp.training.batches.resident import ResidentSplit, fits, resident_bytes
 from unetexp.training.batches.train_batches import TrainBatches, augmented, cut_on_device
 from unetexp.training.config import TrainConfig

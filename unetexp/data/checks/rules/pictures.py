@@ -8,7 +8,7 @@ import numpy as np
 
 from unetexp.data.checks.facts import PixelFacts, SampleFacts
 from unetexp.data.checks.finding import Finding, Offender, Severity
-from unetexp.data.checks.rules.labels import Labelling
+from unetexp.data.checks.labelling import Labelling
 from unetexp.errors import listed
 
 STRIDE_PX = 32  # of the encoder's last features

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.data_folders import write_folder_dataset
 from unetexp.data import Folder, open_dataset
-from unetexp.data.class_places import MOST_PLACES, ClassPlaces
+from unetexp.data.decoded.class_places import MOST_PLACES, ClassPlaces
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import psutil
 import pytest
 
-from unetexp.data import pixel_files
-from unetexp.data.pixel_files import PixelFile
+from unetexp.data.decoded import pixel_files
+from unetexp.data.decoded.pixel_files import PixelFile
 from unetexp.errors import DataError
 
 

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetexp.component import decode
-from unetexp.data.dataset import Split, SplitTable
+from unetexp.data.decoded.split import Split
+from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
-from unetexp.training.augment_presets import LIGHT, PRESETS, Preset
-from unetexp.training.augmentation import Augment
+from unetexp.training.augmenting.augmentation import Augment
+from unetexp.training.augmenting.presets import LIGHT, PRESETS, Preset
 from unetexp.training.batches.resident import ResidentSplit
 from unetexp.training.batches.train_batches import (
     TrainBatches,

@@ -14,7 +14,7 @@ from unetexp.data import Folder, Split, open_dataset
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError, UnetexpError
 from unetexp.models.weights.resolution import Normalization
-from unetexp.training.augmentation import Augment, jitter_colour, warp
+from unetexp.training.augmenting.augmentation import Augment, jitter_colour, warp
 from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import TrainConfig
 

@@ -8,8 +8,8 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from tests.support.fake_cuda import CUDA, NoWaiting, fake_cuda
-from unetexp.training.augmentation import Augment
-from unetexp.training.effects import UNCHANGED, Effects, apply_effects, elastic_shifts
+from unetexp.training.augmenting.augmentation import Augment
+from unetexp.training.augmenting.effects import UNCHANGED, Effects, apply_effects, elastic_shifts
 
 
 def rows(*effects):
@@ -89,7 +89,7 @@ def test_a_batch_on_a_device_is_the_host_s_sample_by_sample(monkeypatch):
     before = images(8)
     alone = [apply_effects(before[n : n + 1], effects[n : n + 1]) for n in range(8)]
     moved = [elastic_shifts(effects[n : n + 1], 40) for n in range(8)]
-    monkeypatch.setattr("unetexp.training.effects._used", lambda where: True)
+    monkeypatch.setattr("unetexp.training.augmenting.effects._used", lambda where: True)
     torch.testing.assert_close(apply_effects(before, effects), torch.cat(alone))
     for number, shifts in enumerate(elastic_shifts(effects, 40)):
         own = torch.zeros(40, 40, 2) if moved[number] is None else moved[number][0]

@@ -9,7 +9,6 @@ I images, K classes.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unetexp.data.cache_folder import write_whole
 
 MOST_PLACES = 64
 _SEED = 0  # of the sample: always the same places
@@ -34,11 +35,9 @@ class ClassPlaces:
 
     @classmethod
     def count(
-        cls, masks: Callable[[int], NDArray[np.uint8]], images: int, class_pixels: NDArray[np.int64]
+        cls, masks: Callable[[int], NDArray[np.uint8]], images: int, classes: int, common: int
     ) -> Self:
-        """Read every mask (H, W) once."""
-        classes = len(class_pixels)
-        common = int(np.argmax(class_pixels))
+        """Read every mask (H, W) once; no places are kept of the class `common`."""
         counts = np.zeros((images, classes), np.int64)
         found: list[NDArray[np.int32]] = []
         starts = np.zeros((images, classes + 1), np.int64)
@@ -55,7 +54,7 @@ class ClassPlaces:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The index of several splits in a sequence, of all of which one class is most frequent."""
+        """The index of several splits in a sequence, which all lack the places of one class."""
         ends = np.cumsum([0, *(len(part.places) for part in parts)])
         return cls(
             np.concatenate([part.counts for part in parts]),
@@ -74,14 +73,12 @@ class ClassPlaces:
 
     def save(self, path: Path) -> None:
         """Keep it at `path`, whole or not at all; where nothing can be written, it is not kept."""
-        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+
+        def write(file: Path) -> None:
+            np.savez(file, counts=self.counts, starts=self.starts, places=self.places)
+
         with suppress(OSError):
-            try:
-                with scratch.open("wb") as file:
-                    np.savez(file, counts=self.counts, starts=self.starts, places=self.places)
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
+            write_whole(path, write)
 
     def of(self, index: int, label: int) -> NDArray[np.int32]:
         """The places kept of a class in an image; none if it is not there."""

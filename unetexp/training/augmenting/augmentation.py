@@ -23,8 +23,14 @@ from unetexp.component import Component, Tree
 from unetexp.compute.on_device import constant
 from unetexp.data.labels import VOID
 from unetexp.errors import ConfigError
-from unetexp.training.augment_presets import Preset, filled, forget_preset
-from unetexp.training.effects import MOST_BLUR_PX, MOST_COARSE, MOST_ELASTIC, UNCHANGED, Effects
+from unetexp.training.augmenting.effects import (
+    MOST_BLUR_PX,
+    MOST_COARSE,
+    MOST_ELASTIC,
+    UNCHANGED,
+    Effects,
+)
+from unetexp.training.augmenting.presets import Preset, filled, forget_preset
 
 _WIDEST_SPAN = 0.99  # of a colour's factor: by strength alone no image becomes black
 _SCATTER = 0.25  # of the crop's side: how far from the point that it shows its centre is drawn

@@ -1,0 +1,1 @@
+"""Decoded images and masks of a split: memory-mapped, picklable, cheap to crop."""
