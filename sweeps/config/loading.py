@@ -68,9 +68,13 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
 
 
 def _data_at(place: str, known: Tree, changes: Mapping[str, Any]) -> Tree:
-    """The source that `place` names, with the recipe's settings that its kind has too."""
+    """The source that `place` names, with the recipe's settings that its kind has too.
+
+    Where the recipe's files lie is none of them: a table's paths would begin there.
+    """
     found = recognised_tree(place, changes)
-    kept = override(TrainConfig, {"data": known}, {"data.kind": found["kind"]})["data"]
+    elsewhere = {name: value for name, value in known.items() if name not in ("root", "path")}
+    kept = override(TrainConfig, {"data": elsewhere}, {"data.kind": found["kind"]})["data"]
     return {**kept, **found}
 
 

@@ -54,6 +54,8 @@ def show(
         limit_threads()
         console = Console(highlight=False, soft_wrap=True)
         data = open_aloud(source_of(source, Mni152(), of_data), console, to_train=False)
+        for problem in data.problems:
+            console.print(f"a sweep refuses this set: {problem}", style="red", markup=False)
         for note in size_notes(data, config, SplitName.train):
             console.print(f"note: {note}", style="yellow", markup=False)
         place = out or Path(f"augmentation-{config.augment.preset}.html")

@@ -15,8 +15,11 @@ from scipy import ndimage
 
 from unetexp.data import DataSource
 from unetexp.data.collection import Collection, Labels, Pair, Progress
+from unetexp.data.label_values.label_checks import interpret
 from unetexp.data.label_values.label_map import AS_STORED, UNMAPPED, value_table
+from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
+from unetexp.data.splits.fold_names import is_fold
 from unetexp.data.threads import mapped_and_told
 from unetexp.errors import DataError
 
@@ -75,7 +78,9 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
     """The facts of a source; decodes at most `MOST_IMAGES` images. Raises DataError."""
     collection = source.collect(on_progress)
     splits = collection.pairs()
-    looks = _looks(_spread(splits), collection, on_progress)
+    pairs = _spread(splits)
+    looks = _looks(pairs, collection, on_progress)
+    _require_classes(collection, splits, pairs, looks)
     counts = np.sum([look.counts for look in looks], axis=0)
     table = value_table(counts > 0, collection.label_map, collection.ignore)
     if collection.label_map is not None:
@@ -89,7 +94,7 @@ def look_at(source: DataSource, on_progress: Progress | None = None) -> DataFact
         )
     common = int(np.argmax(labelled))
     return DataFacts(
-        images={name: len(members) for name, members in splits.items()},
+        images=_images(splits),
         looked_at=len(looks),
         heights=tuple(look.shape[1] for look in looks),
         widths=tuple(look.shape[2] for look in looks),
@@ -117,9 +122,50 @@ class _Look(NamedTuple):
     diameters: Mapping[int, tuple[float, ...]]  # of the regions of each value
 
 
+def _require_classes(
+    collection: Collection,
+    splits: Mapping[str, Sequence[Pair]],
+    pairs: Sequence[Pair],
+    looks: Sequence[_Look],
+) -> None:
+    """Raise DataError where all masks were looked at and no sweep would train on their values."""
+    seen = {id(pair): look for pair, look in zip(pairs, looks, strict=True)}
+    splits = {name: members for name, members in splits.items() if name != "test"}
+    if collection.label_map is not None or len(seen) < sum(map(len, splits.values())):
+        return
+    labels = {
+        split: SplitLabels(
+            [pair.name for pair in members],
+            [pair.mask_file for pair in members],
+            np.stack([seen[id(pair)].counts for pair in members]).astype(np.int32),
+        )
+        for split, members in splits.items()
+    }
+    meaning = interpret(
+        labels,
+        collection.class_names,
+        collection.where,
+        split_method=str(collection.split_record["method"]),
+        ignore=collection.ignore,
+        mask_at=lambda split, number: splits[split][number].load()[1],
+    )
+    if meaning.problems:
+        raise DataError("\n".join(f"{collection.where}: {each}" for each in meaning.problems))
+
+
+def _images(splits: Mapping[str, Sequence[Pair]]) -> dict[str, int]:
+    """How many images each split holds, in the case of folds for the model of one of them."""
+    counts = {name: len(members) for name, members in splits.items()}
+    folds = [count for name, count in counts.items() if is_fold(name)]
+    if not folds:
+        return counts
+    rest = {name: count for name, count in counts.items() if not is_fold(name)}
+    return {"train": sum(folds) - max(folds), "val": max(folds), **rest}
+
+
 def _spread(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
-    """Up to `MOST_IMAGES` pairs, evenly from the train split; from val where train is small."""
-    pairs = [*splits["train"], *splits["val"]]
+    """Up to `MOST_IMAGES` pairs, evenly from all splits but test."""
+    pairs = [pair for name, members in splits.items() if name != "test" for pair in members]
     places = np.unique(np.linspace(0, len(pairs) - 1, min(MOST_IMAGES, len(pairs))).astype(int))
     return [pairs[place] for place in places.tolist()]
 

@@ -148,6 +148,13 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _ValueLoader(_Loader):
+    """YAML of one value: a glob such as */images is text there, and no alias of another node."""
+
+    def fetch_alias(self) -> None:
+        self.fetch_plain()
+
+
 def parse_yaml(text: str) -> Any:
     """The data in a YAML text; raises yaml.YAMLError."""
     return yaml.load(text, _Loader)
@@ -178,7 +185,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             changes[path.strip()] = text.strip()  # YAML takes an unquoted #ff0000 for a comment
             continue
         try:
-            changes[path.strip()] = parse_yaml(text)
+            changes[path.strip()] = yaml.load(text, _ValueLoader)
         except yaml.YAMLError as error:
             if path.strip().endswith(_COLOURS_IN):  # such as {[255, 0, 0]: 1}
                 changes[path.strip()] = text.strip()

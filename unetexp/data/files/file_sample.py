@@ -41,6 +41,7 @@ class FileReader:
     mask: Callable[[FileSample], Labels]  # (H, W)
     stored: Callable[[FileSample], StoredMask] | None = None
     """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
+    image_max: int | None = None  # the 16-bit value that is 1.0; None: what the images hold says
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unetexp.data.collection import Labels
 from unetexp.data.files.file_sample import FileReader, FileSample
 from unetexp.data.files.pages import page_of
+from unetexp.data.labels import VOID
 from unetexp.data.reading.formats.detection import read_rasters
 from unetexp.data.reading.image_decoding import StoredImage, read_stored_image
 from unetexp.data.reading.input_form import AS_STORED, InputForm
@@ -41,4 +47,13 @@ def stored_mask(sample: FileSample, form: InputForm) -> StoredMask:
 
 
 def _labels_of_sample(sample: FileSample, form: InputForm) -> Labels:
-    return labels_of(sample.mask, stored_mask(sample, form))
+    mask = stored_mask(sample, form)
+    if _are_labels(mask.values):
+        mask = replace(mask, values=mask.values.astype(np.uint8))
+    return labels_of(sample.mask, mask)
+
+
+def _are_labels(values: npt.NDArray[Any]) -> bool:
+    """Whether floats, or whole numbers with a sign or of 32 bits, are all labels."""
+    within = values.min() >= 0 and values.max() <= VOID
+    return bool(within and (values == np.rint(values)).all())

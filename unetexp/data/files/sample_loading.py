@@ -65,7 +65,7 @@ class SampleLoader:
         notes += _orientation_note(self._fits)
         return ReadingResult(
             notes=tuple(notes),
-            image_max=FULL_16 if form.ranges is not None else None,
+            image_max=self._reader.image_max if form.ranges is None else FULL_16,
             form=form,
             anew=self._other_channels,
         )

@@ -20,7 +20,7 @@ from unetexp.data.label_values.label_map import (
     ignored,
     label_map_of,
 )
-from unetexp.data.label_values.remedies import percent, remedies, setting
+from unetexp.data.label_values.remedies import percent, remedies, setting, split_between_peaks
 from unetexp.data.labels import VOID
 from unetexp.data.reading.mask_values import MaskValues
 from unetexp.errors import DataError
@@ -55,11 +55,11 @@ def _of_lossy(masks: Sequence[MaskValues], rules: Rules) -> Coding:
         return Coding(False, *nothing, rules.label_map, rules.class_names, (f"{changed}.",))
     near = int(pixels[: _NEAR + 1].sum() + pixels[VOID - _NEAR :].sum())
     if near < _NEARLY_ALL * pixels.sum() or not pixels[VOID - _NEAR :].any():
+        remedy = split_between_peaks(pixels) or remedies(pixels, rules.class_names)
         raise DataError(
             f"{rules.where}: {changed} ({_first(masks, rules, lossy=True)}), which changes the "
-            f"labels along every edge, and their values do not lie near 0 and 255. "
-            f"{remedies(pixels, rules.class_names)} Better: export the masks again as PNG, without "
-            "JPEG in between."
+            f"labels along every edge, and their values do not lie near 0 and 255. {remedy} "
+            "Better: export the masks again as PNG, without JPEG in between."
         )
     moved = 1 - (pixels[0] + pixels[VOID]) / pixels.sum()
     note = (

@@ -18,6 +18,7 @@ _STRONG = 0.02  # share of all pixels above which a value is not blur
 _COVERED = 0.8  # share of all pixels that the classes make up at least
 _BLUR = 8  # this many values between two others are blur, not classes
 _MOST_LISTED = 32
+_SPREAD = 8  # how far lossy compression moves most values of an area
 
 
 def shares(pixels: npt.NDArray[np.int64]) -> str:
@@ -86,6 +87,36 @@ def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
         levels = top.tolist()
     else:
         return None
+    return _halfway(levels)
+
+
+def split_between_peaks(pixels: npt.NDArray[np.int64]) -> str:
+    """What to set for lossy masks whose values, of these counts (256,), lie around several.
+
+    Empty where they do not.
+    """
+    left = pixels.copy()
+    levels: list[int] = []
+    while len(levels) < _BLUR:
+        near = np.convolve(left, np.ones(2 * _SPREAD + 1, np.int64), "same")
+        middle = int(near.argmax())
+        if near[middle] < _STRONG * pixels.sum():
+            break
+        around = slice(max(middle - _SPREAD, 0), middle + _SPREAD + 1)
+        level = around.start + int(left[around].argmax())
+        levels.append(level)
+        left[max(level - 2 * _SPREAD, 0) : level + 2 * _SPREAD + 1] = 0
+    if len(levels) < 2:
+        return ""
+    levels.sort()
+    return (
+        f"Most lie around {', '.join(map(str, levels))}. If these are {len(levels)} classes, split "
+        f"them halfway: {setting(_halfway(levels))}."
+    )
+
+
+def _halfway(levels: Sequence[int]) -> dict[str, int | str]:
+    """The map of each value to the nearest of `levels`, ascending."""
     starts = [0, *((a + b) // 2 + 1 for a, b in pairwise(levels))]
     ends = [*(start - 1 for start in starts[1:]), VOID]
     return {f"{a}..{b}": i for i, (a, b) in enumerate(zip(starts, ends, strict=True))}

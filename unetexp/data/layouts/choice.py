@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unetexp.data.collection import SPLITS
 from unetexp.data.files.pairing import NONE, Match, matched_together
+from unetexp.data.layouts.advice import HOW, empty, half, nothing
 from unetexp.data.layouts.layout import (
     Files,
     Layout,
@@ -16,6 +16,7 @@ from unetexp.data.layouts.layout import (
     layouts_of,
     paired,
     paired_together,
+    setting,
     split_and_name,
     with_split,
     wrapped,
@@ -23,11 +24,6 @@ from unetexp.data.layouts.layout import (
 from unetexp.data.layouts.names import IMAGE_FOLDERS, MASK_FOLDERS, normal, split_of
 from unetexp.data.layouts.scanning import Scan, entries
 from unetexp.errors import DataError, did_you_mean, listed
-
-_HOW = (
-    "Say where they lie: --set data.images=FOLDER --set data.masks=FOLDER, each below it, or a "
-    "glob such as '*/images'."
-)
 
 
 def found_files(scan: Scan, mask_suffix: str | None = None) -> tuple[Files, list[str]]:
@@ -85,12 +81,17 @@ def checked(files: Files, root: Path) -> Files:
     _check_partners(files.match.lone_images, files.images, files.masks, "image", "mask")
     _check_partners(files.match.lone_masks, files.masks, files.images, "mask", "image")
     if not files.match.pairs:
-        raise DataError(f"{root}: no image has a mask here. {_HOW}")
+        raise DataError(f"{root}: no image has a mask here. {HOW}")
     return files
 
 
-def require_splits(splits: Sequence[str | None], where: str) -> None:
-    """Raise DataError unless all or none belong to a split, and train and val are among them."""
+def require_splits(
+    splits: Sequence[str | None], where: str, train: Sequence[str | None] = ()
+) -> None:
+    """Raise DataError unless all or none belong to a split, and train and val are among them.
+
+    `train` are the folders of the images and masks of train, as the settings name them.
+    """
     there = set(splits)
     if there == {None}:
         return
@@ -103,10 +104,12 @@ def require_splits(splits: Sequence[str | None], where: str) -> None:
     for name in ("train", "val"):
         if name not in there:
             own = " and ".join(s for s in SPLITS if s in there)
+            places = zip(("images", "masks"), train, strict=False)
+            settings = [setting(what, place) for what, place in places if place]
+            drawn = f"; or have val drawn from train alone: {' '.join(settings)}"
             raise DataError(
-                f"{where} holds {own} but not {name}. Add {name}, with images and masks; or have "
-                "val drawn from train alone: --set 'data.images=train/images' "
-                "--set 'data.masks=train/masks', with the folders' names."
+                f"{where} holds {own} but not {name}. Add {name}, with images and masks"
+                f"{drawn if settings else ''}."
             )
 
 
@@ -131,7 +134,7 @@ def _only(
 ) -> tuple[Layout, Files]:
     """The layout in which every file has its partner, or the first, whose faults are then named."""
     if not layouts:
-        raise _nothing(root)
+        raise nothing(root)
     if any(part.split for part in layouts[0].parts):
         _check_parts(root, layouts[0], scan)
     read = [(layout, files_of(layout, scan, mask_suffix)) for layout in layouts]
@@ -168,7 +171,10 @@ def _within_images(read: Sequence[tuple[Layout, Files]]) -> list[tuple[Layout, F
 def _check_parts(root: Path, layout: Layout, scan: Scan) -> None:
     """Raise DataError for a split without a folder of images or masks, or with an empty one."""
     splits = [part.split for part in layout.parts]
-    require_splits(splits, str(root))
+    train = [(p.images, p.masks) for p in layout.parts if p.split == "train"][:1]
+    folders = [folder for pair in train for folder in pair if folder is not None]
+    named = [folder.relative_to(scan.root).as_posix() for folder in folders]
+    require_splits(splits, str(root), named)
     apart = any(part.masks is not None for part in layout.parts)
     for part in layout.parts:
         name = normal(part.images.name)
@@ -178,9 +184,9 @@ def _check_parts(root: Path, layout: Layout, scan: Scan) -> None:
             folder = part.images if part.images.parent == root else part.images.parent
             raise DataError(f"{folder / missing}: this folder is missing. Put the {what} there.")
         if not any(True for _ in scan.files(part.images)):
-            raise _empty(part.images, "images")
+            raise empty(part.images, "images")
         if part.masks is not None and not any(True for _ in scan.files(part.masks)):
-            raise _empty(part.masks, "masks")
+            raise empty(part.masks, "masks")
 
 
 def _check_flat(root: Path, layout: Layout, files: Files) -> None:
@@ -189,41 +195,14 @@ def _check_flat(root: Path, layout: Layout, files: Files) -> None:
         return
     if part.masks is None:
         if part.images == root and not files.images:
-            raise _nothing(root)
+            raise nothing(root)
         if part.images != root and not files.match.pairs:
-            raise _half(root, part.images)
+            raise half(root, part.images)
         return
     if not files.images:
-        raise _empty(part.images, "images")
+        raise empty(part.images, "images")
     if not files.masks:
-        raise _empty(part.masks, "masks")
-
-
-def _half(root: Path, images: Path) -> DataError:
-    others = [f.name for f in root.iterdir() if f.is_dir() and f != images]
-    near = difflib.get_close_matches("masks", others, n=1, cutoff=0.4) or others[:1]
-    rename = f"If {near[0]} holds them: --set data.masks={near[0]}. " if near else ""
-    return DataError(
-        f"{root} holds {images.name} but not masks, and no image in {images.name} has a mask "
-        f"beside it. {rename}Else add {root / 'masks'}."
-    )
-
-
-def _empty(folder: Path, what: str) -> DataError:
-    lossless = ", never as JPEG, which changes labels" if what == "masks" else ""
-    return DataError(
-        f"{folder}: there are no {what} here. Put {what} there as image files, such as "
-        f"PNG{lossless}."
-    )
-
-
-def _nothing(root: Path) -> DataError:
-    found = [entry.name for entry in entries(root)]
-    return DataError(
-        f"{root} holds {listed(found, 10) or 'nothing'}. It must hold images with masks: folders "
-        "such as images and masks, or train and val with both in each, or images beside masks "
-        f"named like 0.png and 0_mask.png. {_HOW}"
-    )
+        raise empty(part.masks, "masks")
 
 
 def _only_folder(root: Path, names: frozenset[str], what: str) -> str:

@@ -69,7 +69,7 @@ def layouts_of(root: Path) -> list[Layout]:
     found = list(_by_split(folders))
     found += [_flat(root, image, mask) for image, mask in product(images, masks)]
     if images and not masks and not found:
-        found += [Layout((Part(image, None),), _setting("images", image.name)) for image in images]
+        found += [Layout((Part(image, None),), setting("images", image.name)) for image in images]
     if not found and not images and not masks:
         found += [Layout((Part(root, None),), "--set data.images=.")]
     return found
@@ -94,11 +94,24 @@ def files_of(layout: Layout, scan: Scan, mask_suffix: str | None = None) -> File
     for part in layout.parts:
         loose = part.masks is None and part.images == scan.root
         found = scan.loose(part.images) if loose else list(scan.files(part.images))
+        if loose and not found:
+            return _in_folders(scan, mask_suffix)
         images += [(_key(place, part.split), path) for place, path in found]
         if part.masks is not None:
             inside = scan.files(part.masks)
             masks += [(_key(place, part.split), path) for place, path in inside]
     return paired(images, masks, mask_suffix) if apart else paired_together(images, mask_suffix)
+
+
+def _in_folders(scan: Scan, mask_suffix: str | None) -> Files:
+    """Images beside their masks, in a folder each patient or site; nothing where some are alone."""
+    found = [
+        (with_split((folder.name, *parts)), path)
+        for folder in scan.folders(scan.root)
+        for parts, path in scan.loose(folder)
+    ]
+    files = paired_together(found, mask_suffix)
+    return files if files.match.complete else Files({}, {}, Match(()))
 
 
 def paired(
@@ -202,11 +215,12 @@ def _inside(folder: Path) -> list[Part]:
 
 
 def _flat(root: Path, images: Path, masks: Path) -> Layout:
-    settings = f"{_setting('images', images.name)} {_setting('masks', masks.name)}"
+    settings = f"{setting('images', images.name)} {setting('masks', masks.name)}"
     return Layout((Part(images, masks),), settings)
 
 
-def _setting(name: str, value: str) -> str:
+def setting(name: str, value: str) -> str:
+    """The `--set` of a setting of the data, to paste."""
     quoted = f"'data.{name}={value}'" if not value.isidentifier() else f"data.{name}={value}"
     return f"--set {quoted}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetexp.component import Component, Tree
+from unetexp.data.formats.tables import SUFFIXES as TABLES
 from unetexp.data.layouts.layout import wrapped
 from unetexp.errors import DataError
 
@@ -28,6 +29,8 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
     if wanted is not None and wanted in by_name:
         return _tree(wanted, by_name[wanted], place)
     found = _kinds_of(path, by_name)
+    if not found and path.is_file() and path.suffix.lower() in TABLES and "manifest" in by_name:
+        return _tree("manifest", by_name["manifest"], place)  # which says which columns are missing
     if not found and path.is_file() and wanted is None:
         raise DataError(
             f"{path.absolute()} is a file, not a folder. Give the folder that holds images and "

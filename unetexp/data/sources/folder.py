@@ -25,6 +25,7 @@ from unetexp.data.label_values.class_names import (
     class_names_in,
     read_class_names,
 )
+from unetexp.data.layouts.advice import train_folders
 from unetexp.data.layouts.choice import found_files, mask_folder, named_files, require_splits
 from unetexp.data.layouts.layout import Files, split_and_name, wrapped
 from unetexp.data.layouts.modalities import Modal, several_files
@@ -105,7 +106,10 @@ class Folder(FileSource):
         classes: ClassNames | None,
     ) -> Listing:
         root = Path(self.root)
-        require_splits([split for split, members in samples.items() for _ in members], str(root))
+        first = next(iter(samples.get("train", ())), None)
+        train = train_folders(root, first.image, first.mask) if first else ()
+        splits = [split for split, members in samples.items() for _ in members]
+        require_splits(splits, str(root), train)
         names = classes.names if classes else None
         colours = classes.colours if classes else {}
         if None in samples:
@@ -117,8 +121,8 @@ class Folder(FileSource):
                 method="seeded",
                 notes=notes,
             )
-        splits = {name: samples[name] for name in SPLITS if name in samples}
-        return Listing(root, splits, class_names=names, class_colours=colours, notes=notes)
+        given = {name: samples[name] for name in SPLITS if name in samples}
+        return Listing(root, given, class_names=names, class_colours=colours, notes=notes)
 
 
 def _samples(files: Files) -> dict[str | None, list[FileSample]]:

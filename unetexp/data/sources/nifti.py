@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.given_splits import given_splits
+from unetexp.data.reading.input_form import FULL_16
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.data.volumes.cases import Case, looks_like_volumes
 from unetexp.data.volumes.chosen_slices import Choice
@@ -123,8 +124,8 @@ class Nifti(FileSource):
             return np.ascontiguousarray(labels(sample.mask)[_index(sample)])
 
         scales = [(scale.window, scale.bits) for scale in volumes.scales]
-        told = [1, scales, self.spacing_mm, self.affines, volumes.description.ignored]
-        return FileReader(f"nifti {json.dumps(told)}", image, mask)
+        told = [2, scales, self.spacing_mm, self.affines, volumes.description.ignored]
+        return FileReader(f"nifti {json.dumps(told)}", image, mask, image_max=FULL_16)
 
     def _slicing(self) -> Slicing:
         window = WINDOWS[self.window] if isinstance(self.window, str) else self.window
