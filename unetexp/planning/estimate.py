@@ -48,7 +48,8 @@ def estimate(
     forward_s = _forward_s(model, facts.channels, found.crop)
     images = config.steps_per_epoch(facts.images["train"]) * config.batch_size
     pixels = found.longest * found.shortest / found.crop**2
-    epoch_s = forward_s * (_STEP * images + pixels * facts.images["val"])
+    models = getattr(config.data, "folds", None) or 1  # one for each fold
+    epoch_s = models * forward_s * (_STEP * images + pixels * facts.images["val"])
     sweep_s = _OVERHEAD_S + trials * config.epochs * epoch_s * _AFTER_STOPPING
     return Estimate(trials, epoch_s, sweep_s)
 

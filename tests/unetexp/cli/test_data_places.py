@@ -71,7 +71,7 @@ class TestDryRun:
             "3 channels of 8 bits",
         ):
             assert words in said
-        assert "Sweep folder-" in result.output  # without a recipe, that of one's own data
+        assert "# Planned from the data" in result.output  # where no recipe is given
         assert not (tmp_path / "runs").exists() and not (tmp_path / "m.db").exists()
 
     @pytest.mark.parametrize("recipe", [(), ("folder",)])

@@ -58,22 +58,33 @@ def _method(record: Any) -> str:
 
 def _images(source: Component, data: Dataset) -> str:
     splits = list(data.splits.values())
-    shapes = [shape for split in splits for shape in split.shapes]
-    heights, widths = zip(*shapes, strict=True)
-    size = f"{_span(heights)} x {_span(widths)} px (height x width)"
+    size = f"{_sizes([shape for s in splits for shape in s.original_shapes])} px (height x width)"
+    if data.resize is not None:
+        scaled = _sizes([shape for split in splits for shape in split.shapes])
+        size = f"{size}, scaled to {scaled} px for the model (data.resize)"
     bits = 8 if data.image_max == VOID and _bits(splits) == 8 else 16
     bands = getattr(source, "bands", None)
     channels = f"{data.channels} channel{'s' if data.channels != 1 else ''}"
     chosen = f" (bands {', '.join(map(str, bands))})" if bands else ""
-    exif = getattr(source, "exif", "image")
-    turned = {
-        "none": "as stored, whatever their EXIF tags say",
-        "both": "upright by the EXIF tag of the image, their masks turned with them",
-    }.get(exif, "upright by their EXIF tags")
     return (
-        f"Images are {size}, {channels}{chosen} of {bits} bits, {turned}; the value "
+        f"Images are {size}, {channels}{chosen} of {bits} bits{_orientation(source)}; the value "
         f"{data.image_max} counts as 1.0."
     )
+
+
+def _orientation(source: Component) -> str:
+    exif = getattr(source, "exif", None)
+    if exif is None or getattr(source, "kind", "") == "nifti":
+        return ""  # not of files that have such a tag
+    return {
+        "none": ", as stored, whatever their EXIF tags say",
+        "both": ", upright by the EXIF tag of the image, their masks turned with them",
+    }.get(exif, ", upright by their EXIF tags")
+
+
+def _sizes(shapes: Sequence[tuple[int, int]]) -> str:
+    heights, widths = zip(*shapes, strict=True)
+    return f"{_span(heights)} x {_span(widths)}"
 
 
 def _bits(splits: Sequence[Split]) -> int:

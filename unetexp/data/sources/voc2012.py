@@ -55,6 +55,10 @@ class Voc2012(FileSource):
         """Whether `root` is or holds a VOC folder with lists and class masks."""
         return _voc_folder(root) is not None
 
+    def is_here(self) -> bool:
+        """Whether it needs no download."""
+        return bool(self.root) or (download_folder(self.root) / _KIT).is_dir()
+
     def listing(self, on_progress: Progress | None = None) -> Listing:
         """The pairs of the official lists, downloaded if `root` is null and they are not there."""
         parent = download_folder(self.root)
