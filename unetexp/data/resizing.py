@@ -15,9 +15,7 @@ C channels, H W image size, h w working size.
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -37,9 +35,6 @@ _FORMS = (
     "({scale: 0.25})"
 )
 _MOST_PX = 2**14
-SENSIBLE_PX = 1024  # crops of 256 to 512 pixels show a good part of such an image
-SMALLEST_PX = 8  # of an object that a network of stride 32 with skips still finds
-_WORTH_IT = 0.8  # a smaller change of scale is not worth its blur
 
 
 class Scale(Component):
@@ -84,21 +79,6 @@ def working_size(resize: Resize | None, height: int, width: int) -> tuple[int, i
         return resize
     factor = resize.scale if isinstance(resize, Scale) else min(1.0, resize / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def suggested_resize(
-    sizes: Sequence[tuple[int, int]], object_px: float | None = None
-) -> int | None:
-    """A longest side for images of these sizes (H, W); None where they need no scaling.
-
-    `object_px` is the diameter of small objects, in pixels of the images: they keep at least
-    `SMALLEST_PX` of them.
-    """
-    longest = statistics.median(max(size) for size in sizes)
-    wanted = SENSIBLE_PX
-    if object_px is not None:
-        wanted = max(wanted, math.ceil(SMALLEST_PX / object_px * longest / 64) * 64)
-    return wanted if wanted < _WORTH_IT * longest else None
 
 
 def resize_text(resize: Resize) -> str:

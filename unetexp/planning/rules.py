@@ -16,6 +16,7 @@ _STRIDE = 32  # sizes are multiples of what the encoder halves five times
 _SEEN_PX = 8.0  # an object must keep this diameter at the working resolution to be seen well
 _LARGEST = {"cpu": 1024, "cuda": 2048}  # longest side that is worth its time
 _LARGEST_CROP = {"cpu": 256, "cuda": 512}
+_WORTH_IT = 0.8  # a smaller change of scale is not worth its blur
 _SMALLEST_SIDE = 512  # below, a photograph is not shrunk without need
 _BATCH = {"cpu": 8, "cuda": 16}
 _STEPS = {"cpu": 400, "cuda": 2000}  # of a trial that is not stopped
@@ -55,34 +56,41 @@ class Sizes:
 
 def sizes(facts: DataFacts, device: str) -> Sizes:
     """Working resolution: as small as the objects allow, as large as the device is worth."""
-    native, largest = facts.longest_side, _LARGEST[device]
-    small = facts.small_object()
-    settings = []
-    scale = 1.0
-    if native > largest:
-        wanted = max(_SMALLEST_SIDE, math.ceil(native * _SEEN_PX / small) if small else largest)
-        longest = min(largest, _rounded_up(wanted))
-        scale = longest / native
-        settings.append(Setting("data.resize", longest, _why_resized(facts, longest, scale)))
+    native, settings = facts.longest_side, []
+    longest = _longest(facts, _LARGEST[device])
+    scale = longest / native
+    if scale < 1:
+        settings.append(Setting("data.resize", longest, _why_resized(facts, scale)))
     shortest = round(facts.shortest_side * scale)
     crop = max(_STRIDE, min(_LARGEST_CROP[device], shortest // _STRIDE * _STRIDE))
     whole = "the largest multiple of 32 that fits into most images"
     part = f"a part of an image, whose shorter side is {shortest}: a larger one is slower"
     settings.append(Setting("augment.crop_px", crop, whole if crop > shortest - _STRIDE else part))
-    return Sizes(round(native * scale), shortest, scale, crop, tuple(settings))
+    return Sizes(longest, shortest, scale, crop, tuple(settings))
 
 
-def _why_resized(facts: DataFacts, longest: int, scale: float) -> str:
-    small, native = facts.small_object(), facts.longest_side
-    why = f"longest side; images are up to {native} px long"
+def _longest(facts: DataFacts, largest: int) -> int:
+    """The longest side to work with; above `largest` only if most objects would vanish there."""
+    native = facts.longest_side
+    if native <= largest:
+        return native
+    small, usual = facts.small_object(), facts.usual_object()
+    if not small:
+        return largest
+    wanted = max(_SMALLEST_SIDE, native * _SEEN_PX / small)
+    if wanted > largest:
+        wanted = max(largest, native * _SEEN_PX / usual)
+    return native if wanted > _WORTH_IT * native else _rounded_up(wanted)
+
+
+def _why_resized(facts: DataFacts, scale: float) -> str:
+    small, usual = facts.small_object() * scale, facts.usual_object() * scale
+    why = f"longest side; images are up to {facts.longest_side} px long"
     if not small:
         return why
-    if small * scale >= _SEEN_PX:
-        return f"{why}, and nine of ten objects keep {small * scale:.0f} px or more in diameter"
-    return (
-        f"{why}; more would cost too much here, though one of ten objects is then smaller than "
-        f"{small * scale:.1f} px"
-    )
+    if small >= _SEEN_PX:
+        return f"{why}, and nine of ten objects keep {small:.0f} px or more in diameter"
+    return f"{why}; most objects keep {usual:.0f} px, one of ten has less than {small:.1f} px then"
 
 
 def _rounded_up(side: float) -> int:

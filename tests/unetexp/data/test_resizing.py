@@ -12,7 +12,6 @@ from unetexp.data.resizing import (
     Scale,
     resized_image,
     resized_mask,
-    suggested_resize,
     working_size,
 )
 from unetexp.data.sources import DataSource
@@ -124,17 +123,3 @@ def test_a_tie_goes_to_the_rarer_label():
     assert resized_mask(mask[:, :8], (1, 2))[0, 0] == 1
     wide = np.concatenate([mask[:, :4], mask[:, 8:], mask[:, 8:], mask[:, 4:8], mask[:, 4:8]], 1)
     assert resized_mask(wide[:, :16], (1, 4))[0, 0] == 1
-
-
-@pytest.mark.parametrize(
-    ("sizes", "object_px", "suggested"),
-    [
-        ([(3000, 4000)] * 3, None, 1024),
-        ([(3000, 4000)] * 3, 20, 1600),
-        ([(3000, 4000)] * 3, 8, None),
-        ([(375, 500), (3000, 4000), (500, 375)], None, None),
-        ([(1024, 1200)], None, None),
-    ],
-)
-def test_a_suggestion_keeps_small_objects(sizes, object_px, suggested):
-    assert suggested_resize(sizes, object_px) == suggested

@@ -44,8 +44,10 @@ def value(settings, path):
         ((400, 300), (10.0,), "cpu", None),  # small images stay as they are
         ((3000, 4000), (1000.0,), "cpu", 512),  # large objects are seen in small images too
         ((3000, 4000), (50.0,), "cpu", 640),  # 8 px of 50 px
-        ((3000, 4000), (5.0,), "cpu", 1024),  # never more than the device is worth
-        ((3000, 4000), (5.0,), "cuda", 2048),
+        ((3000, 4000), (10.0, 50.0, 50.0), "cpu", 1024),  # more would cost too much
+        ((3000, 4000), (10.0, 50.0, 50.0), "cuda", 1792),  # 8 px of 18 px
+        ((3000, 4000), (20.0,), "cpu", 1600),  # else most objects would vanish
+        ((3000, 4000), (5.0,), "cpu", None),  # tiny: images are cut, not shrunk
         ((1500, 2000), (5.0,), "cuda", None),
     ],
 )
