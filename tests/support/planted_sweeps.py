@@ -10,6 +10,7 @@ import torch
 
 from sweeps.config.goals import USUAL
 from sweeps.tracking.tracker import Tracker
+from unetexp.data import Sample
 from unetexp.training.pictures import overlay_grid
 
 RECIPE = """
@@ -80,11 +81,6 @@ def planted(count=32, cost=0.06, seed=0):
     return trials
 
 
-class _Sample:
-    def __init__(self, name, image, mask):
-        self.name, self.image, self.mask = name, image, mask
-
-
 class _Data:
     """The parts of a data set that an overlay needs: two white images, which no cut may trim."""
 
@@ -93,7 +89,7 @@ class _Data:
         mask = torch.zeros(30, 20, dtype=torch.uint8)
         mask[:10] = 1
         self.class_names, self.image_max = ("background", "cell"), 255
-        self.split = [_Sample(f"image-{i}", image, mask) for i in range(2)]
+        self.split = [Sample(f"image-{i}", image, mask) for i in range(2)]
 
     def __getitem__(self, split):
         return self.split

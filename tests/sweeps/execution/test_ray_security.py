@@ -47,7 +47,10 @@ def unsafe_calls(tree):
             not own_copy and module.endswith(("pickle", "joblib", "dill")) and function in LOADERS
         )
         numpy = keywords.get("allow_pickle") == "True"
-        own_loader = [ast.unparse(each) for each in node.args[1:]] == ["_Loader"]
+        own_loader = [ast.unparse(each) for each in node.args[1:]] in (
+            ["_Loader"],
+            ["_ValueLoader"],
+        )
         unsafe_yaml = name in ("yaml.unsafe_load", "yaml.full_load")
         unsafe_yaml |= name == "yaml.load" and not own_loader
         if (
@@ -65,8 +68,9 @@ def test_nothing_loads_a_pickle(path):
     assert not list(unsafe_calls(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-def test_our_own_yaml_loader_is_a_safe_one():
+def test_our_own_yaml_loaders_are_safe_ones():
     assert issubclass(config._Loader, yaml.SafeLoader)
+    assert issubclass(config._ValueLoader, yaml.SafeLoader)
 
 
 @pytest.mark.parametrize(
