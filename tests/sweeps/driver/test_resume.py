@@ -37,6 +37,7 @@ def twin(place):
     return results(place, "twin")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_that_was_killed_and_then_interrupted_equals_its_twin(place, twin):
     tracked = ("--tracking-uri", place.uri)

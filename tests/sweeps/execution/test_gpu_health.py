@@ -252,7 +252,8 @@ def sweep_on(tmp_path, gpus, bad, how, trials):
     return controller, runs
 
 
-@pytest.mark.parametrize("how", ["fault", pytest.param("crash", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["fault", "crash"])
 def test_a_bad_gpu_is_set_aside_and_every_trial_completes_on_the_other(tmp_path, how):
     controller, runs = sweep_on(tmp_path, 2, ["0"], how, trials=4)
     assert [t.stop_reason for t in controller.trials.values()] == ["completed"] * 4

@@ -37,6 +37,7 @@ def workers_started() -> int:
     return len(list(logs.glob("worker-*.err")))
 
 
+@pytest.mark.slow
 def test_short_trials_run_in_the_workers_that_there_are(tmp_path):
     recipe = load_recipe("quickstart", {"budget.trials": TRIALS, "epochs": 1})
     controller = SweepController(recipe, 0, Ledger(tmp_path / "ledger.jsonl"), [])

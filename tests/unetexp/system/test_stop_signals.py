@@ -102,6 +102,7 @@ def test_a_command_outlives_its_output(tmp_path, lost):
     assert (tmp_path / "end").read_text() == "done"
 
 
+@pytest.mark.slow
 def test_training_that_is_stopped_says_how_to_go_on(tmp_path):
     write_folder_dataset(tmp_path / "data", splits={"train": 4, "val": 2}, size=(40, 48))
     arguments = [
