@@ -161,7 +161,7 @@ def _print(
     for note in checked.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     if checked.findings:
-        console.print(_table(checked.findings))
+        console.print(_table(checked.findings, checked.root))
     else:
         console.print("Nothing was found to be wrong.")
     for line in repaired or ():
@@ -174,14 +174,14 @@ def _print(
         console.print("--html FILE writes a page with the pictures")
 
 
-def _table(findings: Sequence[Finding]) -> Table:
+def _table(findings: Sequence[Finding], root: Path | None) -> Table:
     columns = ("", "found", "why it hurts, and the mend")
     table = Table(*(Column(title, overflow="fold") for title in columns), show_lines=True)
     for finding in findings:
         style = _STYLES[finding.severity]
         table.add_row(
             f"[{style}]{finding.severity.value}[/{style}]\n{finding.code}",
-            _escaped(finding.title),
+            _escaped(finding.title.replace(f"{root}/", "")),  # files below it
             f"{_escaped(finding.why)}\n[bold]→[/bold] {_escaped(finding.mend)}",
         )
     return table

@@ -36,7 +36,10 @@ def write_page(checked: Checked, place: Path) -> None:
         for finding in checked.findings
     ]
     page = templates.get_template("page.html").render(
-        summary=checked.summary(), sections=sections, has=len(checked.findings) > 0
+        summary=checked.summary(),
+        root=f"{checked.root}/",  # files are named below it
+        sections=sections,
+        has=len(checked.findings) > 0,
     )
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(page, encoding="utf-8")
