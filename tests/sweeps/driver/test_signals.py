@@ -291,6 +291,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.timeout(600)  # most of it is the way to the first epoch, beside other slow tests
 def test_a_terminal_that_is_lost(place):
     ledger = Path(place.storage) / "lost" / "ledger.jsonl"
     terminal = Terminal(
