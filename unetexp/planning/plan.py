@@ -6,6 +6,7 @@ The text is an ordinary recipe of a sweep, to be read, changed and run.
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,6 @@ class Plan:
 
     name: str  # of the sweep, after the data
     facts: DataFacts
-    settings: tuple[Setting, ...]  # of the base
-    space: tuple[Setting, ...]
-    estimate: Estimate
     text: str  # YAML, with the reasons as comments
 
 
@@ -50,8 +48,7 @@ def plan(source: DataSource, facts: DataFacts, device: str) -> Plan:
     config = decode_config({"data": source.tree()}, changes)
     cost = estimate(config, facts, found, device, _TRIALS[device])
     name = _name_of(source)
-    text = _text(name, config, facts, settings, space, cost)
-    return Plan(name, facts, settings, space, cost, text)
+    return Plan(name, facts, _text(name, config, facts, settings, space, cost))
 
 
 def _encoder() -> Iterator[Setting]:
@@ -107,15 +104,25 @@ def _text(
         f"# Planned from the data on {datetime.date.today().isoformat()}; read it, change it.",
         "# command:  python sweeps/run.py THIS_FILE",
         *(f"# {line}" for line in describe(facts)),
-        _line(f"name: {name}", "first part of the sweep's name"),
+        _line(f"name: {json.dumps(name)}", "first part of the sweep's name"),
         "base:",
         *_section(base, reasons, "  "),
         "space:",
         *(_line(f"  {s.path}: {_flow(s.value)}", s.reason) for s in space),
         _line(f"budget: {{trials: {cost.trials}}}", cost.describe()),
         _line("asha: {reduction_factor: 3}", "stops the worst trials after a third of the epochs"),
+        "points:",
+        *(_line(f"  - {_flow(point)}", reason) for point, reason in _first(space)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _first(space: Sequence[Setting]) -> Iterator[tuple[Tree, str]]:
+    """The trials that come first; what a point leaves out is drawn."""
+    known = {"encoder.freeze": "none", "decoder.upsampling": "bilinear", "optimizer.lr": 1.0e-3}
+    loss = next(setting.value["values"][0] for setting in space if setting.path == "loss.kind")
+    for kind in ("resnet", "timm"):
+        yield {"encoder.kind": kind, "loss.kind": loss, **known}, "tried first: sound on most sets"
 
 
 def describe(facts: DataFacts) -> Iterator[str]:

@@ -164,6 +164,15 @@ def test_the_command_writes_a_recipe_to_the_terminal_or_a_file(tmp_path):
     assert "already" in call("data", "plan", root, "--out", file, code=2).output
 
 
+@pytest.mark.parametrize("folder", ["2024", "1e3", "no", "a b.c", "..x"])
+def test_any_name_of_the_folder_gives_a_recipe(tmp_path, folder):
+    root = write_folder_dataset(tmp_path / folder, {"": 5})
+    call("data", "plan", root, "--device", "cpu", "--out", tmp_path / "mine.yaml")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"), {})
+    assert recipe.base.data.root == str(root)
+    assert [point["encoder.kind"] for point in recipe.points] == ["resnet", "timm"]
+
+
 def test_settings_of_the_data_go_into_the_plan(tmp_path):
     root = write_folder_dataset(tmp_path / "cells", {"": 6})
     printed = call("data", "plan", root, "--set", "data.val_fraction=0.5").stdout
