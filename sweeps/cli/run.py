@@ -18,7 +18,7 @@ from sweeps.cli.options import (
     TimeBudget,
     Trials,
 )
-from sweeps.cli.run_sweep import console_for_lines, run_sweep, shown_progress
+from sweeps.cli.run_sweep import console_for_lines, run_sweep
 from sweeps.cli.run_sweep import dry_run as dry_run_of
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, plan_sweep
 from sweeps.driver.planned import with_planned_recipe
@@ -28,6 +28,7 @@ from sweeps.state.manifest import SweepManifest
 from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import CacheGb, TrackingUri, limit_cache
+from unetexp.cli.progress import shown_progress
 from unetexp.errors import ConfigError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

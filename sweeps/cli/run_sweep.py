@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console
-from rich.progress import Progress
 
 from sweeps.cli.next_steps import after_sweep
 from sweeps.driver.model_costs import describe_models
@@ -20,6 +17,7 @@ from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
 from unetexp.cli.exit_codes import DONE, FAILED
+from unetexp.cli.progress import shown_progress
 from unetexp.compute.measured import is_free
 from unetexp.data import open_dataset
 from unetexp.data.layouts.paragraph import paragraph
@@ -31,7 +29,7 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
     Raises KeyboardInterrupt after that end if a signal brought it about.
     """
     console = console_for_lines()
-    with shown_progress(console) as on_progress:
+    with shown_progress(console, "checking the data") as on_progress:
         prepared = prepare(plan, on_progress, started=manifest is not None)
     console.print(f"data: {prepared.understood}")
     for warning in prepared.warnings:
@@ -67,7 +65,7 @@ def dry_run(plan: SweepPlan, manifest: SweepManifest | None) -> None:
     if not getattr(source, "is_here", lambda: True)():
         console.print("data: not read, as it would have to be downloaded first.")
     else:
-        with shown_progress(console) as on_progress:
+        with shown_progress(console, "checking the data") as on_progress:
             data = open_dataset(source, on_progress=on_progress, to_train=manifest is None)
         console.print(f"data: {paragraph(source, data)}")
         for note in data.notes:
@@ -80,16 +78,6 @@ def console_for_lines() -> Console:
     """A console that leaves words whole on a terminal, and lines in a log."""
     in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
-
-
-@contextmanager
-def shown_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for the reading of data, which vanishes at its end."""
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("checking the data")
-        yield lambda what, done, total: progress.update(
-            task, description=what, completed=done, total=total
-        )
 
 
 def _checked(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
-from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.latency import latency_on_one_core_ms
 from unetexp.models.cost import model_cost
-from unetexp.models.unet import UNet, build_unet
+from unetexp.models.unet import build_unet
 from unetexp.training.config import TrainConfig
 
 _CLASSES, _CHANNELS = 2, 3  # the plan knows no data: neither counts for much in a model's cost
@@ -27,21 +25,12 @@ def describe_models(recipe: Recipe) -> list[str]:
         encoder, decoder = config.encoder, config.decoder
         cost = model_cost(encoder, decoder, _CLASSES, _CHANNELS, side_px)
         model = build_unet(encoder, decoder, _CLASSES, _CHANNELS)
-        milliseconds = _on_one_core_ms(model, side_px)
+        milliseconds = latency_on_one_core_ms(model, _CHANNELS, side_px, side_px)
         lines.append(
             f"  {encoder.kind} {encoder.name}, {decoder.kind}: {cost.parameters / 1e6:.1f} M "
             f"parameters, {cost.gflops:.1f} GFLOPs, {milliseconds:.0f} ms"
         )
     return lines
-
-
-def _on_one_core_ms(model: UNet, side_px: int) -> float:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other where other work takes a core
-    try:
-        return latency_ms(model, _CHANNELS, side_px, side_px)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _models(recipe: Recipe) -> Iterator[TrainConfig]:

@@ -20,7 +20,6 @@ from sweeps.tracking.store import TrackingStore
 from unetexp.tracking.server import public_uri
 from unetexp.tracking.uri import PROJECT_DATABASE, absolute
 
-BEST_FIRST = f"metrics.`{USUAL.best}`"
 DIMENSIONS = ("encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr")
 OVERLAY_SERIES = "val/overlay"  # the same epochs of all trials
 BEST_OVERLAY, BEST_STEP = "best/overlay", 0  # the UI compares images of one step only

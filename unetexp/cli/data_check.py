@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import source_of
-from unetexp.cli.options import Device, TrackingUri
+from unetexp.cli.options import Device, SetData, TrackingUri
+from unetexp.cli.progress import shown_progress
 from unetexp.data import Mni152
 from unetexp.data.checks.checked import Checked, check_source
 from unetexp.data.checks.finding import Finding, Severity, exit_code, ranked
@@ -26,7 +26,6 @@ from unetexp.errors import ConfigError, DataError, listed
 from unetexp.training.config import parse_assignments
 
 _STYLES = {Severity.error: "red", Severity.warning: "yellow", Severity.note: "cyan"}
-_FILES_SHOWN = 3
 
 
 def check(
@@ -36,12 +35,7 @@ def check(
             help="A folder of images and masks, a table of them, or a kind such as mni152."
         ),
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."
-        ),
-    ] = None,
+    set_: SetData = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")
     ] = False,
@@ -91,14 +85,8 @@ def check(
 
 
 def _checked(source: Any, console: Console) -> Checked:
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("data")
-        return check_source(
-            source,
-            lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-        )
+    with shown_progress(console) as on_progress:
+        return check_source(source, on_progress)
 
 
 def _with_label_noise(

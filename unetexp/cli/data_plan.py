@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import source_of
-from unetexp.cli.options import Device
+from unetexp.cli.options import Device, SetData
+from unetexp.cli.progress import shown_progress
 from unetexp.compute.device import limit_threads, pick_device
-from unetexp.data import DataSource, Mni152
+from unetexp.data import Mni152
 from unetexp.errors import ConfigError
 from unetexp.planning.facts import look_at
-from unetexp.planning.plan import Plan, describe, plan
+from unetexp.planning.plan import describe, plan
 from unetexp.training.config import parse_assignments
 
 
@@ -32,10 +32,7 @@ def plan_recipe(
             show_default="on the terminal",
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="data.PATH=VALUE", help="Change a setting. Repeatable."),
-    ] = None,
+    set_: SetData = None,
     device: Device = "auto",
 ) -> None:
     """Write a sweep's recipe for a data set: resolution, crop, batch, epochs, losses and more.
@@ -48,7 +45,9 @@ def plan_recipe(
             raise ConfigError(f"--out {out}: there is such a file already. Choose another name.")
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         found = source_of(source, Mni152(), parse_assignments(set_ or []))
-        made = planned(found, pick_device(device).type, console)
+        with shown_progress(console) as on_progress:
+            facts = look_at(found, on_progress)
+        made = plan(found, facts, pick_device(device).type)
         if out is None:
             print(made.text, end="")
             return
@@ -57,16 +56,3 @@ def plan_recipe(
         for line in describe(made.facts):
             console.print(line, markup=False)
         console.print(f"recipe in {out}; start it: python sweeps/run.py {out}", markup=False)
-
-
-def planned(source: DataSource, device: str, console: Console) -> Plan:
-    """The plan for a source, with a progress bar while its images are looked at."""
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("data")
-        facts = look_at(
-            source,
-            lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-        )
-    return plan(source, facts, device)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_aloud, source_of
-from unetexp.cli.options import Device, TrackingUri
+from unetexp.cli.options import Device, SetData, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import Dataset, DataSource
 from unetexp.data.sources.file_source import FileSource
@@ -92,12 +92,7 @@ def evaluate(
     format_: Annotated[
         OutputFormat, typer.Option("--format", help="Form of what is printed.")
     ] = OutputFormat.table,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."
-        ),
-    ] = None,
+    set_: SetData = None,
     without_channel: Annotated[
         list[int] | None,
         typer.Option(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
+from unetexp.cli.progress import shown_progress
 from unetexp.component import decode
 from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.data.layouts.paragraph import paragraph
@@ -42,15 +42,8 @@ def open_aloud(source: DataSource, console: Console, *, to_train: bool = True) -
 
     `to_train` as in `open_dataset`.
     """
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("data")
-        data = open_dataset(
-            source,
-            on_progress=lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-            to_train=to_train,
-        )
+    with shown_progress(console) as on_progress:
+        data = open_dataset(source, on_progress=on_progress, to_train=to_train)
     console.print(f"data: {paragraph(source, data)}", markup=False)
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False)

@@ -36,4 +36,8 @@ def limit_cache(gigabytes: float | None) -> None:
         os.environ[LIMIT_VARIABLE] = f"{gigabytes:g}"
 
 
+SetData = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."),
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")]

@@ -51,6 +51,16 @@ def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> floa
     return 1e3 * statistics.median(times[_WARM_UP:])
 
 
+def latency_on_one_core_ms(model: nn.Module, channels: int, height: int, width: int) -> float:
+    """As `latency_ms`, with one thread: several wait where other work takes a core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return latency_ms(model, channels, height, width)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def latency_once_ms(model: nn.Module, channels: int, height: int, width: int) -> float:
     """`latency_ms`, measured once in a process for all models that are built alike.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
-from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.latency import latency_on_one_core_ms
 from unetexp.models.unet import UNet, build_unet
 from unetexp.planning.facts import DataFacts
 from unetexp.planning.rules import Sizes
@@ -56,12 +54,7 @@ def estimate(
 
 def _forward_s(model: UNet, channels: int, side: int) -> float:
     """Of one image; on a CPU timed on one core, because threads wait where others work too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = latency_ms(model, channels, side, side) / 1000
-    finally:
-        torch.set_num_threads(threads)
+    seconds = latency_on_one_core_ms(model, channels, side, side) / 1000
     return seconds / available_cores() if next(model.parameters()).device.type == "cpu" else seconds
 
 

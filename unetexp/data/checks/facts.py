@@ -16,7 +16,6 @@ from PIL import Image
 from scipy import ndimage
 
 from unetexp.data.collection import Labels, RawImage
-from unetexp.data.labels import VOID
 
 THUMB_PX = 64
 _MOST_CHANNELS = 4  # whose mean is the thumbnail
@@ -159,17 +158,3 @@ def _areas(member: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     labels, _ = ndimage.label(inside, _NEIGHBOURS)
     areas: npt.NDArray[np.int64] = np.bincount(labels.reshape(-1))[1:]
     return areas
-
-
-def object_boxes(
-    mask: Labels, values: tuple[int, ...] | None = None
-) -> list[tuple[int, int, int, int, int]]:
-    """(top, left, bottom, right, area) of each object in a mask; of all values but 0 and void."""
-    member = np.isin(mask, values) if values else (mask > 0) & (mask < VOID)
-    labels, _ = ndimage.label(member, _NEIGHBOURS)
-    areas = np.bincount(labels.reshape(-1))
-    return [
-        (place[0].start, place[1].start, place[0].stop, place[1].stop, int(areas[number]))
-        for number, place in enumerate(ndimage.find_objects(labels), 1)
-        if place is not None
-    ]

@@ -85,7 +85,6 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "noise": 0.05,
     },
 }
-LIGHT = PRESETS["light"]
 
 
 def filled(given: Mapping[str, object]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from unetexp.data.decoded.split_table import SplitTable
 from unetexp.data.labels import VOID
 from unetexp.models.weights.resolution import Normalization
 from unetexp.training.augmenting.augmentation import Augment
-from unetexp.training.augmenting.presets import LIGHT, PRESETS, Preset
+from unetexp.training.augmenting.presets import PRESETS, Preset
 from unetexp.training.batches.resident import ResidentSplit
 from unetexp.training.batches.train_batches import (
     TrainBatches,
@@ -132,7 +132,8 @@ def test_any_number_of_channels_and_the_same_on_every_device(preset, channels, t
 
 def test_light_is_what_was_always_done():
     assert Augment() == Augment(preset="light")
-    assert {name: Augment.model_fields[name].default for name in LIGHT} == dict(LIGHT)
+    light = PRESETS["light"]
+    assert {name: Augment.model_fields[name].default for name in light} == dict(light)
 
 
 def test_none_is_a_random_crop_alone():
