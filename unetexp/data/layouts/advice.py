@@ -107,10 +107,20 @@ def _of_cases(root: Path) -> str:
     ]
     if len(masks) != 1 or len(images) != 1:
         return ""
+    if any(_many_masks(case / images[0], case / masks[0]) for case in cases):
+        return (
+            f"The folders {masks[0]} hold several files an image, one an object it seems: write "
+            "one mask an image from them, the largest value of all files in each pixel."
+        )
     return (
         f"If {images[0]} is the image in each of its folders and {masks[0]} the mask: "
         f"{setting('images', f'*/{images[0]}')} {setting('masks', f'*/{masks[0]}')}."
     )
+
+
+def _many_masks(images: Path, masks: Path) -> bool:
+    """Whether there are more masks than images in the two folders of a case."""
+    return images.is_dir() and masks.is_dir() and len(entries(masks)) > len(entries(images))
 
 
 def _of_table(root: Path) -> str:

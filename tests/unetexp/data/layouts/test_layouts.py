@@ -297,3 +297,16 @@ def test_together_each_file_is_used_once_and_masks_have_one_affix(keys):
         assert all(m == f"{affix.before}{i}{affix.after}" for _, i, m in match.pairs)
         if len(match.pairs) == 1:
             assert (affix.before or affix.after).strip("_-") in MASK_WORDS
+
+
+def test_several_masks_an_image_are_to_be_merged(tmp_path):
+    for case in range(3):
+        for folder in ("images", "masks"):
+            (tmp_path / f"case{case}" / folder).mkdir(parents=True)
+        pixels = Image.fromarray(np.zeros((32, 32), np.uint8))
+        pixels.save(tmp_path / f"case{case}/images/case{case}.png")
+        for number in range(2):
+            pixels.save(tmp_path / f"case{case}/masks/object{case}{number}.png")
+    with pytest.raises(DataError, match="one mask an image from them") as raised:
+        Folder(root=str(tmp_path)).collect()
+    assert "--set" not in str(raised.value)
