@@ -36,6 +36,7 @@ class Dataset:
     form: InputForm | None = None  # how further files are read in the same way
     folds: tuple[Split, ...] = ()
     void: str = ""  # which stored value is void, in words; "": as the settings say
+    val_in_train: bool = False  # the images of val are those of train, too: nothing validates
 
     @property
     def num_classes(self) -> int:
