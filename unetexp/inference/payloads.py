@@ -26,7 +26,7 @@ from unetexp.data.reading.image_decoding import decode_image
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.reading.value_ranges import scaled
 from unetexp.errors import DataError
-from unetexp.models.saved_model import ModelSpec
+from unetexp.models.image_spec import ImageSpec
 
 Labels = NDArray[np.uint8]
 Answer = Labels | list[Labels]
@@ -52,7 +52,7 @@ class Payload:
         return np.stack(labels) if self.form == "batch" else list(labels)
 
 
-def read_payload(given: Any, spec: ModelSpec) -> Payload:
+def read_payload(given: Any, spec: ImageSpec) -> Payload:
     """The images in a request to a model of `spec`, each with its own depth and channels.
 
     A data frame of one column and a mapping of one key (`{"image": ...}`) are unwrapped to what
@@ -113,7 +113,7 @@ def _is_array(given: Sequence[Any]) -> bool:
         return False
 
 
-def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
+def _image(given: Any, name: str, spec: ImageSpec) -> Tensor:
     if isinstance(given, str | bytes):
         return torch.from_numpy(_decoded(given, name, spec))
     array = _array(given, name, spec)
@@ -135,17 +135,17 @@ def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
-def _allowed_channels(spec: ModelSpec) -> tuple[int, ...]:
+def _allowed_channels(spec: ImageSpec) -> tuple[int, ...]:
     return (1, 3) if spec.in_channels in (1, 3) else (spec.in_channels,)
 
 
-def _channels_in_words(spec: ModelSpec) -> str:
+def _channels_in_words(spec: ImageSpec) -> str:
     if spec.in_channels in (1, 3):
         return "1 (grey) and 3 (RGB)"
     return f"{spec.in_channels}, those of the images that the model was trained on"
 
 
-def _decoded(given: str | bytes, name: str, spec: ModelSpec) -> NDArray[Any]:
+def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> NDArray[Any]:
     if isinstance(given, str):
         encoded = given.partition("base64,")[2] if given.startswith("data:") else given
         try:
@@ -157,7 +157,7 @@ def _decoded(given: str | bytes, name: str, spec: ModelSpec) -> NDArray[Any]:
     return decode_image(name, given, spec.input or AS_STORED)
 
 
-def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
+def _array(given: Any, name: str, spec: ImageSpec) -> NDArray[Any]:
     """An array of uint8 or uint16; whole numbers in lists get the depth of the training images."""
     if isinstance(given, np.ndarray):
         measured = spec.input is not None and spec.input.ranges is not None
