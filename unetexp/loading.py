@@ -14,10 +14,12 @@ from torch import nn
 
 from unetexp.compute.device import pick_device
 from unetexp.compute.serving import TILE_PX
+from unetexp.data.collection import RawImage
 from unetexp.data.reading.image_decoding import read_image
 from unetexp.data.reading.input_form import AS_STORED
+from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import Labels, read_payload
-from unetexp.inference.predictor import Flip, Predictor, conform
+from unetexp.inference.predictor import Flip, Predictor
 from unetexp.models import saved_model
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import CONFIG, read_description, read_spec
@@ -113,7 +115,7 @@ class LoadedModel:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, C, H, W) float32 -> logits (N, K, H, W), as the network itself."""
         if isinstance(self.network, Runtime):
-            return RuntimeNetwork(self.network)(images)  # type: ignore[no-any-return]
+            return RuntimeNetwork(self.network).forward(images)
         logits: torch.Tensor = self.network(images)
         return logits
 
@@ -126,19 +128,17 @@ class LoadedModel:
     def _answer(self, images: Any, one: Callable[[torch.Tensor], NDArray[Any]]) -> Any:
         form = self.spec.input or AS_STORED
         if isinstance(images, str | Path):
-            return self._one(torch.from_numpy(read_image(Path(images), form)), one)
+            return self._one(read_image(Path(images).expanduser(), form), one)
         if isinstance(images, list | tuple) and any(isinstance(i, str | Path) for i in images):
             return [self._answer(image, one) for image in images]
         payload = read_payload(images, self.spec)
         return payload.answer([self._one(image, one) for image in payload.images])
 
-    def _one(
-        self, image: torch.Tensor, one: Callable[[torch.Tensor], NDArray[Any]]
-    ) -> NDArray[Any]:
+    def _one(self, image: RawImage, one: Callable[[torch.Tensor], NDArray[Any]]) -> NDArray[Any]:
         fitting, warnings = conform(image, self.spec)
         for warning in warnings:
             log.warning("an image %s", warning)
-        return one(fitting)
+        return one(torch.from_numpy(fitting))
 
 
 def load(

@@ -36,6 +36,7 @@ def check(recipe: Recipe) -> None:
     values that do not fit together are found before a trial starts.
     """
     check_goals(recipe.goals)
+    _check_validation(recipe)
     for path, dimension in recipe.space.items():
         fields_at(TrainConfig, path)
         for other in dimension.when:
@@ -57,6 +58,16 @@ def check(recipe: Recipe) -> None:
     for batch_size in _possible(recipe, "batch_size"):
         for accumulation in _possible(recipe, "accumulation"):
             require_even_shares(batch_size, accumulation, recipe.budget.ranks)
+
+
+def _check_validation(recipe: Recipe) -> None:
+    """Raise ConfigError where trials would be chosen by images that they were trained on."""
+    if recipe.base.data.train_with_val and {*recipe.space} - {"seed"}:
+        raise ConfigError(
+            "data.train_with_val trains on the validation images, and a sweep chooses by them. "
+            "Leave it out: python sweeps/promote.py SWEEP --train-final --with-val trains the "
+            "best settings on them once the choice is made."
+        )
 
 
 def _possible(recipe: Recipe, path: str) -> list[int]:

@@ -144,7 +144,7 @@ def _evaluated(
     if known and dataset.folds:
         _require_test(part, dataset)
     samples = samples_of(dataset, part, spec)
-    for warning in _warnings(part, known, samples.warnings):
+    for warning in _warnings(part, known, samples.warnings, dataset.val_in_train):
         aside.print(f"note: {warning}", style="yellow", markup=False)
     with aside.status(f"{len(samples)} images"):
         found = assess(loaded.module(), spec, dataset, part, device, train=train, worst=worst)
@@ -257,21 +257,21 @@ def _require_test(part: str, data: Dataset) -> None:
 def _default_split(data: Dataset, known: bool) -> str:
     """Validation's; all of a folder that was split by a seed which the model does not know.
 
-    Test, where the model's folds have seen all the rest.
+    Test, where the model, or its folds together, have seen all the rest.
     """
-    if known and data.folds and "test" in data.splits:
+    if known and (data.folds or data.val_in_train) and "test" in data.splits:
         return "test"
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
 
 
-def _warnings(split: str, known: bool, warnings: tuple[str, ...]) -> list[str]:
+def _warnings(split: str, known: bool, warnings: tuple[str, ...], val_in_train: bool) -> list[str]:
     found = [f"The first image {warning}." for warning in warnings]
     if not known:
         found.append(
             "This is not the data that the model was trained with: its figures are not those of "
             "training."
         )
-    elif split in ("train", ALL):
+    elif split in ("train", ALL) or (split == "val" and val_in_train):
         found.append("The model was trained on these images: the figures flatter it.")
     return found
 

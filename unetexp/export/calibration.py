@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from unetexp.data import Dataset
 from unetexp.errors import DataError
+from unetexp.inference.conforming import full_scale
 from unetexp.inference.evaluation import samples_of
-from unetexp.inference.predictor import full_scale
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.weights.resolution import to_input
 
@@ -53,6 +53,6 @@ def graph_inputs(
         if preprocessing:
             inputs.append(image.permute(1, 2, 0)[None].contiguous().numpy())
         else:
-            scaled = image.float() / full_scale(image, spec)
+            scaled = image.float() / full_scale(image.itemsize, spec)
             inputs.append(to_input(scaled[None], spec.normalization).numpy())
     return inputs

@@ -22,7 +22,7 @@ from unetexp.compute.settings import resolved
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
-from unetexp.inference.predictor import conform, full_scale
+from unetexp.inference.conforming import conform, full_scale
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import ModelSpec, read_description
 from unetexp.training.config import TrainConfig
@@ -57,7 +57,7 @@ class ConformedSamples:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the conversion of the first image to that form."""
-        return conform(self.parts[0][0].image, self.spec)[1]
+        return conform(self.parts[0][0].image.numpy(), self.spec)[1]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +79,8 @@ class ConformedSamples:
         number = bisect.bisect_right(ends, index)
         part = self.parts[number]
         sample = part[index - ends[number] + len(part)]
-        return dataclasses.replace(sample, image=conform(sample.image, self.spec)[0])
+        image, _ = conform(sample.image.numpy(), self.spec)
+        return dataclasses.replace(sample, image=torch.from_numpy(image))
 
 
 def assess(
@@ -188,7 +189,7 @@ def _image_max(data: Dataset, spec: ImageSpec) -> int:
     """The pixel value of `data` that is 1.0 to the model, as in prediction."""
     if data.image_max == spec.image_max:
         return spec.image_max
-    return full_scale(data["train"].window(0, 0, 0, 1, 1)[0], spec)
+    return full_scale(data["train"].window(0, 0, 0, 1, 1)[0].itemsize, spec)
 
 
 def _named(class_names: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The input of a served model: images in one of several forms, converted to tensors.
+"""The input of a served model: images in one of several forms, as arrays of one form.
 
 An image is an array (H, W, C) or, if grey, (H, W); or a PNG or JPEG file as bytes or in base64.
 Over HTTP, arrays are nested lists of whole numbers.
@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from unetexp.data.collection import RawImage
 from unetexp.data.reading.image_decoding import decode_image
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.reading.value_ranges import scaled
@@ -42,7 +41,7 @@ _FORMS = (
 class Payload:
     """The images that were sent and the form they came in."""
 
-    images: tuple[Tensor, ...]  # (C, H, W) uint8 or uint16 each
+    images: tuple[RawImage, ...]  # (C, H, W) uint8 or uint16 each
     form: Literal["one", "batch", "list"]
 
     def answer(self, labels: Sequence[Labels]) -> Answer:
@@ -53,7 +52,7 @@ class Payload:
 
 
 def read_payload(given: Any, spec: ImageSpec) -> Payload:
-    """The images in a request to a model of `spec`, each with its own depth and channels.
+    """The images in a request to a model of that `spec`, each with its own depth and channels.
 
     A data frame of one column and a mapping of one key (`{"image": ...}`) are unwrapped to what
     they hold. Raises DataError saying what was sent, what is allowed and what to do.
@@ -89,8 +88,8 @@ def _only_column(frame: Any) -> list[Any]:
 
 
 def _unwrapped(given: Any) -> Any:
-    if isinstance(given, Tensor):
-        return given.cpu().numpy()
+    if hasattr(given, "detach"):  # a tensor
+        return given.detach().cpu().numpy()
     if not isinstance(given, Mapping):
         return given
     if len(given) != 1:
@@ -103,9 +102,7 @@ def _unwrapped(given: Any) -> Any:
 
 def _is_array(given: Sequence[Any]) -> bool:
     """Whether nested lists are one array rather than a list of images."""
-    if not given or any(
-        isinstance(part, str | bytes | Mapping | np.ndarray | Tensor) for part in given
-    ):
+    if not given or not all(isinstance(part, list | tuple | int | float) for part in given):
         return False
     try:
         return np.asarray(given).ndim <= 4
@@ -113,9 +110,9 @@ def _is_array(given: Sequence[Any]) -> bool:
         return False
 
 
-def _image(given: Any, name: str, spec: ImageSpec) -> Tensor:
+def _image(given: Any, name: str, spec: ImageSpec) -> RawImage:
     if isinstance(given, str | bytes):
-        return torch.from_numpy(_decoded(given, name, spec))
+        return _decoded(given, name, spec)
     array = _array(given, name, spec)
     if array.ndim not in (2, 3) or min(array.shape) < 1:
         raise DataError(f"{name} has the shape {array.shape}. {_FORMS}")
@@ -130,9 +127,9 @@ def _image(given: Any, name: str, spec: ImageSpec) -> Tensor:
     if array.dtype.kind == "f":
         assert spec.input is not None
         planes = array.reshape(*array.shape[:2], channels).transpose(2, 0, 1)
-        return torch.from_numpy(scaled([planes], spec.input.of_channels()))
+        return scaled([planes], spec.input.of_channels())
     pixels = array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(pixels))
+    return np.ascontiguousarray(pixels)
 
 
 def _allowed_channels(spec: ImageSpec) -> tuple[int, ...]:
@@ -145,7 +142,7 @@ def _channels_in_words(spec: ImageSpec) -> str:
     return f"{spec.in_channels}, those of the images that the model was trained on"
 
 
-def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> NDArray[Any]:
+def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> RawImage:
     if isinstance(given, str):
         encoded = given.partition("base64,")[2] if given.startswith("data:") else given
         try:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from unetexp.compute.tiling import Block, Span, blended
 from unetexp.compute.upsampling import block_rows, upsampled
 from unetexp.data.resizing import resized_image, working_size
 from unetexp.errors import ConfigError, UserError
+from unetexp.inference.conforming import full_scale
 from unetexp.inference.networks import network_of
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet
@@ -26,9 +26,7 @@ from unetexp.runtimes.runtime import Runtime
 
 Flip = Literal["left_right", "up_down"]
 
-_FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
-_LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
 
 class Predictor:
@@ -61,8 +59,8 @@ class Predictor:
 
         A U-Net whose weights lie in channels_last is copied; a runtime stays where it was loaded.
 
-        Raises ConfigError if the overlap is negative or not smaller than the tile, and for flips of
-        a file that gives label maps.
+        Raises ConfigError if the overlap is negative or not smaller than the tile, and UserError
+        for flips of a file that gives label maps.
         """
         self.spec = spec
         self._network = network_of(model, spec, device)
@@ -103,8 +101,12 @@ class Predictor:
 
         Raises as `labels`, and UserError where a file gives label maps.
         """
-        self._network.require_probabilities("probabilities")
+        self.require_probabilities("probabilities")
         return self.logits(image).softmax(dim=0)
+
+    def require_probabilities(self, purpose: str) -> None:
+        """Raise UserError where a file gives label maps, and `purpose` needs more than that."""
+        self._network.require_probabilities(purpose)
 
     def blocks(self, image: Tensor) -> Iterator[Block]:
         """The logits of the image (C, H, W) part by part, if all do not fit into memory.
@@ -147,7 +149,7 @@ class Predictor:
     @torch.inference_mode()
     def _score(self, tile: Tensor) -> Tensor:
         """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
-        given = self._network.given(tile, full_scale(tile, self.spec))
+        given = self._network.given(tile, full_scale(tile.itemsize, self.spec))
         if len(self._views) == 1:
             return self._network(given)[0].cpu()
         views = [
@@ -163,45 +165,6 @@ class Predictor:
                 f"the model takes raw images of shape ({channels}, H, W), uint8 or uint16, and was "
                 f"given {tuple(image.shape)} {image.dtype}."
             )
-
-
-def full_scale(image: Tensor, spec: ImageSpec) -> int:
-    """The pixel value of `image` that is 1.0 to the model."""
-    if image.dtype == torch.uint8:
-        return _FULL_8
-    return _FULL_16 if spec.image_max == _FULL_8 else spec.image_max
-
-
-def conform(image: Tensor, spec: ImageSpec) -> tuple[Tensor, tuple[str, ...]]:
-    """The image (C, H, W) with the model's channels, and warnings about that.
-
-    Grey becomes RGB by repetition, RGB grey by its luma. Values that were clipped in training are
-    clipped. Raises UserError for other channels.
-    """
-    warnings = []
-    channels = image.shape[0]
-    if (channels, spec.in_channels) == (1, 3):
-        image = image.expand(3, -1, -1)
-        warnings.append("is grey and the model takes RGB: the grey channel is repeated three times")
-    elif (channels, spec.in_channels) == (3, 1):
-        luma = sum(weight * band.int() for weight, band in zip(_LUMA, image, strict=True))
-        assert isinstance(luma, Tensor)
-        image = ((luma + 500) // 1000).to(image.dtype)[None]
-        warnings.append("is RGB and the model takes grey: its luma is used")
-    elif channels != spec.in_channels:
-        raise UserError(
-            f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
-            "(1) and RGB (3) are converted into each other."
-        )
-    if spec.input is not None and spec.input.ceiling and image.dtype == torch.uint16:
-        image = torch.from_numpy(np.minimum(image.numpy(), np.uint16(spec.input.ceiling)))
-    if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
-        stored, trained = (8, 16) if image.dtype == torch.uint8 else (16, 8)
-        warnings.append(
-            f"has {stored} bits and the model was trained on {trained}: its full range is mapped "
-            "to that of the other"
-        )
-    return image, tuple(warnings)
 
 
 def _rounded(tile_px: int, overlap_px: int | None, multiple: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from unetexp.component import decode
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
-from unetexp.models.ensemble import FoldEnsemble
+from unetexp.models.ensemble import Ensemble
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.provenance import Provenance
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unetexp.training.config import TrainConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_SEVERAL = ("folds", "members")  # fields of the spec
 
 
 class ModelSpec(ImageSpec):
@@ -38,17 +39,23 @@ class ModelSpec(ImageSpec):
     folds: int | None = Field(
         None, ge=2, description="number of models of cross-validation, which predict together"
     )
+    members: int | None = Field(
+        None, ge=2, description="number of models of different seeds, which predict together"
+    )
 
     @model_serializer(mode="wrap")
-    def _without_folds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = dump(self)  # earlier versions read what has no folds
-        return {name: value for name, value in tree.items() if name != "folds" or value}
+    def _of_one_model(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)  # earlier versions read what is one model
+        return {name: value for name, value in tree.items() if name not in _SEVERAL or value}
 
     def build(self) -> UNet:
         """The model with untrained weights."""
+        if self.members:
+            one = self.model_copy(update={"members": None})
+            return Ensemble([one.build() for _ in range(self.members)])
         form = (self.encoder, self.decoder, len(self.class_names), self.in_channels)
         if self.folds:
-            return FoldEnsemble([build_unet(*form) for _ in range(self.folds)])
+            return Ensemble([build_unet(*form) for _ in range(self.folds)])
         return build_unet(*form)
 
 
@@ -93,7 +100,6 @@ def save_weights(
     initial: Provenance | None = None,
 ) -> None:
     """As `save_model`, of a model's state dict."""
-    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
     description = {
         "unetexp": __version__,
         "model": model_spec(config, data).tree(),
@@ -102,6 +108,12 @@ def save_weights(
         "data_fingerprint": data.fingerprint,
         **({"initial_weights": initial.record()} if initial else {}),
     }
+    write_model(folder, weights, description)
+
+
+def write_model(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+    """Write a state dict and the description that rebuilds its model into `folder`."""
+    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
