@@ -21,8 +21,9 @@ from unetexp.data.painting import displayable, paint
 from unetexp.errors import ConfigError, not_a_choice
 from unetexp.inference.conforming import full_scale
 from unetexp.inference.payloads import Payload
+from unetexp.models.image_spec import ImageSpec
 from unetexp.serving.bodies import JSON, NPY
-from unetexp.serving.engine import Prediction, ServedSpec
+from unetexp.serving.engine import Prediction
 from unetexp.serving.refusal import Refusal
 
 As = Literal["labels", "probabilities", "overlay"]
@@ -94,7 +95,7 @@ def shares(labels: NDArray[np.uint8], classes: int) -> list[float]:
 
 
 def content(
-    asked: Wanted, payload: Payload, predictions: Sequence[Prediction], spec: ServedSpec
+    asked: Wanted, payload: Payload, predictions: Sequence[Prediction], spec: ImageSpec
 ) -> bytes:
     """The answer's body."""
     if asked.media == PNG:
@@ -118,7 +119,7 @@ def _array(asked: Wanted, prediction: Prediction) -> NDArray[Any]:
 
 
 def _described(
-    payload: Payload, predictions: Sequence[Prediction], spec: ServedSpec
+    payload: Payload, predictions: Sequence[Prediction], spec: ImageSpec
 ) -> dict[str, Any]:
     answer = payload.answer([prediction.labels for prediction in predictions])
     found = [shares(prediction.labels, len(spec.class_names)) for prediction in predictions]
@@ -130,7 +131,7 @@ def _described(
     }
 
 
-def _overlay(image: RawImage, labels: NDArray[np.uint8], spec: ServedSpec) -> NDArray[np.uint8]:
+def _overlay(image: RawImage, labels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
     return paint(displayable(image, full_scale(image.itemsize, spec)), labels)
 
 

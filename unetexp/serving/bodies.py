@@ -14,8 +14,8 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from unetexp.errors import DataError
-from unetexp.inference.conforming import ImageSpec
 from unetexp.inference.payloads import Payload, read_payload
+from unetexp.models.image_spec import ImageSpec
 from unetexp.serving.refusal import Refusal
 from unetexp.serving.settings import ServingSettings
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetexp.data.collection import Labels, RawImage
-from unetexp.inference.conforming import ImageSpec
+from unetexp.models.image_spec import ImageSpec
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,6 @@ class Prediction:
     probabilities: NDArray[np.float32] | None  # (K, H, W), where they were asked for
 
 
-class ServedSpec(ImageSpec, Protocol):
-    """What is known of a served model: its images and its classes."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """In the order of the labels."""
-
-
 class Engine(Protocol):
     """A model that predicts; used by one thread at a time."""
 
@@ -39,7 +31,7 @@ class Engine(Protocol):
     runtime: str  # with its version
 
     @property
-    def spec(self) -> ServedSpec:
+    def spec(self) -> ImageSpec:
         """What it takes."""
 
     def group(self, image: RawImage) -> Hashable:
