@@ -17,6 +17,9 @@ from unetexp.training.batches.train_batches import require_even_shares
 from unetexp.training.config import TrainConfig
 
 _SAMPLES = 64  # random points of the space that are checked before a sweep starts
+PLANNED_RECIPES = (
+    "recipes"  # the folder beside those of sweeps that keeps recipes planned from data
+)
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -26,6 +29,11 @@ def check_name(name: str) -> None:
         raise UserError(
             f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
             "dashes and underscores, the first a letter or digit."
+        )
+    if name.lower() == PLANNED_RECIPES:  # equal where a file system ignores case
+        raise UserError(
+            f"a sweep cannot be named {name!r}: its folder would be the one that keeps the recipes "
+            "planned from data. Choose another with --name."
         )
 
 
