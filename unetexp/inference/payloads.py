@@ -25,7 +25,7 @@ from unetexp.data.reading.image_decoding import decode_image
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.reading.value_ranges import scaled
 from unetexp.errors import DataError
-from unetexp.inference.conforming import ImageSpec
+from unetexp.models.image_spec import ImageSpec
 
 Labels = NDArray[np.uint8]
 Answer = Labels | list[Labels]

@@ -86,6 +86,17 @@ WRONG = {
         "--device": ("meta", "Choices: auto, cpu, cuda"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
+    "export": {
+        "MODEL": ("/no/model", "A model is a folder with"),
+        "--to": ("onx", "Did you mean 'onnx'"),
+        "--out": ("model.txt", ".onnx"),
+        "--precision": ("fp8", "Choices: fp32, fp16, int8"),
+        "--max-drop": ("-1", "a number from 0 to 100"),
+        "--data": ("/no/data", "the folder that holds images and masks"),
+        "--split": ("validation", "Choices: train, val, test, all"),
+        "--set": ("data", "PATH=VALUE"),
+        "--tracking-uri": ("files", "sqlite:///PATH"),
+    },
     "reproduce": {
         "RUN_ID": ("0" * 32, "the last part of its address"),
         "--data": ("", "a text"),
@@ -172,8 +183,14 @@ def called(command, place, *given):
     names = [part for part in given if part.startswith("--") or part.isupper()]
     typed = dict(zip(given[::2], given[1::2], strict=False))
     usual = {"--tracking-uri": place.uri}
-    arguments = {"predict": ["MODEL", "INPUTS"], "evaluate": ["MODEL", "DATA"]}
+    arguments = {
+        "predict": ["MODEL", "INPUTS"],
+        "evaluate": ["MODEL", "DATA"],
+        "export": ["MODEL"],
+    }
     known = {"MODEL": place.model, "INPUTS": f"{place.root}/data", "DATA": f"{place.root}/data"}
+    if command == "export":
+        usual |= {"--to": "onnx", "--out": f"{place.root}/model.onnx"}
     if command == "predict":
         usual["--out"] = f"{place.root}/predictions"
     if command == "train":
