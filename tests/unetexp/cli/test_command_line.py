@@ -56,6 +56,7 @@ WRONG = {
         "SWEEP": ("othr", "Did you mean 'other'"),
         "--run": ("abc", "the last part of its address"),
         "--confirm": ("-1", "a whole number of at least 0"),
+        "--epochs": ("0", "a whole number of at least 1"),
         "--seeds": ("0", "a whole number of at least 1"),
         "--max-latency-ms": ("0", "greater than 0"),
         "--split": ("tset", "Did you mean 'test'"),
@@ -149,6 +150,8 @@ MORE = [
     ("promote", "--set", "epochs=3", "promotion."),
     ("promote", "--gpus", "-1", "a whole number of at least 0"),
     ("promote", "--confirm", "7", "at most 2"),
+    ("promote", "--epochs", "5", "--train-final"),
+    ("promote", "--seeds", "5", "--train-final"),
 ]
 
 
