@@ -79,6 +79,7 @@ class TestProof:
             assert found["figures"]["miou"] == pytest.approx(proof["pytorch"]["miou"], abs=1e-6)
             assert found["data"]["same_as_in_training"]
 
+    @pytest.mark.slow
     def test_a_worse_file_is_refused_with_the_classes_that_lost(self, place, tmp_path, monkeypatch):
         def spoilt(subject):
             model = exact(subject)
@@ -99,6 +100,7 @@ class TestProof:
         assert out.read_bytes() == b"before"
         assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
+    @pytest.mark.slow
     def test_it_is_recorded_in_the_models_run(self, place, tmp_path):
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         client = mlflow.MlflowClient(uri)
@@ -232,6 +234,7 @@ class TestLoad:
             with pytest.raises(unetexp.DataError, match=r"text\.png"):
                 model.predict(tmp_path / "text.png")
 
+    @pytest.mark.slow
     def test_with_preprocessing_there_are_label_maps_only(self, place, models, images, tmp_path):
         out = tmp_path / "raw.onnx"
         result = export(place.model, "--to", "onnx", "--preprocessing", "--out", out)

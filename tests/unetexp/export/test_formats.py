@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from unetexp.runtimes.description import Description
 from unetexp.runtimes.runtime import format_of, open_runtime
 
 FLOATS = [(target, precision) for target, precision in WRITERS if precision != "int8"]
+TARGETS = list(dict.fromkeys(target for target, _ in FLOATS))
+QUICK = (("onnx", "fp32"), ("openvino", "fp32"))  # the others in `make test-slow`
 SHAPES = [(1, 64, 64), (3, 33, 47), (2, 100, 40)]
 ERROR = {"fp32": 1e-4, "fp16": 2e-2}  # of logits between about -10 and 10
 OTHERS = [
@@ -25,6 +28,13 @@ OTHERS = [
     ({"kind": "vit", "name": "test_vit"}, "slim", "bilinear"),
     ({"kind": "vit", "name": "vit_tiny_patch16_224"}, "lite", "nearest"),
 ]
+
+
+def quick_or_slow(values, quick):
+    """Parameters, those that are not quick marked as slow."""
+    for each in values:
+        marks = [] if each in quick else [pytest.mark.slow]
+        yield pytest.param(*each, id="-".join(map(str, each)), marks=marks)
 
 
 @cache
@@ -65,7 +75,7 @@ def difference(runtime, subject, shape):
     return np.abs(found - expected).max()
 
 
-@pytest.mark.parametrize(("target", "precision"), FLOATS)
+@pytest.mark.parametrize(("target", "precision"), quick_or_slow(FLOATS, QUICK))
 def test_a_file_gives_the_networks_logits_at_any_size(target, precision, tmp_path):
     one = subject(precision)
     runtime = written(one, target, tmp_path)
@@ -77,8 +87,9 @@ def test_a_file_gives_the_networks_logits_at_any_size(target, precision, tmp_pat
     assert runtime.name.split()[-1][0].isdigit()  # a version
 
 
-@pytest.mark.parametrize("target", dict.fromkeys(target for target, _ in FLOATS))
-@pytest.mark.parametrize("image_max", [255, 4095])
+@pytest.mark.parametrize(
+    ("target", "image_max"), quick_or_slow(product(TARGETS, (255, 4095)), [("openvino", 255)])
+)
 def test_preprocessing_takes_raw_images_and_gives_label_maps(target, image_max, tmp_path):
     one = subject(preprocessing=True, image_max=image_max)
     runtime = written(one, target, tmp_path)
@@ -97,7 +108,7 @@ def test_preprocessing_takes_raw_images_and_gives_label_maps(target, image_max, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", dict.fromkeys(target for target, _ in FLOATS))
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("encoder", "decoder", "upsampling"), OTHERS)
 def test_other_encoders_and_decoders(target, encoder, decoder, upsampling, tmp_path):
     one = subject_of(encoder, decoder, upsampling)
