@@ -105,6 +105,20 @@ WRONG = {
         "--device": ("gpu", "Choices: auto, cpu, cuda"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
+    "serve": {
+        "MODEL": ("/no/model", "A model is a folder with"),
+        "--host": ("1.2.3.4", "cannot listen there"),
+        "--port": ("70000", "a whole number from 0 to 65535"),
+        "--max-mb": ("0", "a number from 0.001 to 1000"),
+        "--max-pixels": ("0", "a whole number from 1 to 67108864"),
+        "--batch-size": ("0", "a whole number from 1 to 256"),
+        "--batch-wait-ms": ("-1", "a number from 0 to 1000"),
+        "--queue": ("none", "a whole number from 1 to 10000"),
+        "--threads": ("0", "a whole number from 1 to 1024"),
+        "--host-name": ("http://example.org", "without http://"),
+        "--device": ("gpu", "Choices: auto, cpu, cuda"),
+        "--tracking-uri": ("files", "sqlite:///PATH"),
+    },
     "train": {
         "CONFIG": ("no-such.yaml", "cannot be read as YAML"),
         "--data": ("/no/such", "the folder that holds images and masks"),
@@ -190,12 +204,15 @@ def called(command, place, *given):
         "predict": ["MODEL", "INPUTS"],
         "evaluate": ["MODEL", "DATA"],
         "export": ["MODEL"],
+        "serve": ["MODEL"],
     }
     known = {"MODEL": place.model, "INPUTS": f"{place.root}/data", "DATA": f"{place.root}/data"}
     if command == "export":
         usual |= {"--to": "onnx", "--out": f"{place.root}/model.onnx"}
     if command == "predict":
         usual["--out"] = f"{place.root}/predictions"
+    if command == "serve":
+        usual["--port"] = "0"
     if command == "train":
         usual = {"--out": f"{place.root}/trained"}
     if command == "run":
