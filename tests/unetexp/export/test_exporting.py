@@ -246,6 +246,10 @@ class TestLoad:
             raw.probabilities(images[0])
         with pytest.raises(UserError, match="exported with --preprocessing"):
             raw.predictor_with(flips=["left_right"])
+        images = ["predict", str(out), str(place.data / "val"), "--out", str(tmp_path / "labels")]
+        result = runner.invoke(app, [*images, "--probabilities"])
+        assert result.exit_code == 2
+        assert "--probabilities: this file was exported with --preprocessing" in shown(result)
         (given,) = onnxruntime.InferenceSession(str(out)).get_inputs()
         assert (given.type, given.shape) == (
             "tensor(uint8)",
