@@ -39,7 +39,7 @@ def place(tmp_path_factory):
     """Data, a model of it, and the model as an ONNX file."""
     root = tmp_path_factory.mktemp("place")
     data = write_data(root / "data")
-    model = write_model(root / "model", config_on(data))
+    model = write_model(root / "model", config_on(data, precision="fp32"))
     file = root / "made" / "model.onnx"
     result = export(model, "--to", "onnx", "--out", file)
     assert result.exit_code == 0, result.output
