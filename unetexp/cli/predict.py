@@ -82,6 +82,8 @@ def predict(
         predictor = loaded.predictor_with(
             tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
         )
+        if probabilities:
+            predictor.require_probabilities("--probabilities")
         make_folder(out)
         _predict_all(predictor, images, Results(out, overlay, probabilities))
 
