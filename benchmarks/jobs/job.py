@@ -47,6 +47,13 @@ class Job:
         return self.recipe.base
 
 
+class OutOfTimeError(RuntimeError):
+    """The time was too short for an arm to make any model."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} within its time: give more --minutes, or a faster machine.")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an arm made of its time."""

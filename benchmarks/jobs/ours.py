@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.jobs.job import RECIPE, Clock, Job, Outcome
+from benchmarks.jobs.job import RECIPE, Clock, Job, Outcome, OutOfTimeError
 from sweeps.promotion.candidates import Candidate, full_budget_trials, source_sweep
 from sweeps.promotion.registry import champion
 from sweeps.tracking.store import TrackingStore, open_store
@@ -29,6 +29,8 @@ def sweep_and_final(job: Job, clock: Clock) -> Outcome:
     _command("run", RECIPE, "--data", job.set, "--name", NAME, *spent, *settings, *place)
     store = open_store(uri)
     best = full_budget_trials(store, source_sweep(store, store.sweep_run(NAME)))
+    if not best:
+        raise OutOfTimeError("no trial of the sweep had all its epochs")
     # on the CPU a sweep trains two at once; a GPU has one trial at a time
     seeds = 1 if pick_device().type == "cuda" else 2
     epochs = max(1, int(_SAFETY * clock.left / _epoch_s(best[0])))

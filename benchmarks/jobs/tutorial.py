@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.jobs.job import Clock, Job, Outcome
+from benchmarks.jobs.job import Clock, Job, Outcome, OutOfTimeError
 from benchmarks.peers.plain_loop import random_crop, validate
 from sweeps.driver.encoder_weights import settle_weights
 from unetexp.data import Dataset, open_dataset
@@ -31,7 +31,7 @@ from unetexp.training.config import TrainConfig, decode_config
 
 ROOT = Path(__file__).resolve().parents[2]
 _RESERVE = 0.1  # share of the time in which the last trials end and the best one is judged
-_WEIGHTS = "best.safetensors"
+_WEIGHTS, _SCORE = "best.safetensors", "best.txt"
 
 
 def tutorial(job: Job, clock: Clock) -> Outcome:
@@ -45,7 +45,7 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
     recipe = job.recipe
     data = open_dataset(recipe.base.data)
     config = settle_weights(recipe, job.changes(), data.channels).apply(recipe).base
-    gpu = torch.cuda.is_available()
+    models, gpu = job.folder / "models", torch.cuda.is_available()
     cores = os.cpu_count() or 1
     share = {"gpu": 1, "cpu": 1} if gpu else {"cpu": max(1, cores // 2)}
     ray.init(
@@ -56,7 +56,9 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
     )
     try:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, tree=config.tree()), share),
+            tune.with_resources(
+                tune.with_parameters(_trial, tree=config.tree(), models=str(models)), share
+            ),
             param_space={
                 "lr": tune.loguniform(1e-4, 1e-2),
                 "batch_size": tune.choice([4, 8, 16]),
@@ -86,14 +88,15 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
         results = tuner.fit()
     finally:
         ray.shutdown()
-    trials = [Path(result.path) for result in results]
-    scored = {place: _score(place) for place in trials}
+    scored = {place.parent: float(place.read_text()) for place in models.glob(f"*/{_SCORE}")}
+    if not scored:
+        raise OutOfTimeError("no trial of the tutorial finished an epoch")
     best = max(scored, key=lambda place: scored[place])
     model = unet(config, data)
     model.load_state_dict(load_file(best / _WEIGHTS))
     normalization = input_normalization(config.encoder, data.channels)
     test = validate(model, data, normalization, "test")
-    return Outcome(test, scored[best], f"{len(trials)} trials of up to {config.epochs} epochs")
+    return Outcome(test, scored[best], f"{len(results)} trials of up to {config.epochs} epochs")
 
 
 def _python_path() -> list[str]:
@@ -105,18 +108,14 @@ def _grace(config: TrainConfig) -> int:
     return max(1, math.ceil(config.epochs / 3))
 
 
-def _score(place: Path) -> float:
-    """The best score of the trial whose files are there; -inf before its first epoch."""
-    file = place / "best.txt"
-    return float(file.read_text()) if file.exists() else -math.inf
-
-
-def _trial(sampled: dict[str, Any], tree: dict[str, Any]) -> None:
-    """One trial, in a worker."""
+def _trial(sampled: dict[str, Any], tree: dict[str, Any], models: str) -> None:
+    """One trial, in a worker; its best weights and their score are kept below `models`."""
     from ray import tune
 
     config = decode_config(tree)
-    data, place = open_dataset(config.data), Path(tune.get_context().get_trial_dir())
+    data = open_dataset(config.data)
+    place = Path(models, tune.get_context().get_trial_id())
+    place.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
     model = unet(config, data).to(device)
@@ -143,7 +142,7 @@ def _trial(sampled: dict[str, Any], tree: dict[str, Any]) -> None:
             save_file(
                 {n: v.contiguous().cpu() for n, v in model.state_dict().items()}, place / _WEIGHTS
             )
-            (place / "best.txt").write_text(str(score))
+            (place / _SCORE).write_text(str(score))
         tune.report({"val_miou": score})
 
 

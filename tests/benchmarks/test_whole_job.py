@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks import whole_job
+from benchmarks.jobs import tutorial
 from benchmarks.jobs.job import Clock, Job, Outcome
 from benchmarks.jobs.plain import plain_defaults
 from benchmarks.jobs.tutorial import start_alike
+from benchmarks.peers.plain_loop import validate
 from tests.support.data_folders import write_folder_dataset
+from unetexp.data import open_dataset
 from unetexp.errors import DataError
+from unetexp.models.weights.resolution import input_normalization
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,27 @@ def test_the_plain_loop_takes_the_defaults_and_the_time(root, tmp_path):
     found = plain_defaults(job, Clock(job.seconds))
     assert 0 <= found.test_miou <= 1
     assert "epochs, the best" in found.how
+
+
+def test_a_trial_of_the_tutorial_keeps_its_best_weights(root, tmp_path, monkeypatch):
+    pytest.importorskip("segmentation_models_pytorch")
+    from ray import tune
+
+    encoder = {"kind": "resnet", "name": "resnet18", "weights": "none"}
+    job, reports = Job(root, 1.0, 32, encoder, 0, tmp_path, 2), []
+    monkeypatch.setattr(tune, "report", reports.append)
+    monkeypatch.setattr(tune, "get_context", lambda: SimpleNamespace(get_trial_id=lambda: "one"))
+    sampled = {"lr": 1e-3, "batch_size": 4, "loss": "dice", "weight_decay": 0.0}
+    tutorial._trial(sampled, tree=job.defaults.tree(), models=str(tmp_path / "models"))
+    scores = [report["val_miou"] for report in reports]
+    assert len(scores) == 2
+    place = tmp_path / "models" / "one"
+    assert float((place / "best.txt").read_text()) == max(scores)
+    data = open_dataset(job.defaults.data)
+    model = tutorial.unet(job.defaults, data)
+    model.load_state_dict(load_file(place / "best.safetensors"))
+    normalization = input_normalization(job.defaults.encoder, data.channels)
+    assert validate(model, data, normalization) == pytest.approx(max(scores))
 
 
 def test_encoders_that_differ_do_not_start_alike():
