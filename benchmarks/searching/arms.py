@@ -25,7 +25,7 @@ class PrunerRule:
     With Hyperband, Optuna's TPE learns from the trials of one bracket: its form of BOHB.
     """
 
-    decisive_epochs: Sequence[int] = ()
+    decisive_epochs: frozenset[int] = frozenset()
 
     def __init__(self, pruner: optuna.pruners.BasePruner) -> None:
         self._pruner = pruner

@@ -9,6 +9,7 @@ from typing import Any
 import sweeps
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
+from sweeps.config.search import Tpe
 from sweeps.config.space import Choice, Dimension, Space, holds
 from unetexp.component import Tree, decode, fields_at, flatten, override
 from unetexp.data.sources.recognised import recognised_tree
@@ -46,7 +47,7 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
     data: a folder, a table or a kind. Raises DataError where it can be read as two kinds.
     """
     path = find_recipe(name)
-    tree = {"name": path.stem, **read_tree(path)}
+    tree = {"name": path.stem, "search": Tpe().tree(), **read_tree(path)}
     base = _mapping(tree, "base")
     if data is not None:
         base["data"] = _data_at(data, _mapping(base, "data"), changes)

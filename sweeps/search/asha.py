@@ -13,7 +13,7 @@ rung: a small, fast model is not stopped for being less exact than a large one.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ class StoppingRule(Protocol):
     """What the controller asks after every epoch with a finite score, but for a trial's last."""
 
     @property
-    def decisive_epochs(self) -> Container[int]:
+    def decisive_epochs(self) -> frozenset[int]:
         """The epochs after which a trial may end for good."""
         ...
 

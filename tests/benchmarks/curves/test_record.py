@@ -100,7 +100,7 @@ def test_what_is_no_table_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_killed_recording_goes_on_where_it_was(tmp_path):
     write_folder_dataset(tmp_path / "drawn", {"train": 6, "val": 2}, size=(32, 32))
     file = tmp_path / "curves.jsonl"
