@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class MemoryLedger(Ledger):
     """A ledger without a file; its times are those of the virtual clock."""
 
     def __init__(self) -> None:
-        super().__init__(Path("memory"), write=False)
+        super().__init__(Path(os.devnull), write=False)
         self.now_s = 0.0
 
     def append(self, event: str, **fields: Any) -> Event:
