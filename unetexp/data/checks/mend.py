@@ -16,6 +16,7 @@ from unetexp.atomic_folder import sync
 from unetexp.data.checks.checked import Checked
 from unetexp.data.checks.mend_files import copy_file, copy_image, folders_of_files, setting_of
 from unetexp.data.checks.mend_volumes import copy_volumes
+from unetexp.data.label_values.class_names import NAME_FILES
 from unetexp.data.splits.fold_names import is_fold
 from unetexp.data.volumes.case import is_nifti
 from unetexp.errors import ConfigError, DataError
@@ -71,9 +72,9 @@ def _copy_samples(checked: Checked, dropped: Mapping[int, str], place: Path) -> 
         for folder, image in zip(folders, sample.images, strict=True):
             inside = place / split / folder if single else place / folder / split
             done.update(copy_image(image, inside, stem, grey=all_grey))
-    names = checked.root / "classes.txt"
-    if kept and names.is_file():
-        shutil.copyfile(names, place / names.name)
+    for name in NAME_FILES if kept else ():
+        if (checked.root / name).is_file():
+            shutil.copyfile(checked.root / name, place / name)
     told = [f"{count} pairs: {what}" for what, count in done.items()]
     if not single:
         told.append(f"its images are read with {setting_of(folders)}")
