@@ -7,17 +7,18 @@ data, its metrics with their uncertainty, and its limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
+from sweeps.promotion.card_origin import (
+    final_section,
+    origin_section,
+    table,
+    training_section,
+)
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
 from unetexp.metrics.bootstrap import Interval
 from unetexp.models.saved_model import CONFIG, WEIGHTS
-from unetexp.models.weights.provenance import Provenance
-from unetexp.version import __version__
 
 _WORST = 3
 _RARE = 0.01  # share of the training pixels
@@ -25,19 +26,33 @@ _RARE = 0.01  # share of the training pixels
 
 def card(decision: PromotionDecision) -> str:
     """The card of the chosen model."""
-    sections = (_head, _use, _metrics, _comparison, _gates, _data, _training, _origin, _limits)
+    sections = [
+        _head,
+        _use,
+        _metrics,
+        _comparison,
+        _gates,
+        _data,
+        training_section,
+        origin_section,
+        _limits,
+    ]
+    if decision.final is not None:
+        sections.insert(sections.index(_gates), final_section)
     return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
 
 
 def _head(decision: PromotionDecision) -> Iterator[str]:
-    spec, trial = decision.chosen.spec, decision.trial
-    yield f"# unetexp: trial {trial.trial} of sweep {decision.source.name}"
+    spec = decision.chosen.spec
+    yield f"# unetexp: {decision.chosen.title} of sweep {decision.source.name}"
     yield ""
+    several = f"{spec.members} models that predict together, each a" if spec.members else "A"
+    in_all = " in all" if spec.members else ""
     yield (
-        f"A U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
+        f"{several} U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
         f"({spec.decoder.upsampling} upsampling, {decision.chosen.parameters / 1e6:.1f} million "
-        f"parameters) that assigns each pixel of an image one of {len(spec.class_names)} classes: "
-        f"{', '.join(spec.class_names)}."
+        f"parameters{in_all}) that assigns each pixel of an image one of "
+        f"{len(spec.class_names)} classes: {', '.join(spec.class_names)}."
     )
     yield ""
     miou = _with_interval(decision.chosen.intervals["miou"])
@@ -98,7 +113,7 @@ def _metrics(decision: PromotionDecision) -> Iterator[str]:
     yield ""
     rows = [("mean IoU", "miou"), ("mean Dice", "dice"), ("pixel accuracy", "pixel_accuracy")]
     cells = [(title, _with_interval(intervals[name])) for title, name in rows]
-    yield from _table(("metric", "value (95 % interval)"), cells)
+    yield from table(("metric", "value (95 % interval)"), cells)
     yield ""
     ranked = sorted(
         decision.chosen.spec.class_names, key=lambda name: _last_nan(metrics[f"iou/{name}"])
@@ -107,7 +122,7 @@ def _metrics(decision: PromotionDecision) -> Iterator[str]:
         (name, _with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
         for name in ranked
     ]
-    yield from _table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
+    yield from table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
     yield ""
     scored = [name for name in ranked if not math.isnan(metrics[f"iou/{name}"])]
     worst = ", ".join(f"{name} ({metrics[f'iou/{name}']:.4f})" for name in scored[:_WORST])
@@ -125,10 +140,11 @@ def _comparison(decision: PromotionDecision) -> Iterator[str]:
     trial = decision.trial
     yield "## Choice and comparison"
     yield ""
+    what = "Its settings are those of a trial that" if decision.is_final else "It"
     how = (
-        "It was selected by its run's id"
+        f"{what} was selected by its run's id"
         if decision.asked_for
-        else f"It was chosen by the sweep's objective, its best {trial.goals.score}"
+        else f"{what} was chosen by the sweep's objective, its best {trial.goals.score}"
     )
     if decision.max_latency_ms is not None:
         how += f" among the trials that take at most {decision.max_latency_ms:g} ms"
@@ -162,7 +178,7 @@ def _gates(decision: PromotionDecision) -> Iterator[str]:
     yield "## Gates"
     yield ""
     rows = [(v.gate, v.limit, v.found or "-", v.light) for v in decision.verdicts]
-    yield from _table(("gate", "allowed", "found", "verdict"), rows)
+    yield from table(("gate", "allowed", "found", "verdict"), rows)
     yield ""
     measures = decision.chosen.measures
     yield (
@@ -184,7 +200,7 @@ def _data(decision: PromotionDecision) -> Iterator[str]:
         (name, str(some["images"]), _range(some["width_px"]), _range(some["height_px"]))
         for name, some in summary["splits"].items()
     ]
-    yield from _table(("split", "images", "width, px", "height, px"), rows)
+    yield from table(("split", "images", "width, px", "height, px"), rows)
     yield ""
     shares = summary["splits"]["train"]["class_fractions"]
     listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
@@ -192,53 +208,6 @@ def _data(decision: PromotionDecision) -> Iterator[str]:
     for note in summary["notes"]:
         yield ""
         yield f"{note}"
-
-
-def _training(decision: PromotionDecision) -> Iterator[str]:
-    train = decision.chosen.description["train"]
-    confirmed = decision.confirmation.seeds if decision.confirmation else ()
-    also = f"; trained again with {', '.join(map(str, confirmed))}" if confirmed else ""
-    yield "## Training"
-    yield ""
-    yield f"Epoch {decision.trial.epoch} of {train['epochs']}. Seed {train['seed']}{also}."
-    yield ""
-    yield "```yaml"
-    yield yaml.safe_dump(train, sort_keys=False).rstrip()
-    yield "```"
-
-
-def _origin(decision: PromotionDecision) -> Iterator[str]:
-    tags = decision.source.run.data.tags
-    commit = tags.get("git.commit", "unknown")
-    dirty = " with uncommitted changes" if tags.get("git.dirty") == "True" else ""
-    versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
-    rows = [
-        ("sweep", f"{decision.source.name}, run `{decision.source.run.info.run_id}`"),
-        ("trial", f"{decision.trial.trial}, run `{decision.chosen.run_id}`"),
-        ("initial weights", _initial_weights(decision.chosen.description)),
-        ("commit", f"{commit}{dirty}"),
-        ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("trained on", _hardware(tags)),
-        ("promoted", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, unetexp {__version__}"),
-    ]
-    if decision.confirmation:
-        rows.insert(2, ("confirmed by", f"sweep {decision.confirmation.sweep}"))
-    yield "## Origin"
-    yield ""
-    yield from _table(("", ""), rows)
-
-
-def _initial_weights(description: dict[str, Any]) -> str:
-    """Where the encoder started from; an earlier version recorded no more than the setting."""
-    record = description.get("initial_weights")
-    if record is None:
-        return f"{description['train']['encoder']['weights']} (no hash was recorded)"
-    return Provenance(**record).describe()
-
-
-def _hardware(tags: dict[str, str]) -> str:
-    parts = [tags.get("hardware.gpus", "none"), tags.get("hardware.cpu", "unknown CPU")]
-    return ", ".join(part for part in parts if part != "none")
 
 
 def _limits(decision: PromotionDecision) -> Iterator[str]:
@@ -274,11 +243,6 @@ def _limits(decision: PromotionDecision) -> Iterator[str]:
     if unseen:
         yield f"- Not in the {decision.split} split, so not evaluated: {', '.join(unseen)}."
     yield "- It has not been evaluated for fairness, nor for medical or other regulated use."
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for cells in (heads, ["---"] * len(heads), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _with_interval(interval: Interval) -> str:

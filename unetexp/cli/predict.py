@@ -27,8 +27,7 @@ from unetexp.inference.volumes import (
     predict_volume,
     volume_form,
 )
-from unetexp.models.saved_model import load, read_description, read_spec
-from unetexp.tracking.locate import locate
+from unetexp.loading import LoadedModel, load
 from unetexp.tracking.uri import absolute
 
 
@@ -36,7 +35,8 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's folder, a run's id, or models:/NAME@ALIAS or models:/NAME/VERSION."
+            help="A model's folder, a run's id, models:/NAME@ALIAS or models:/NAME/VERSION, or an "
+            "exported file."
         ),
     ],
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
@@ -81,7 +81,7 @@ def predict(
     Broken images are reported and left out.
     """
     with exit_codes():
-        chosen = pick_device(device)
+        pick_device(device)
         limit_threads()
         absolute(tracking_uri)
         are_volumes = hold_volumes(inputs)
@@ -89,31 +89,31 @@ def predict(
             raise ConfigError("--probabilities: they are written of images, not of volumes.")
         if not are_volumes:
             find_inputs(inputs, out)  # first, because it takes no time
-        folder = locate(model, tracking_uri)
-        spec = read_spec(folder)
+        loaded = load(model, device=device, tracking_uri=tracking_uri)
+        spec = loaded.spec
         images: Sequence[Input | VolumeInput]
         if are_volumes:
-            kind = read_description(folder).get("train", {}).get("data", {}).get("kind")
-            images = find_volumes(inputs, out, volume_form(spec, kind))
+            images = find_volumes(inputs, out, volume_form(spec, _kind_of_data(loaded)))
         else:
             images = find_samples(inputs, out, spec.input or AS_STORED)
-        predictor = Predictor(
-            load(folder),
-            spec,
-            chosen,
-            tile_px=tile,
-            overlap_px=overlap,
-            flips=_trained_flips(folder) if flips else (),
+        predictor = loaded.predictor_with(
+            tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
         )
         make_folder(out)
         _predict_all(predictor, images, Results(out, overlay, probabilities))
 
 
-def _trained_flips(folder: Path) -> list[Flip]:
+def _trained_flips(loaded: LoadedModel) -> list[Flip]:
     """The mirror images that the model has learnt from; left-right if it has from none."""
-    augment = read_description(folder).get("train", {}).get("augment", {})
+    augment = (loaded.record.get("train") or {}).get("augment", {})
     names: dict[str, Flip] = {"hflip": "left_right", "vflip": "up_down"}
     return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
+
+
+def _kind_of_data(loaded: LoadedModel) -> str | None:
+    """The kind of the data that the model was trained on, where that is recorded."""
+    kind = ((loaded.record.get("train") or {}).get("data") or {}).get("kind")
+    return str(kind) if kind else None
 
 
 def _predict_one(

@@ -5,32 +5,14 @@ Without torch, as an exported model runs without it. C channels, H W image size.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
 from unetexp.data.collection import RawImage
-from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import UserError
+from unetexp.models.image_spec import ImageSpec
 
 _FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
 _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
-
-
-class ImageSpec(Protocol):
-    """What is known of the images that a model takes; a `ModelSpec` says more than that."""
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the image."""
-
-    @property
-    def image_max(self) -> int:
-        """The pixel value that was 1.0 in training."""
-
-    @property
-    def input(self) -> InputForm | None:
-        """How image files are read; None: as they are stored."""
 
 
 def full_scale(item_bytes: int, spec: ImageSpec) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetexp.component import decode
 from unetexp.compute.settings import resolved
@@ -23,8 +23,8 @@ from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.conforming import conform, full_scale
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import ModelSpec, read_description
-from unetexp.models.unet import UNet
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import loss_for
 from unetexp.training.validation import WORST, evaluate
@@ -44,6 +44,7 @@ class SplitEvaluation:
     matrices: NDArray[np.int64]  # (I, K, K), rows are the target
     image_miou: NDArray[np.float64]  # (I,), NaN if all of an image is void
     worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
+    labels: dict[int, Tensor]  # label maps of the images that were to be kept
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ConformedSamples:
     """The samples of several splits in one sequence, each in the form that a model takes."""
 
     parts: Sequence[Samples]
-    spec: ModelSpec
+    spec: ImageSpec
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -83,24 +84,29 @@ class ConformedSamples:
 
 
 def assess(
-    model: UNet,
-    spec: ModelSpec,
+    model: nn.Module,
+    spec: ImageSpec,
     data: Dataset,
     split: str,
     device: torch.device,
     *,
     train: TrainConfig | None = None,
     worst: int = WORST,
+    keep: Sequence[int] = (),
     without: Sequence[int] = (),
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
-    training would have computed; without it, batches, precision and loss are the defaults.
+    training would have computed; without it, which only a U-Net's spec allows, batches, precision
+    and loss are the defaults. The label maps of the images `keep` are kept.
     The channels `without`, counted from 0, are set to their means. Raises DataError if the data has
     other classes or no such split.
     """
-    config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
+    config = train
+    if config is None:
+        assert isinstance(spec, ModelSpec)
+        config = TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
     model = model.to(device).to(memory_format=resolved(config, device).layout)
     seen = as_the_model_takes_it(data, spec)
     samples = samples_of(data, split, spec)
@@ -111,6 +117,7 @@ def assess(
         model,
         loss_for(config.loss, seen),
         worst=worst,
+        keep=keep,
         keep_matrices=True,
         without=without,
     )
@@ -123,6 +130,7 @@ def assess(
         matrices=evaluation.matrices.numpy(),
         image_miou=evaluation.image_miou.numpy(),
         worst=evaluation.worst,
+        labels=evaluation.predictions,
     )
 
 
@@ -131,16 +139,19 @@ def train_config(folder: Path) -> TrainConfig:
 
     Raises CheckpointError if its config.json does not contain it.
     """
+    return recorded_train_config(read_description(folder).get("train"), str(folder))
+
+
+def recorded_train_config(tree: object, where: str) -> TrainConfig:
+    """The configuration of training that a model's file holds. As `train_config`."""
     try:
-        config: TrainConfig = decode(
-            TrainConfig, read_description(folder).get("train"), f"{folder}: train"
-        )
+        config: TrainConfig = decode(TrainConfig, tree, f"{where}: train")
     except ConfigError as error:
         raise CheckpointError(f"{error} Was it written by another version?") from None
     return config
 
 
-def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
+def as_the_model_takes_it(data: Dataset, spec: ImageSpec) -> Dataset:
     """`data` with the model's class names, channels and pixel scale; DataError for other classes.
 
     Given names are compared; a set without classes.txt only needs the same number of classes.
@@ -167,14 +178,14 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
     )
 
 
-def samples_of(data: Dataset, split: str, spec: ModelSpec) -> ConformedSamples:
+def samples_of(data: Dataset, split: str, spec: ImageSpec) -> ConformedSamples:
     """The samples of a split, or of `all`, as the model takes them; DataError for no such split."""
     # Data in folds is its own train and val.
     parts = list(dict.fromkeys(data.splits.values())) if split == ALL else [data[split]]
     return ConformedSamples(parts, spec)
 
 
-def _image_max(data: Dataset, spec: ModelSpec) -> int:
+def _image_max(data: Dataset, spec: ImageSpec) -> int:
     """The pixel value of `data` that is 1.0 to the model, as in prediction."""
     if data.image_max == spec.image_max:
         return spec.image_max

@@ -30,8 +30,8 @@ from unetexp.data.volumes.slices import (
 )
 from unetexp.data.volumes.volume import read_header, read_volume, write_labels
 from unetexp.errors import ConfigError, DataError, UnetexpError, listed
+from unetexp.inference.conforming import ImageSpec
 from unetexp.inference.predictor import Predictor
-from unetexp.models.saved_model import ModelSpec
 
 _CHANNEL = re.compile(r"(.+)_\d{4}")
 ENDING = ".nii.gz"
@@ -56,7 +56,7 @@ def hold_volumes(given: Sequence[Path]) -> bool:
     return any(map(is_nifti, files)) and not any(f.suffix.lower() in SUFFIXES for f in files)
 
 
-def volume_form(spec: ModelSpec, trained_on: object) -> VolumeForm:
+def volume_form(spec: ImageSpec, trained_on: str | None) -> VolumeForm:
     """How the model takes volumes; ConfigError if it does not. `trained_on` is its `data.kind`."""
     if spec.input is not None and spec.input.volumes is not None:
         return spec.input.volumes

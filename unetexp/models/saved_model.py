@@ -12,16 +12,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unetexp.component import Component, decode
-from unetexp.data.reading.input_form import InputForm
-from unetexp.data.resizing import ResizeSetting
+from unetexp.component import decode
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
 from unetexp.models.ensemble import Ensemble
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.provenance import Provenance
-from unetexp.models.weights.resolution import Normalization, input_normalization
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.version import __version__
 
 if TYPE_CHECKING:
@@ -32,17 +31,9 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _SEVERAL = ("folds", "members")  # fields of the spec
 
 
-class ModelSpec(Component):
+class ModelSpec(ImageSpec):
     """What a model needs to be rebuilt and used, apart from its weights."""
 
-    class_names: tuple[str, ...] = Field(description="in the order of the logits' channels")
-    in_channels: int = Field(ge=1, description="channels of the image")
-    image_max: int = Field(ge=1, description="pixel value that is scaled to 1.0")
-    input: InputForm | None = Field(
-        None, description="how image files are read; null: as they are stored"
-    )
-    mean: tuple[float, ...] = Field(description="subtracted from images scaled to 0..1")
-    std: tuple[float, ...] = Field(description="divided by, after the mean")
     encoder: Encoder
     decoder: Decoder
     folds: int | None = Field(
@@ -51,18 +42,11 @@ class ModelSpec(Component):
     members: int | None = Field(
         None, ge=2, description="number of models of different seeds, which predict together"
     )
-    resize: ResizeSetting = Field(
-        None, description="how an image is scaled to the working size; predictions are scaled back"
-    )
 
     @model_serializer(mode="wrap")
     def _of_one_model(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = dump(self)  # earlier versions read what is one model
         return {name: value for name, value in tree.items() if name not in _SEVERAL or value}
-
-    @property
-    def normalization(self) -> Normalization:
-        return Normalization(mean=self.mean, std=self.std)
 
     def build(self) -> UNet:
         """The model with untrained weights."""

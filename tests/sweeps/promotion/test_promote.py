@@ -14,17 +14,15 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from rich.console import Console
-from typer.testing import CliRunner
 
-from sweeps.cli.promote import app
 from sweeps.promotion import promote as promotion
-from sweeps.promotion.candidates import CONFIRMS
 from sweeps.promotion.evaluation import uses_of_test_split
 from sweeps.promotion.plan import Request, plan_promotion
-from sweeps.promotion.registry import MODEL, champion, version_of
+from sweeps.promotion.registry import MODEL, champion
 from sweeps.promotion.seed_confirmation import Confirmation, SeedScores
-from sweeps.tracking.store import local_path, open_store
+from sweeps.tracking.store import CONFIRMS, open_store
 from tests.support.promotable import Place, Trial
+from tests.support.promoting import aliases, call, copy_of, read_card, trial_run
 from unetexp.models.saved_model import WEIGHTS
 
 
@@ -84,41 +82,6 @@ def promoted(after_good, tmp_path):
 def uri(place, tmp_path):
     """A copy of the store, to be changed by one test."""
     return copy_of(place.root / "mlflow.db", tmp_path.name)
-
-
-def copy_of(database, name):
-    """The address of a copy beside the database: elsewhere it would be one that was moved."""
-    copy = database.with_name(f"{name}.db")
-    shutil.copyfile(database, copy)
-    return f"sqlite:///{copy}"
-
-
-def call(uri, *arguments):
-    """Run the command in this process; returns its exit code and all that it said."""
-    flags = ["--gpus", "0", "--tracking-uri", uri]
-    done = CliRunner().invoke(app, [*map(str, arguments), *flags])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
-
-
-def aliases(uri):
-    """Version of the champion and of the previous one."""
-    store = open_store(uri)
-    return tuple(
-        found and found.version for found in (champion(store), version_of(store, "previous"))
-    )
-
-
-def trial_run(uri, sweep, trial):
-    store = open_store(uri)
-    runs = store.trial_runs(store.sweep_run(sweep).info.run_id)
-    return next(run for run in runs if run.data.tags["tune.trial_id"] == trial)
-
-
-def read_card(uri, version):
-    source = MlflowClient(uri, uri).get_model_version(MODEL, version).source
-    return (local_path(source) / "card.md").read_text(encoding="utf-8")
 
 
 class TestTheFirst:
@@ -303,6 +266,15 @@ class TestMistakes:
             (["good", "--run", "0" * 32], "not both"),
             (["good", "--rollback"], "no other choice"),
             (["good", "--seeds", "2"], "--confirm"),
+            (["good", "--epochs", "2"], "--epochs 2: this needs --train-final"),
+            (["good", "--with-val"], "--with-val: this needs --train-final"),
+            (["good", "--ensemble"], "--ensemble: this needs --train-final"),
+            (["good", "--soup"], "--soup: this needs --train-final"),
+            (["good", "--train-final", "--soup", "--seeds", "1"], "--seeds 1 trains one"),
+            (["good", "--train-final", "--ensemble", "--seeds", "1"], "at least --seeds 2"),
+            (["good", "--train-final", "--confirm", "1"], "give one, and then the other"),
+            (["good", "--train-final", "--epochs", "100001"], "100000"),
+            (["--train-final", "--rollback"], "no other choice"),
             (["good", "--confirm", "9"], "at most 4"),
             (["good", "--set", "promotion.speed=1"], "promotion.speed"),
         ],
