@@ -30,8 +30,8 @@ from unetexp.data.volumes.slices import (
 )
 from unetexp.data.volumes.volume import read_header, read_volume, write_labels
 from unetexp.errors import ConfigError, DataError, UnetexpError, listed
-from unetexp.inference.conforming import ImageSpec
 from unetexp.inference.predictor import Predictor
+from unetexp.models.image_spec import ImageSpec
 
 _CHANNEL = re.compile(r"(.+)_\d{4}")
 ENDING = ".nii.gz"
