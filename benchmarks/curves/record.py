@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,22 +83,26 @@ def planned(asked: argparse.Namespace, recipes: dict[str, Recipe]) -> list[Run]:
 
 
 def estimate(asked: argparse.Namespace, changes: dict[str, Any]) -> None:
-    """Print the CPU hours that the runs will take, after two epochs of each encoder."""
+    """Print the CPU hours that the runs will take, after two epochs of each encoder.
+
+    Between nothing and all of the encoder frozen, the cost is taken to lie half-way.
+    """
     for root in asked.sets:
         recipe = recipe_of(root, changes)
         data = open_dataset(recipe.base.data)
-        of_encoder: dict[str, float] = {}
-        for values in recipe.encoder_points():
-            config = recipe.config(values, {"encoder.freeze": "none"})
+        seconds: dict[str, float] = {}
+        for values, level in itertools.product(recipe.encoder_points(), ("none", "all")):
+            config = recipe.config(values, {"encoder.freeze": level})
             history = epochs_of(config, data, started(config, data))
             first, second = (epoch["cpu_s"] for epoch in itertools.islice(history, 2))
-            of_encoder[config.encoder.name] = second - first  # the first one warms up
-        mean = sum(of_encoder.values()) / len(of_encoder)
+            # The first epoch warms up
+            seconds[f"{config.encoder.name} frozen {level}"] = second - first
+        mean = statistics.mean(seconds.values())
         every = planned(asked, {asked.sets[0]: recipe})
         runs_of_set = sum(run.set == root for run in every)
-        each = ", ".join(f"{name} {seconds:.2f}" for name, seconds in of_encoder.items())
+        each = ", ".join(f"{name} {cost:.2f}" for name, cost in seconds.items())
         print(
-            f"{Path(root).name}: CPU s an epoch, nothing frozen: {each}. At most "
+            f"{Path(root).name}: CPU s an epoch: {each}. About "
             f"{runs_of_set * asked.epochs * mean / 3600:.1f} core hours for {runs_of_set} runs, "
             f"{asked.configs * asked.epochs * mean / 3600:.1f} of them for one run each.",
             flush=True,
