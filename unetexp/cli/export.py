@@ -151,8 +151,9 @@ def _print(done: Exported) -> None:
     console.print(
         f"written: {done.path} ({done.size_mb:.1f} MB), figures in {done.card}", markup=False
     )
-    command = installed("unetexp", "predict", str(done.path), "IMAGES", "--out", "labels")
-    console.print(f"to use it: {command}", markup=False)
+    predict = installed("unetexp", "predict", str(done.path), "IMAGES", "--out", "labels")
+    console.print(f"to use it: {predict}", markup=False)
+    console.print(f"to serve it: {installed('unetexp', 'serve', str(done.path))}", markup=False)
 
 
 def _record(done: Exported, run_id: str, tracking_uri: str | None, aside: Console) -> None:
