@@ -25,9 +25,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
+from benchmarks.curves.curve_table import read_table  # noqa: E402
 from benchmarks.curves.plan import drawn  # noqa: E402
 from benchmarks.curves.runs import append, records  # noqa: E402
-from benchmarks.curves.table import read_table  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
 from benchmarks.searching.figures import grid, plot, tables  # noqa: E402
 from benchmarks.searching.landscape import Landscape  # noqa: E402

@@ -29,10 +29,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
+from benchmarks.curves.curve_table import write_table  # noqa: E402
 from benchmarks.curves.plan import Run, experiment_of, recipe_of, runs  # noqa: E402
 from benchmarks.curves.provenance import command_of, here  # noqa: E402
 from benchmarks.curves.runs import append, epochs_of, records, started  # noqa: E402
-from benchmarks.curves.table import write_table  # noqa: E402
 from sweeps.config.recipe import Recipe  # noqa: E402
 from unetexp.data import Dataset, open_dataset  # noqa: E402
 from unetexp.errors import NonFiniteLossError, UserError  # noqa: E402

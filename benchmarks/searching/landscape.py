@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.curves.table import RUN, Curves
+from benchmarks.curves.curve_table import RUN, Curves
 from benchmarks.searching.surrogates import SURROGATES, features, share, validation
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, LogUniform, holds, search_order

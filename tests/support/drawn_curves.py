@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from benchmarks.curves.curve_table import Curves, curves_of
 from benchmarks.curves.plan import drawn, experiment_of, recipe_of
-from benchmarks.curves.table import Curves, curves_of
 
 NOISE = 0.004
 SECONDS = {"resnet": 4.0, "timm": 2.0}

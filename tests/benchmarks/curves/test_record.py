@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from benchmarks.curves import record as record_script
+from benchmarks.curves.curve_table import curves_of, read_table, write_table
 from benchmarks.curves.plan import drawn, recipe_of, runs
 from benchmarks.curves.runs import append, records
-from benchmarks.curves.table import curves_of, read_table, write_table
 from tests.support.data_folders import write_folder_dataset
 from unetexp.errors import UserError
 
