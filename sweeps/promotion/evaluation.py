@@ -18,7 +18,9 @@ from sweeps.tracking.store import TrackingStore
 from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.inference.evaluation import SplitEvaluation, assess, train_config
 from unetexp.metrics.bootstrap import Interval, PairedComparison, score_intervals
+from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import (
     WEIGHTS,
     ModelSpec,
@@ -67,13 +69,28 @@ def evaluate_model(
     split: str,
     device: torch.device,
     val_miou: float | None = None,
+    *,
+    settings: FigureSettings | None = None,
+    spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> ModelEvaluation:
-    """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one."""
+    """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one.
+
+    `settings` and `spacings_mm` are those of the figures, as in `assess`.
+    """
     model, spec = load(folder).to(device), read_spec(folder)
-    assessment = assess(model, spec, data, split, device, train=train_config(folder))
+    assessment = assess(
+        model,
+        spec,
+        data,
+        split,
+        device,
+        train=train_config(folder),
+        settings=settings,
+        spacings_mm=spacings_mm,
+    )
     height, width = statistics.mode(data[VAL].shapes)  # as in training
     measures = Measures(
-        metrics=assessment.metrics,
+        metrics=assessment.all_metrics,
         latency_ms=latency_ms(model, spec.in_channels, height, width),
         size_mb=(folder / WEIGHTS).stat().st_size / 1e6,
     )

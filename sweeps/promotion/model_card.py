@@ -7,14 +7,14 @@ data, its metrics with their uncertainty, and its limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
+from sweeps.promotion.card_figures import figures_section, table, with_interval
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
-from unetexp.metrics.bootstrap import Interval
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 from unetexp.models.weights.provenance import Provenance
 from unetexp.version import __version__
@@ -25,7 +25,10 @@ _RARE = 0.01  # share of the training pixels
 
 def card(decision: PromotionDecision) -> str:
     """The card of the chosen model."""
-    sections = (_head, _use, _metrics, _comparison, _gates, _data, _training, _origin, _limits)
+    sections = (
+        *(_head, _use, _metrics, figures_section, _comparison, _gates),
+        *(_data, _training, _origin, _limits),
+    )
     return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
 
 
@@ -40,7 +43,7 @@ def _head(decision: PromotionDecision) -> Iterator[str]:
         f"{', '.join(spec.class_names)}."
     )
     yield ""
-    miou = _with_interval(decision.chosen.intervals["miou"])
+    miou = with_interval(decision.chosen.intervals["miou"])
     yield (
         f"Mean IoU {miou} on the {decision.split} split, {_images(decision.images)}. "
         f"{decision.describe_uses()}"
@@ -97,17 +100,17 @@ def _metrics(decision: PromotionDecision) -> Iterator[str]:
     )
     yield ""
     rows = [("mean IoU", "miou"), ("mean Dice", "dice"), ("pixel accuracy", "pixel_accuracy")]
-    cells = [(title, _with_interval(intervals[name])) for title, name in rows]
-    yield from _table(("metric", "value (95 % interval)"), cells)
+    cells = [(title, with_interval(intervals[name])) for title, name in rows]
+    yield from table(("metric", "value (95 % interval)"), cells)
     yield ""
     ranked = sorted(
         decision.chosen.spec.class_names, key=lambda name: _last_nan(metrics[f"iou/{name}"])
     )
     by_class = [
-        (name, _with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
+        (name, with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
         for name in ranked
     ]
-    yield from _table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
+    yield from table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
     yield ""
     scored = [name for name in ranked if not math.isnan(metrics[f"iou/{name}"])]
     worst = ", ".join(f"{name} ({metrics[f'iou/{name}']:.4f})" for name in scored[:_WORST])
@@ -162,7 +165,7 @@ def _gates(decision: PromotionDecision) -> Iterator[str]:
     yield "## Gates"
     yield ""
     rows = [(v.gate, v.limit, v.found or "-", v.light) for v in decision.verdicts]
-    yield from _table(("gate", "allowed", "found", "verdict"), rows)
+    yield from table(("gate", "allowed", "found", "verdict"), rows)
     yield ""
     measures = decision.chosen.measures
     yield (
@@ -184,7 +187,7 @@ def _data(decision: PromotionDecision) -> Iterator[str]:
         (name, str(some["images"]), _range(some["width_px"]), _range(some["height_px"]))
         for name, some in summary["splits"].items()
     ]
-    yield from _table(("split", "images", "width, px", "height, px"), rows)
+    yield from table(("split", "images", "width, px", "height, px"), rows)
     yield ""
     shares = summary["splits"]["train"]["class_fractions"]
     listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
@@ -225,7 +228,7 @@ def _origin(decision: PromotionDecision) -> Iterator[str]:
         rows.insert(2, ("confirmed by", f"sweep {decision.confirmation.sweep}"))
     yield "## Origin"
     yield ""
-    yield from _table(("", ""), rows)
+    yield from table(("", ""), rows)
 
 
 def _initial_weights(description: dict[str, Any]) -> str:
@@ -274,19 +277,6 @@ def _limits(decision: PromotionDecision) -> Iterator[str]:
     if unseen:
         yield f"- Not in the {decision.split} split, so not evaluated: {', '.join(unseen)}."
     yield "- It has not been evaluated for fairness, nor for medical or other regulated use."
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for cells in (heads, ["---"] * len(heads), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _with_interval(interval: Interval) -> str:
-    if math.isnan(interval.value):
-        return "does not occur"
-    if math.isnan(interval.low):
-        return f"{interval.value:.4f}"
-    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
 
 
 def _number(value: float) -> str:

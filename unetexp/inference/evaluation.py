@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +23,10 @@ from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.predictor import conform, full_scale
+from unetexp.metrics.figures.collector import FigureCollector
+from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.metrics.figures.split import SplitFigures
+from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import ModelSpec, read_description
 from unetexp.models.unet import UNet
 from unetexp.training.config import TrainConfig
@@ -44,6 +48,12 @@ class SplitEvaluation:
     matrices: NDArray[np.int64]  # (I, K, K), rows are the target
     image_miou: NDArray[np.float64]  # (I,), NaN if all of an image is void
     worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
+    figures: SplitFigures  # distances, objects, calibration, ..., with their intervals
+
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """`metrics`, and every figure by its name; the ones that both have are the same."""
+        return {**self.figures.values, **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ class ConformedSamples:
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(shape for part in self.parts for shape in part.shapes)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each image; empty where no image has one."""
+        groups = [tuple(getattr(part, "groups", ())) or ("",) * len(part) for part in self.parts]
+        joined = tuple(group for part in groups for group in part)
+        return joined if any(joined) else ()
 
     @property
     def original_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -91,18 +108,24 @@ def assess(
     train: TrainConfig | None = None,
     worst: int = WORST,
     without: Sequence[int] = (),
+    settings: FigureSettings | None = None,
+    spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
     training would have computed; without it, batches, precision and loss are the defaults.
-    The channels `without`, counted from 0, are set to their means. Raises DataError if the data has
-    other classes or no such split.
+    The channels `without`, counted from 0, are set to their means. `spacings_mm` are those of the
+    images' pixels by name, where they are known: distances are then in millimetres. Raises
+    DataError if the data has other classes or no such split.
     """
     config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
     model = model.to(device).to(memory_format=resolved(config, device).layout)
     seen = as_the_model_takes_it(data, spec)
     samples = samples_of(data, split, spec)
+    collector = FigureCollector(
+        spec.class_names, samples.names, settings, groups=samples.groups, spacings_mm=spacings_mm
+    )
     evaluation = evaluate(
         config,
         seen,
@@ -112,6 +135,7 @@ def assess(
         worst=worst,
         keep_matrices=True,
         without=without,
+        observe=collector,
     )
     assert evaluation.matrices is not None
     return SplitEvaluation(
@@ -122,6 +146,7 @@ def assess(
         matrices=evaluation.matrices.numpy(),
         image_miou=evaluation.image_miou.numpy(),
         worst=evaluation.worst,
+        figures=collector.figures(),
     )
 
 
