@@ -22,9 +22,10 @@ from unetexp.version import __version__
 
 if TYPE_CHECKING:
     from unetexp.data import open_dataset
+    from unetexp.loading import LoadedModel, load
     from unetexp.metrics.segmentation import SegmentationMetrics
     from unetexp.models.factory import create_segmentation_model
-    from unetexp.models.saved_model import load, read_spec
+    from unetexp.models.saved_model import read_spec
     from unetexp.models.unet import UNet, freeze_encoder
     from unetexp.models.weights.original import load_original_weights
     from unetexp.models.weights.resolution import input_normalization, resolve_weights
@@ -38,6 +39,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "LoadedModel",
     "NonFiniteLossError",
     "SegmentationMetrics",
     "TrainConfig",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "LoadedModel": "loading",
     "SegmentationMetrics": "metrics.segmentation",
     "TrainConfig": "training.config",
     "TrainState": "training.state",
@@ -73,7 +76,7 @@ _MODULES = {
     "fit": "training.loop",
     "freeze_encoder": "models.unet",
     "input_normalization": "models.weights.resolution",
-    "load": "models.saved_model",
+    "load": "loading",
     "load_original_weights": "models.weights.original",
     "open_dataset": "data",
     "read_spec": "models.saved_model",

@@ -17,6 +17,9 @@ from unetexp.training.batches.train_batches import require_even_shares
 from unetexp.training.config import TrainConfig
 
 _SAMPLES = 64  # random points of the space that are checked before a sweep starts
+PLANNED_RECIPES = (
+    "recipes"  # the folder beside those of sweeps that keeps recipes planned from data
+)
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -27,6 +30,11 @@ def check_name(name: str) -> None:
             f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
             "dashes and underscores, the first a letter or digit."
         )
+    if name.lower() == PLANNED_RECIPES:  # equal where a file system ignores case
+        raise UserError(
+            f"a sweep cannot be named {name!r}: its folder would be the one that keeps the recipes "
+            "planned from data. Choose another with --name."
+        )
 
 
 def check(recipe: Recipe) -> None:
@@ -36,6 +44,7 @@ def check(recipe: Recipe) -> None:
     values that do not fit together are found before a trial starts.
     """
     check_goals(recipe.goals)
+    _check_validation(recipe)
     for path, dimension in recipe.space.items():
         fields_at(TrainConfig, path)
         for other in dimension.when:
@@ -57,6 +66,16 @@ def check(recipe: Recipe) -> None:
     for batch_size in _possible(recipe, "batch_size"):
         for accumulation in _possible(recipe, "accumulation"):
             require_even_shares(batch_size, accumulation, recipe.budget.ranks)
+
+
+def _check_validation(recipe: Recipe) -> None:
+    """Raise ConfigError where trials would be chosen by images that they were trained on."""
+    if recipe.base.data.train_with_val and {*recipe.space} - {"seed"}:
+        raise ConfigError(
+            "data.train_with_val trains on the validation images, and a sweep chooses by them. "
+            "Leave it out: python sweeps/promote.py SWEEP --train-final --with-val trains the "
+            "best settings on them once the choice is made."
+        )
 
 
 def _possible(recipe: Recipe, path: str) -> list[int]:

@@ -17,6 +17,8 @@ from sweeps.config.metric_names import BEST
 from unetexp.component import decode
 from unetexp.errors import ConfigError, not_a_choice
 
+KEEPS = "sweep.keeps"  # of a sweep's run, where its trials keep another epoch than their best
+_LAST = "last epoch"
 TAG = "sweep.objective"  # of a sweep's run, where it is not val/miou alone: a list in JSON
 _LABELS = {"val/miou": "mIoU", "val/dice": "Dice", "val/pixel_accuracy": "pixel accuracy"}
 
@@ -26,6 +28,7 @@ class Goals:
     """The objectives of a sweep; the first one is the score that orders its trials."""
 
     objectives: tuple[Objective, ...] = (Objective(),)
+    keeps_last: bool = False  # validation images are trained on: no epoch can be chosen by them
 
     @property
     def score(self) -> str:
@@ -53,7 +56,7 @@ class Goals:
     @property
     def usual(self) -> bool:
         """Whether it is val/miou alone, which no tag has to tell."""
-        return self == USUAL
+        return self.objectives == USUAL.objectives
 
     @property
     def label(self) -> str:
@@ -73,8 +76,11 @@ class Goals:
         return ", ".join(f"{each.metric} ({each.mode})" for each in self.objectives)
 
     def tag(self) -> dict[str, str]:
-        """The tag of the sweep's run; none for val/miou alone."""
-        return {} if self.usual else {TAG: json.dumps([each.metric for each in self.objectives])}
+        """The tags of the sweep's run; none for val/miou alone."""
+        tags = {KEEPS: _LAST} if self.keeps_last else {}
+        if self.usual:
+            return tags
+        return {**tags, TAG: json.dumps([each.metric for each in self.objectives])}
 
     def dominates(self, one: Sequence[float], other: Sequence[float]) -> bool:
         """Whether `one` is nowhere worse than `other`, and better somewhere."""
@@ -109,7 +115,8 @@ USUAL = Goals()
 def goals_of(tags: Mapping[str, str]) -> Goals:
     """The goals of the sweep whose run has these tags; those of older ones have none."""
     metrics = json.loads(tags[TAG]) if TAG in tags else [Objective().metric]
-    return Goals(tuple(decode(Objective, metric) for metric in metrics))
+    objectives: tuple[Objective, ...] = tuple(decode(Objective, metric) for metric in metrics)
+    return Goals(objectives, keeps_last=tags.get(KEEPS) == _LAST)
 
 
 def check_goals(goals: Goals) -> None:

@@ -58,7 +58,8 @@ class Recipe(Component):
     def goals(self) -> Goals:
         """The objectives, the first of which is the score."""
         given = self.objective
-        return Goals((given,) if isinstance(given, Objective) else given)
+        objectives = (given,) if isinstance(given, Objective) else given
+        return Goals(objectives, keeps_last=self.base.data.train_with_val)
 
     @property
     def most_kept_models(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sweeps.config.checks import PLANNED_RECIPES
 from sweeps.driver.plan import SWEEPS, SweepOptions
 from unetexp.component import decode
 from unetexp.data import DataSource
@@ -21,7 +22,7 @@ from unetexp.planning.facts import look_at
 from unetexp.planning.plan import Plan, plan
 from unetexp.training.config import decode_config
 
-FOLDER = SWEEPS / "recipes"
+FOLDER = SWEEPS / PLANNED_RECIPES
 
 
 @contextmanager

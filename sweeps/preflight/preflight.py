@@ -7,11 +7,9 @@ a CUDA context in the driver would take that GPU's memory from the trials for ho
 
 from __future__ import annotations
 
-import ctypes
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +49,7 @@ from unetexp.data import Dataset
 from unetexp.data.folded import rounds
 from unetexp.errors import UserError
 from unetexp.system.cuda_errors import is_out_of_memory
-from unetexp.system.machine import available_memory_bytes
+from unetexp.system.machine import available_memory_bytes, give_back_freed_memory
 from unetexp.training.config import TrainConfig
 
 _SMOKE_TEST_S, _STEP_COST_S = 60.0, 20.0
@@ -294,6 +292,4 @@ def _computing(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-        gc.collect()
-        with suppress(OSError, AttributeError):  # glibc alone keeps what was freed: 0.7 GiB
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        give_back_freed_memory()

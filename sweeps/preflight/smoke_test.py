@@ -6,7 +6,6 @@ images of at most 64 px: what a choice cannot do at all is found in a second, no
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import torch
 
@@ -24,6 +24,7 @@ from sweeps.config.space import Choice, Space, search_order
 from unetexp.data import Dataset, Split
 from unetexp.data.decoded.split_table import SplitTable
 from unetexp.errors import NonFiniteLossError, UserError
+from unetexp.system.machine import give_back_freed_memory
 from unetexp.training.config import TrainConfig
 from unetexp.training.loop import fit
 from unetexp.training.state import TrainState
@@ -73,6 +74,8 @@ def smoke_test(
             pass  # one step on a pinhole of the data does not tell how a rate fares on all of it
         except Exception as error:
             raise _cannot_train(label, error) from error
+        finally:
+            give_back_freed_memory()
         return True
 
     # A new thread would compute with as many threads as there are cores, whatever this one does.
@@ -135,20 +138,31 @@ def shrunk(config: TrainConfig) -> TrainConfig:
 
 
 def _rehearse(config: TrainConfig, data: Dataset, device: torch.device) -> None:
-    with miniature(data, config.batch_size, _IMAGES, SIDE_PX) as small:
+    with (
+        miniature(data, config.batch_size, _IMAGES, SIDE_PX) as small,
+        TemporaryDirectory(prefix="unetexp-preflight-") as folder,
+    ):
         state = TrainState(config, small, device)
         next(fit(config, small, state))
-        file = io.BytesIO()  # the disk is the same for all choices: what differs is the content
+        file = Path(folder) / "checkpoint"  # in memory it would be four times the model
         torch.save(state.state_dict(), file)
-        trained = {name: value.clone() for name, value in state.model.state_dict().items()}
+        trained = _checksums(state.model)
         for value in state.model.state_dict().values():
             value.zero_()
-        file.seek(0)
-        state.load_state_dict(torch.load(file, map_location=device, weights_only=True))
-        restored = state.model.state_dict()
-        changed = [name for name in trained if not torch.equal(trained[name], restored[name])]
+        saved = torch.load(file, map_location=device, weights_only=True, mmap=True)
+        state.load_state_dict(saved)
+        restored = _checksums(state.model)
+        changed = [name for name in trained if trained[name] != restored[name]]
         if changed:
             raise RuntimeError(f"a checkpoint does not restore {', '.join(changed[:3])}")
+
+
+def _checksums(model: torch.nn.Module) -> dict[str, int]:
+    """CRC-32 of each of the model's tensors."""
+    return {
+        name: crc32(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        for name, value in model.state_dict().items()
+    }
 
 
 def _thinned(split: Split, folder: Path, name: str, count: int, longest_px: int | None) -> Split:

@@ -20,7 +20,7 @@ _BESIDE |= {f"object_recall_{size}" for size in SIZES}
 
 def figures_section(decision: PromotionDecision) -> Iterator[str]:
     """Per class, by object size and by group, each with unit, aggregation and interval."""
-    figures = decision.chosen.assessment.figures
+    figures = decision.chosen.figures
     yield f"## Figures on the {decision.split} split"
     yield ""
     yield _what_they_are(figures)

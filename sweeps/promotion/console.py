@@ -98,7 +98,7 @@ def _models(decision: PromotionDecision) -> Table:
 
 def _figures(decision: PromotionDecision) -> Table:
     """The chosen model's classes, the one with the lowest IoU first; the card has all figures."""
-    figures = decision.chosen.assessment.figures
+    figures = decision.chosen.figures
     unit, tolerance = figures.unit, figures.settings.tolerance
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     headings = {

@@ -19,6 +19,7 @@ from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.inference.evaluation import SplitEvaluation, assess, train_config
 from unetexp.metrics.bootstrap import Interval, PairedComparison, score_intervals
 from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.metrics.figures.split import SplitFigures
 from unetexp.metrics.latency import latency_ms
 from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import (
@@ -31,6 +32,7 @@ from unetexp.models.saved_model import (
 )
 
 TEST, VAL = "test", "val"
+_USUAL = FigureSettings()
 _USES = "test_split.uses."  # plus the fingerprint: a tag of the experiment with the number of uses
 
 
@@ -53,6 +55,12 @@ class ModelEvaluation:
     def miou(self) -> float:
         return self.assessment.metrics["miou"]
 
+    @property
+    def figures(self) -> SplitFigures:
+        """The figures of outlines, objects and probabilities."""
+        assert self.assessment.figures is not None
+        return self.assessment.figures
+
 
 def at_working_size(data: Dataset, source: DataSource, spec: ModelSpec) -> Dataset:
     """`data`, opened from `source`, at the working size that a model was trained at."""
@@ -70,7 +78,7 @@ def evaluate_model(
     device: torch.device,
     val_miou: float | None = None,
     *,
-    settings: FigureSettings | None = None,
+    settings: FigureSettings = _USUAL,
     spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> ModelEvaluation:
     """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one.
@@ -85,7 +93,7 @@ def evaluate_model(
         split,
         device,
         train=train_config(folder),
-        settings=settings,
+        figures=settings,
         spacings_mm=spacings_mm,
     )
     height, width = statistics.mode(data[VAL].shapes)  # as in training

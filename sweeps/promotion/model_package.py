@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from packaging.version import Version
 
 import unetexp
 from unetexp.data.decoded.split_table import DEPTH_STEP
+from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import read_payload
-from unetexp.inference.predictor import conform
 from unetexp.models.saved_model import CONFIG, WEIGHTS, ModelSpec, read_spec
 
 if TYPE_CHECKING:
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
 
 CARD = "card.md"
 # Everything that is imported to load and run a model; `unetexp` itself is packaged with it.
-REQUIREMENTS = ("mlflow", "numpy", "pillow", "pydantic", "safetensors", "torch", "torchvision")
+REQUIREMENTS = (
+    *("imagecodecs", "mlflow", "numpy", "pillow", "pydantic", "safetensors"),
+    *("torch", "torchvision"),
+)
 EXAMPLE_PX = 64  # the example is stored as text
 _PACKAGE = Path(unetexp.__file__).parent
 
@@ -79,10 +81,10 @@ def _example(image: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     (pixels,) = read_payload(image, spec).images
     fitting, _ = conform(pixels, spec)
     top, left = (max(0, side - EXAMPLE_PX) // 2 for side in fitting.shape[1:])
-    middle = fitting[:, top : top + EXAMPLE_PX, left : left + EXAMPLE_PX].int()
-    if (fitting.dtype == torch.uint8) != (_depth(spec) == np.uint8):
-        middle = middle * DEPTH_STEP if fitting.dtype == torch.uint8 else middle // DEPTH_STEP
-    return middle.permute(1, 2, 0)[None].numpy().astype(_depth(spec))
+    middle = fitting[:, top : top + EXAMPLE_PX, left : left + EXAMPLE_PX].astype(np.int64)
+    if (fitting.dtype == np.uint8) != (_depth(spec) == np.uint8):
+        middle = middle * DEPTH_STEP if fitting.dtype == np.uint8 else middle // DEPTH_STEP
+    return middle.transpose(1, 2, 0)[np.newaxis].astype(_depth(spec))
 
 
 def _depth(spec: ModelSpec) -> np.dtype[Any]:

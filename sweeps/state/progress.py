@@ -93,7 +93,7 @@ class TrialProgress:
     def finish_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of an epoch; the only place where the best score is updated."""
         self.epoch, self.score = epoch, metrics.get(self.goals.score, math.nan)
-        improved = math.isfinite(self.score) and self.score > self.best
+        improved = math.isfinite(self.score) and (self.goals.keeps_last or self.score > self.best)
         if improved:
             self.best, self.best_epoch = self.score, self.epoch
         new = [o.tracked for o in self.goals.others if o.is_cost or improved]

@@ -16,23 +16,21 @@ from rich.console import Console
 
 from unetexp.cli.evaluation_tables import named_channels, show_results
 from unetexp.cli.exit_codes import exit_codes
-from unetexp.cli.open_data import open_aloud, source_of
+from unetexp.cli.open_data import open_for_model, source_of
 from unetexp.cli.options import Device, SetData, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
-from unetexp.data import Dataset, DataSource
-from unetexp.data.sources.file_source import FileSource
+from unetexp.data import Dataset
 from unetexp.errors import ConfigError, DataError
 from unetexp.inference.evaluation import (
     ALL,
     as_the_model_takes_it,
     assess,
+    recorded_train_config,
     samples_of,
-    train_config,
 )
 from unetexp.inference.evaluation_results import partial_results, results_of
+from unetexp.loading import LoadedModel, load
 from unetexp.metrics.figures.settings import FigureSettings
-from unetexp.models.saved_model import ModelSpec, load, read_description, read_spec
-from unetexp.tracking.locate import locate
 from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
 from unetexp.training.pictures import worst_grid
@@ -69,7 +67,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's folder, a run's id, or models:/NAME@ALIAS or models:/NAME/VERSION."
+            help="A model's folder, a run's id, models:/NAME@ALIAS or models:/NAME/VERSION, or an "
+            "exported file."
         ),
     ],
     data: Annotated[
@@ -137,11 +136,11 @@ def evaluate(
         changes = parse_assignments(set_ or [])
         limit_threads()
         absolute(tracking_uri)
-        folder = locate(model, tracking_uri)
+        loaded = load(model, device=device, tracking_uri=tracking_uri)
         without = tuple(sorted({*(without_channel or ())}))
         settings = _settings(tolerance, outline)
         results = _evaluated(
-            model, folder, data, changes, split, place, worst, chosen, without, settings
+            model, loaded, data, changes, split, place, worst, chosen, without, settings
         )
         if format_ is OutputFormat.json:
             typer.echo(json.dumps(results, indent=2))
@@ -157,7 +156,7 @@ def _settings(tolerance: float, outline: OutlineForm) -> FigureSettings:
 
 def _evaluated(
     model: str,
-    folder: Path,
+    loaded: LoadedModel,
     data: str,
     changes: Mapping[str, Any],
     split: SplitName | None,
@@ -167,34 +166,36 @@ def _evaluated(
     without: tuple[int, ...],
     settings: FigureSettings,
 ) -> dict[str, Any]:
-    """The results of the model in `folder`, which are written into `place`."""
+    """The results of the model, which are written into `place`."""
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
-    spec, train = read_spec(folder), train_config(folder)
+    spec, train = loaded.spec, recorded_train_config(loaded.record.get("train"), model)
     _require_channels(without, spec.in_channels)
     source = source_of(data, train.data, changes)
-    if "data.resize" not in changes:  # it sees images at the size that it was trained at
-        source = source.model_copy(update={"resize": spec.resize})
-    dataset = _opened(source, spec, aside)
-    known = read_description(folder).get("data_fingerprint") == dataset.fingerprint
+    dataset = open_for_model(source, spec, aside, changes)
+    known = loaded.record.get("data_fingerprint") == dataset.fingerprint
     part = split.value if split else _default_split(dataset, known)
     if known and dataset.folds:
         _require_test(part, dataset)
     samples = samples_of(dataset, part, spec)
-    for warning in _warnings(part, known, samples.warnings):
+    for warning in _warnings(part, known, samples.warnings, dataset.val_in_train):
         aside.print(f"note: {warning}", style="yellow", markup=False)
+    labels_only = loaded.description is not None and loaded.description.preprocessing
     judged = partial(
         assess,
-        load(folder),
+        loaded.module(),
         spec,
         dataset,
         part,
         device,
         train=train,
-        settings=settings,
+        figures=settings,
+        probabilities=not labels_only,
         spacings_mm=source.spacings_mm(samples.names),
     )
     with aside.status(f"{len(samples)} images"):
         found = judged(worst=worst)
+    if labels_only:
+        del found.metrics["loss"]  # of label maps, not of logits
     results = results_of(found, model, dataset, known)
     if without:
         missing = [channel - 1 for channel in without]
@@ -207,29 +208,6 @@ def _evaluated(
         picture = worst_grid(seen, found.worst, found.image_miou.tolist(), samples)
         picture.save(place / PICTURE)
     return results
-
-
-def _opened(source: DataSource, spec: ModelSpec, aside: Console) -> Dataset:
-    """The data set, scaled as the model's own was where that was measured.
-
-    Raises ConfigError for numbers without a range, where the model's data had 8 or 16 bits.
-    """
-    dataset = open_aloud(source, aside, to_train=False)
-    ranges = spec.input.ranges if spec.input else None
-    own = dataset.form.ranges if dataset.form else None
-    if ranges == own or not isinstance(source, FileSource):
-        return dataset
-    if ranges is None:
-        if source.value_range is not None:
-            return dataset
-        raise ConfigError(
-            f"the data holds numbers of other types than the images of {spec.image_max} levels "
-            "that the model was trained on. Say which values are black and white: "
-            f"--set 'data.value_range=[0, {spec.image_max}]'."
-        )
-    aside.print("note: the values are scaled as in the model's training.", style="yellow")
-    scaled = source.model_copy(update={"value_range": ranges})
-    return open_aloud(scaled, aside, to_train=False)
 
 
 def _require_channels(without: tuple[int, ...], channels: int) -> None:
@@ -266,21 +244,21 @@ def _require_test(part: str, data: Dataset) -> None:
 def _default_split(data: Dataset, known: bool) -> str:
     """Validation's; all of a folder that was split by a seed which the model does not know.
 
-    Test, where the model's folds have seen all the rest.
+    Test, where the model, or its folds together, have seen all the rest.
     """
-    if known and data.folds and "test" in data.splits:
+    if known and (data.folds or data.val_in_train) and "test" in data.splits:
         return "test"
     return "val" if known or data.split_record.get("method") != "seeded" else ALL
 
 
-def _warnings(split: str, known: bool, warnings: tuple[str, ...]) -> list[str]:
+def _warnings(split: str, known: bool, warnings: tuple[str, ...], val_in_train: bool) -> list[str]:
     found = [f"The first image {warning}." for warning in warnings]
     if not known:
         found.append(
             "This is not the data that the model was trained with: its figures are not those of "
             "training."
         )
-    elif split in ("train", ALL):
+    elif split in ("train", ALL) or (split == "val" and val_in_train):
         found.append("The model was trained on these images: the figures flatter it.")
     return found
 

@@ -15,6 +15,7 @@ from unetexp.cli.command_line import Command, Group
 from unetexp.cli.data import app as data_app
 from unetexp.cli.evaluate import evaluate
 from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.export import export
 from unetexp.cli.open_data import open_aloud
 from unetexp.cli.options import CacheGb, Device, limit_cache
 from unetexp.cli.predict import predict
@@ -42,6 +43,7 @@ def unetexp() -> None:
 
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(export)
 app.command(cls=Command)(reproduce)
 app.add_typer(data_app, name="data", cls=Group)
 

@@ -11,8 +11,10 @@ from unetexp.cli.progress import shown_progress
 from unetexp.component import decode
 from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.data.layouts.paragraph import paragraph
+from unetexp.data.sources.file_source import FileSource
 from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import ConfigError
+from unetexp.models.image_spec import ImageSpec
 from unetexp.training.config import decode_config
 
 
@@ -25,16 +27,24 @@ def source_of(
     that the same images are split alike; then come `changes`, by paths below `data`. Raises
     ConfigError, and DataError where it can be read as two kinds.
     """
-    for path in changes or {}:
-        if not path.startswith("data."):
-            raise ConfigError(f"--set {path}: only the data's settings, data.*, can be set here.")
+    _require_of_data(changes or {})
     tree = recognised_tree(place, changes)
     if tree["kind"] == known.kind:
         tree = {**known.tree(), **tree}
     source: DataSource = decode(DataSource, tree, "DATA")
-    if not changes:
-        return source
-    return decode_config({"data": source.tree()}, dict(changes)).data
+    return changed(source, changes or {})
+
+
+def changed(source: DataSource, changes: Mapping[str, Any]) -> DataSource:
+    """The source with `changes`, by paths below `data`. Raises ConfigError."""
+    _require_of_data(changes)
+    return decode_config({"data": source.tree()}, dict(changes)).data if changes else source
+
+
+def _require_of_data(changes: Mapping[str, Any]) -> None:
+    for path in changes:
+        if not path.startswith("data."):
+            raise ConfigError(f"--set {path}: only the data's settings, data.*, can be set here.")
 
 
 def open_aloud(source: DataSource, console: Console, *, to_train: bool = True) -> Dataset:
@@ -48,3 +58,31 @@ def open_aloud(source: DataSource, console: Console, *, to_train: bool = True) -
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     return data
+
+
+def open_for_model(
+    source: DataSource, spec: ImageSpec, aside: Console, changes: Mapping[str, Any] | None = None
+) -> Dataset:
+    """The data set as a finished model takes it: at its working size, and scaled as its own was.
+
+    `changes` may set another size. Raises ConfigError for numbers without a range, where the
+    model's data had 8 or 16 bits.
+    """
+    if "data.resize" not in (changes or {}):  # it sees images at the size that it was trained at
+        source = source.model_copy(update={"resize": spec.resize})
+    dataset = open_aloud(source, aside, to_train=False)
+    ranges = spec.input.ranges if spec.input else None
+    own = dataset.form.ranges if dataset.form else None
+    if ranges == own or not isinstance(source, FileSource):
+        return dataset
+    if ranges is None:
+        if source.value_range is not None:
+            return dataset
+        raise ConfigError(
+            f"the data holds numbers of other types than the images of {spec.image_max} levels "
+            "that the model was trained on. Say which values are black and white: "
+            f"--set 'data.value_range=[0, {spec.image_max}]'."
+        )
+    aside.print("note: the values are scaled as in the model's training.", style="yellow")
+    scaled = source.model_copy(update={"value_range": ranges})
+    return open_aloud(scaled, aside, to_train=False)

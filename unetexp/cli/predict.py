@@ -20,8 +20,7 @@ from unetexp.errors import UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs, find_samples
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
 from unetexp.inference.predictor import Flip, Predictor
-from unetexp.models.saved_model import load, read_description, read_spec
-from unetexp.tracking.locate import locate
+from unetexp.loading import LoadedModel, load
 from unetexp.tracking.uri import absolute
 
 
@@ -29,7 +28,8 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's folder, a run's id, or models:/NAME@ALIAS or models:/NAME/VERSION."
+            help="A model's folder, a run's id, models:/NAME@ALIAS or models:/NAME/VERSION, or an "
+            "exported file."
         ),
     ],
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
@@ -73,28 +73,22 @@ def predict(
     Broken images are reported and left out.
     """
     with exit_codes():
-        chosen = pick_device(device)
+        pick_device(device)
         limit_threads()
         absolute(tracking_uri)
         find_inputs(inputs, out)  # first, because it takes no time
-        folder = locate(model, tracking_uri)
-        spec = read_spec(folder)
-        images = find_samples(inputs, out, spec.input or AS_STORED)
-        predictor = Predictor(
-            load(folder),
-            spec,
-            chosen,
-            tile_px=tile,
-            overlap_px=overlap,
-            flips=_trained_flips(folder) if flips else (),
+        loaded = load(model, device=device, tracking_uri=tracking_uri)
+        images = find_samples(inputs, out, loaded.spec.input or AS_STORED)
+        predictor = loaded.predictor_with(
+            tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
         )
         make_folder(out)
         _predict_all(predictor, images, Results(out, overlay, probabilities))
 
 
-def _trained_flips(folder: Path) -> list[Flip]:
+def _trained_flips(loaded: LoadedModel) -> list[Flip]:
     """The mirror images that the model has learnt from; left-right if it has from none."""
-    augment = read_description(folder).get("train", {}).get("augment", {})
+    augment = (loaded.record.get("train") or {}).get("augment", {})
     names: dict[str, Flip] = {"hflip": "left_right", "vflip": "up_down"}
     return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
 

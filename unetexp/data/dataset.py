@@ -35,6 +35,8 @@ class Dataset:
     resize: Resize | None = None  # how the images were scaled to their working size
     form: InputForm | None = None  # how further files are read in the same way
     folds: tuple[Split, ...] = ()
+    void: str = ""  # which stored value is void, in words; "": as the settings say
+    val_in_train: bool = False  # the images of val are those of train, too: nothing validates
 
     @property
     def num_classes(self) -> int:

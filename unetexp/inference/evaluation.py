@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetexp.component import decode
 from unetexp.compute.settings import resolved
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
-from unetexp.inference.predictor import conform, full_scale
+from unetexp.inference.conforming import conform, full_scale
 from unetexp.metrics.figures.collector import FigureCollector
 from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.metrics.figures.split import SplitFigures
 from unetexp.metrics.surface import Spacing
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import ModelSpec, read_description
-from unetexp.models.unet import UNet
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import loss_for
 from unetexp.training.validation import WORST, evaluate
@@ -48,12 +48,13 @@ class SplitEvaluation:
     matrices: NDArray[np.int64]  # (I, K, K), rows are the target
     image_miou: NDArray[np.float64]  # (I,), NaN if all of an image is void
     worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
-    figures: SplitFigures  # distances, objects, calibration, ..., with their intervals
+    labels: dict[int, Tensor]  # label maps of the images that were to be kept
+    figures: SplitFigures | None = None  # distances, objects, calibration, ..., where asked for
 
     @property
     def all_metrics(self) -> dict[str, float]:
         """`metrics`, and every figure by its name; the ones that both have are the same."""
-        return {**self.figures.values, **self.metrics}
+        return {**(self.figures.values if self.figures else {}), **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class ConformedSamples:
     """The samples of several splits in one sequence, each in the form that a model takes."""
 
     parts: Sequence[Samples]
-    spec: ModelSpec
+    spec: ImageSpec
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the conversion of the first image to that form."""
-        return conform(self.parts[0][0].image, self.spec)[1]
+        return conform(self.parts[0][0].image.numpy(), self.spec)[1]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,37 +96,54 @@ class ConformedSamples:
         number = bisect.bisect_right(ends, index)
         part = self.parts[number]
         sample = part[index - ends[number] + len(part)]
-        return dataclasses.replace(sample, image=conform(sample.image, self.spec)[0])
+        image, _ = conform(sample.image.numpy(), self.spec)
+        return dataclasses.replace(sample, image=torch.from_numpy(image))
 
 
 def assess(
-    model: UNet,
-    spec: ModelSpec,
+    model: nn.Module,
+    spec: ImageSpec,
     data: Dataset,
     split: str,
     device: torch.device,
     *,
     train: TrainConfig | None = None,
     worst: int = WORST,
+    keep: Sequence[int] = (),
     without: Sequence[int] = (),
-    settings: FigureSettings | None = None,
+    figures: FigureSettings | None = None,
+    probabilities: bool = True,
     spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
-    training would have computed; without it, batches, precision and loss are the defaults.
-    The channels `without`, counted from 0, are set to their means. `spacings_mm` are those of the
-    images' pixels by name, where they are known: distances are then in millimetres. Raises
-    DataError if the data has other classes or no such split.
+    training would have computed; without it, which only a U-Net's spec allows, batches, precision
+    and loss are the defaults. The label maps of the images `keep` are kept.
+    The channels `without`, counted from 0, are set to their means.
+
+    With `figures` there are figures beside the metrics; they take longer than a small model. The
+    ones of probabilities are undefined without `probabilities`, where the model gives labels alone.
+    `spacings_mm` are those of the images' pixels by name, where they are known: distances are then
+    in millimetres. Raises DataError if the data has other classes or no such split.
     """
-    config = train or TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
+    config = train
+    if config is None:
+        assert isinstance(spec, ModelSpec)
+        config = TrainConfig(encoder=spec.encoder, decoder=spec.decoder)
     model = model.to(device).to(memory_format=resolved(config, device).layout)
     seen = as_the_model_takes_it(data, spec)
     samples = samples_of(data, split, spec)
-    collector = FigureCollector(
-        spec.class_names, samples.names, settings, groups=samples.groups, spacings_mm=spacings_mm
-    )
+    collector = None
+    if figures is not None:
+        collector = FigureCollector(
+            spec.class_names,
+            samples.names,
+            figures,
+            groups=samples.groups,
+            spacings_mm=spacings_mm,
+            probabilities=probabilities,
+        )
     evaluation = evaluate(
         config,
         seen,
@@ -133,6 +151,7 @@ def assess(
         model,
         loss_for(config.loss, seen),
         worst=worst,
+        keep=keep,
         keep_matrices=True,
         without=without,
         observe=collector,
@@ -146,7 +165,8 @@ def assess(
         matrices=evaluation.matrices.numpy(),
         image_miou=evaluation.image_miou.numpy(),
         worst=evaluation.worst,
-        figures=collector.figures(),
+        labels=evaluation.predictions,
+        figures=collector.figures() if collector else None,
     )
 
 
@@ -155,16 +175,19 @@ def train_config(folder: Path) -> TrainConfig:
 
     Raises CheckpointError if its config.json does not contain it.
     """
+    return recorded_train_config(read_description(folder).get("train"), str(folder))
+
+
+def recorded_train_config(tree: object, where: str) -> TrainConfig:
+    """The configuration of training that a model's file holds. As `train_config`."""
     try:
-        config: TrainConfig = decode(
-            TrainConfig, read_description(folder).get("train"), f"{folder}: train"
-        )
+        config: TrainConfig = decode(TrainConfig, tree, f"{where}: train")
     except ConfigError as error:
         raise CheckpointError(f"{error} Was it written by another version?") from None
     return config
 
 
-def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
+def as_the_model_takes_it(data: Dataset, spec: ImageSpec) -> Dataset:
     """`data` with the model's class names, channels and pixel scale; DataError for other classes.
 
     Given names are compared; a set without classes.txt only needs the same number of classes.
@@ -191,18 +214,18 @@ def as_the_model_takes_it(data: Dataset, spec: ModelSpec) -> Dataset:
     )
 
 
-def samples_of(data: Dataset, split: str, spec: ModelSpec) -> ConformedSamples:
+def samples_of(data: Dataset, split: str, spec: ImageSpec) -> ConformedSamples:
     """The samples of a split, or of `all`, as the model takes them; DataError for no such split."""
     # Data in folds is its own train and val.
     parts = list(dict.fromkeys(data.splits.values())) if split == ALL else [data[split]]
     return ConformedSamples(parts, spec)
 
 
-def _image_max(data: Dataset, spec: ModelSpec) -> int:
+def _image_max(data: Dataset, spec: ImageSpec) -> int:
     """The pixel value of `data` that is 1.0 to the model, as in prediction."""
     if data.image_max == spec.image_max:
         return spec.image_max
-    return full_scale(data["train"].window(0, 0, 0, 1, 1)[0], spec)
+    return full_scale(data["train"].window(0, 0, 0, 1, 1)[0].itemsize, spec)
 
 
 def _named(class_names: Sequence[str]) -> bool:

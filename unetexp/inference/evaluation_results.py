@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetexp.data import Dataset
 from unetexp.inference.evaluation import SplitEvaluation
@@ -34,6 +35,8 @@ def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -
         for index, name in enumerate(found.class_names)
     ]
     names = [*found.image_names]
+    figures = found.figures
+    assert figures is not None
     return {
         "model": model,
         "split": found.split,
@@ -49,11 +52,11 @@ def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -
             {"image": name, "miou": _number(value)}
             for name, value in zip(names, found.image_miou, strict=True)
         ],
-        "figure_settings": settings_of(found.figures),
-        "figure_intervals": intervals_of(found.figures),
-        "by_size": by_size(found.figures),
-        "by_group": by_group(found),
-        "by_image": _by_image(found.figures),
+        "figure_settings": settings_of(figures),
+        "figure_intervals": intervals_of(figures),
+        "by_size": by_size(figures),
+        "by_group": _by_group(figures, found.matrices),
+        "by_image": _by_image(figures),
     }
 
 
@@ -100,13 +103,12 @@ def by_size(figures: SplitFigures) -> list[dict[str, Any]]:
     ]
 
 
-def by_group(found: SplitEvaluation) -> list[dict[str, Any]]:
+def _by_group(figures: SplitFigures, matrices: NDArray[np.int64]) -> list[dict[str, Any]]:
     """A row for each group of images, such as a patient; none where the data has no groups."""
-    figures = found.figures
     rows = []
     for group, intervals in figures.by_group().items():
         own = np.array([each == group for each in figures.groups])
-        miou = score_intervals(found.matrices[own])["miou"]
+        miou = score_intervals(matrices[own])["miou"]
         rows.append(
             {
                 "group": group,

@@ -1,4 +1,4 @@
-"""The input of a served model: images in one of several forms, converted to tensors.
+"""The input of a served model: images in one of several forms, as arrays of one form.
 
 An image is an array (H, W, C) or, if grey, (H, W); or a PNG or JPEG file as bytes or in base64.
 Over HTTP, arrays are nested lists of whole numbers.
@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from unetexp.data.collection import RawImage
 from unetexp.data.reading.image_decoding import decode_image
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.reading.value_ranges import scaled
 from unetexp.errors import DataError
-from unetexp.models.saved_model import ModelSpec
+from unetexp.models.image_spec import ImageSpec
 
 Labels = NDArray[np.uint8]
 Answer = Labels | list[Labels]
@@ -42,7 +41,7 @@ _FORMS = (
 class Payload:
     """The images that were sent and the form they came in."""
 
-    images: tuple[Tensor, ...]  # (C, H, W) uint8 or uint16 each
+    images: tuple[RawImage, ...]  # (C, H, W) uint8 or uint16 each
     form: Literal["one", "batch", "list"]
 
     def answer(self, labels: Sequence[Labels]) -> Answer:
@@ -52,8 +51,8 @@ class Payload:
         return np.stack(labels) if self.form == "batch" else list(labels)
 
 
-def read_payload(given: Any, spec: ModelSpec) -> Payload:
-    """The images in a request to a model of `spec`, each with its own depth and channels.
+def read_payload(given: Any, spec: ImageSpec) -> Payload:
+    """The images in a request to a model of that `spec`, each with its own depth and channels.
 
     A data frame of one column and a mapping of one key (`{"image": ...}`) are unwrapped to what
     they hold. Raises DataError saying what was sent, what is allowed and what to do.
@@ -89,8 +88,8 @@ def _only_column(frame: Any) -> list[Any]:
 
 
 def _unwrapped(given: Any) -> Any:
-    if isinstance(given, Tensor):
-        return given.cpu().numpy()
+    if hasattr(given, "detach"):  # a tensor
+        return given.detach().cpu().numpy()
     if not isinstance(given, Mapping):
         return given
     if len(given) != 1:
@@ -103,9 +102,7 @@ def _unwrapped(given: Any) -> Any:
 
 def _is_array(given: Sequence[Any]) -> bool:
     """Whether nested lists are one array rather than a list of images."""
-    if not given or any(
-        isinstance(part, str | bytes | Mapping | np.ndarray | Tensor) for part in given
-    ):
+    if not given or not all(isinstance(part, list | tuple | int | float) for part in given):
         return False
     try:
         return np.asarray(given).ndim <= 4
@@ -113,9 +110,9 @@ def _is_array(given: Sequence[Any]) -> bool:
         return False
 
 
-def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
+def _image(given: Any, name: str, spec: ImageSpec) -> RawImage:
     if isinstance(given, str | bytes):
-        return torch.from_numpy(_decoded(given, name, spec))
+        return _decoded(given, name, spec)
     array = _array(given, name, spec)
     if array.ndim not in (2, 3) or min(array.shape) < 1:
         raise DataError(f"{name} has the shape {array.shape}. {_FORMS}")
@@ -130,22 +127,22 @@ def _image(given: Any, name: str, spec: ModelSpec) -> Tensor:
     if array.dtype.kind == "f":
         assert spec.input is not None
         planes = array.reshape(*array.shape[:2], channels).transpose(2, 0, 1)
-        return torch.from_numpy(scaled([planes], spec.input.of_channels()))
+        return scaled([planes], spec.input.of_channels())
     pixels = array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(pixels))
+    return np.ascontiguousarray(pixels)
 
 
-def _allowed_channels(spec: ModelSpec) -> tuple[int, ...]:
+def _allowed_channels(spec: ImageSpec) -> tuple[int, ...]:
     return (1, 3) if spec.in_channels in (1, 3) else (spec.in_channels,)
 
 
-def _channels_in_words(spec: ModelSpec) -> str:
+def _channels_in_words(spec: ImageSpec) -> str:
     if spec.in_channels in (1, 3):
         return "1 (grey) and 3 (RGB)"
     return f"{spec.in_channels}, those of the images that the model was trained on"
 
 
-def _decoded(given: str | bytes, name: str, spec: ModelSpec) -> NDArray[Any]:
+def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> RawImage:
     if isinstance(given, str):
         encoded = given.partition("base64,")[2] if given.startswith("data:") else given
         try:
@@ -157,7 +154,7 @@ def _decoded(given: str | bytes, name: str, spec: ModelSpec) -> NDArray[Any]:
     return decode_image(name, given, spec.input or AS_STORED)
 
 
-def _array(given: Any, name: str, spec: ModelSpec) -> NDArray[Any]:
+def _array(given: Any, name: str, spec: ImageSpec) -> NDArray[Any]:
     """An array of uint8 or uint16; whole numbers in lists get the depth of the training images."""
     if isinstance(given, np.ndarray):
         measured = spec.input is not None and spec.input.ranges is not None

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from unetexp.data.collection import RawImage
+from unetexp.data.painting import displayable, paint
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import ConfigError, UnetexpError
+from unetexp.inference.conforming import conform, full_scale
 from unetexp.inference.input_images import Input
-from unetexp.inference.predictor import Predictor, conform, full_scale
-from unetexp.training.pictures import displayable, paint
+from unetexp.inference.predictor import Predictor
 
 _ROWS = 256  # painted at a time
 
@@ -60,8 +62,9 @@ def predict_file(
     DataError for a broken image, UserError for one that the model cannot take, and UnetexpError
     if a result cannot be written.
     """
-    raw = torch.from_numpy(image.read(predictor.spec.input or AS_STORED))
-    pixels, warnings = conform(raw, predictor.spec)
+    raw = image.read(predictor.spec.input or AS_STORED)
+    conformed, warnings = conform(raw, predictor.spec)
+    pixels = torch.from_numpy(conformed)
     out = results.folder
     try:
         image.labels(out).parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def predict_file(
         else:
             labels = _predicted(predictor, pixels, on_block)
         if results.overlay:
-            picture = _overlay(raw, full_scale(raw, predictor.spec), labels)
+            picture = _overlay(raw, full_scale(raw.itemsize, predictor.spec), labels)
             _save(picture, image.overlay(out))
         _save(labels, image.labels(out))
     except OSError as error:
@@ -103,7 +106,7 @@ def _predicted(
     return labels
 
 
-def _overlay(image: Tensor, white: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _overlay(image: RawImage, white: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The labels in colour over the image (C, H, W), as RGB (H, W, 3)."""
     picture = np.empty((*labels.shape, 3), np.uint8)
     for top in range(0, len(labels), _ROWS):

@@ -10,35 +10,27 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from unetexp.compute.serving import (
-    OVERLAP_PX,
-    TILE_PX,
-    laid_out_to_serve,
-    served_grid,
-    served_logits,
-)
+from unetexp.compute.serving import OVERLAP_PX, TILE_PX, served_grid
 from unetexp.compute.tiling import Block, Span, blended
 from unetexp.compute.upsampling import block_rows, upsampled
 from unetexp.data.resizing import resized_image, working_size
 from unetexp.errors import ConfigError, UserError
-from unetexp.models.receptive_field import receptive_radius_px
-from unetexp.models.saved_model import ModelSpec
+from unetexp.inference.conforming import full_scale
+from unetexp.inference.networks import network_of
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet
-from unetexp.models.weights.resolution import to_input
+from unetexp.runtimes.runtime import Runtime
 
 Flip = Literal["left_right", "up_down"]
 
-_FULL_8, _FULL_16 = 2**8 - 1, 2**16 - 1
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
-_LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
 
 class Predictor:
-    """A model ready for raw images.
+    """A model ready for raw images: a U-Net, or an exported one in its runtime.
 
     Images of up to `tile_px` pixels per side are predicted in one piece, larger ones in tiles of
     that side that overlap by `overlap_px` (by default OVERLAP_PX, or half of a small tile). Both
@@ -55,25 +47,28 @@ class Predictor:
 
     def __init__(
         self,
-        model: UNet,
-        spec: ModelSpec,
+        model: UNet | Runtime,
+        spec: ImageSpec,
         device: torch.device | None = None,
         *,
         tile_px: int = TILE_PX,
         overlap_px: int | None = None,
         flips: Sequence[Flip] = (),
     ) -> None:
-        """Moves `model` to `device` (where it is, by default) and into eval mode.
+        """Moves a U-Net to `device` (where it is, by default) and into eval mode.
 
-        A model whose weights lie in channels_last is copied.
+        A U-Net whose weights lie in channels_last is copied; a runtime stays where it was loaded.
 
-        Raises ConfigError if the overlap is negative or not smaller than the tile.
+        Raises ConfigError if the overlap is negative or not smaller than the tile, and UserError
+        for flips of a file that gives label maps.
         """
         self.spec = spec
-        self.device = device or next(model.parameters()).device
-        self._model = laid_out_to_serve(model.to(self.device).eval())
-        self._tile, self._overlap = _rounded(tile_px, overlap_px, model.encoder.size_multiple)
-        self._seam = _seam_px(self._tile, self._overlap, receptive_radius_px(model))
+        self._network = network_of(model, spec, device)
+        self.device = self._network.device
+        if flips:
+            self._network.require_probabilities("averaging over flips")
+        self._tile, self._overlap = _rounded(tile_px, overlap_px, self._network.size_multiple)
+        self._seam = _seam_px(self._tile, self._overlap, self._network.receptive_radius_px)
         self._views = [
             [_AXES[flip] for flip, used in zip(flips, choice, strict=True) if used]
             for choice in product((False, True), repeat=len(flips))
@@ -102,8 +97,16 @@ class Predictor:
         return logits
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """The image (C, H, W) -> (K, H, W) float32 that sum to 1. Raises as `labels`."""
+        """The image (C, H, W) -> (K, H, W) float32 that sum to 1.
+
+        Raises as `labels`, and UserError where a file gives label maps.
+        """
+        self.require_probabilities("probabilities")
         return self.logits(image).softmax(dim=0)
+
+    def require_probabilities(self, purpose: str) -> None:
+        """Raise UserError where a file gives label maps, and `purpose` needs more than that."""
+        self._network.require_probabilities(purpose)
 
     def blocks(self, image: Tensor) -> Iterator[Block]:
         """The logits of the image (C, H, W) part by part, if all do not fit into memory.
@@ -146,13 +149,11 @@ class Predictor:
     @torch.inference_mode()
     def _score(self, tile: Tensor) -> Tensor:
         """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
-        scaled = tile.to(self.device).float() / full_scale(tile, self.spec)
-        network_input = to_input(scaled[None], self.spec.normalization)
+        given = self._network.given(tile, full_scale(tile.itemsize, self.spec))
         if len(self._views) == 1:
-            return served_logits(self._model, network_input)[0].cpu()
+            return self._network(given)[0].cpu()
         views = [
-            served_logits(self._model, network_input.flip(axes)).flip(axes)[0].log_softmax(dim=0)
-            for axes in self._views
+            self._network(given.flip(axes)).flip(axes)[0].log_softmax(dim=0) for axes in self._views
         ]
         return (torch.stack(views).logsumexp(dim=0) - math.log(len(views))).cpu()
 
@@ -164,45 +165,6 @@ class Predictor:
                 f"the model takes raw images of shape ({channels}, H, W), uint8 or uint16, and was "
                 f"given {tuple(image.shape)} {image.dtype}."
             )
-
-
-def full_scale(image: Tensor, spec: ModelSpec) -> int:
-    """The pixel value of `image` that is 1.0 to the model."""
-    if image.dtype == torch.uint8:
-        return _FULL_8
-    return _FULL_16 if spec.image_max == _FULL_8 else spec.image_max
-
-
-def conform(image: Tensor, spec: ModelSpec) -> tuple[Tensor, tuple[str, ...]]:
-    """The image (C, H, W) with the model's channels, and warnings about that.
-
-    Grey becomes RGB by repetition, RGB grey by its luma. Values that were clipped in training are
-    clipped. Raises UserError for other channels.
-    """
-    warnings = []
-    channels = image.shape[0]
-    if (channels, spec.in_channels) == (1, 3):
-        image = image.expand(3, -1, -1)
-        warnings.append("is grey and the model takes RGB: the grey channel is repeated three times")
-    elif (channels, spec.in_channels) == (3, 1):
-        luma = sum(weight * band.int() for weight, band in zip(_LUMA, image, strict=True))
-        assert isinstance(luma, Tensor)
-        image = ((luma + 500) // 1000).to(image.dtype)[None]
-        warnings.append("is RGB and the model takes grey: its luma is used")
-    elif channels != spec.in_channels:
-        raise UserError(
-            f"the image has {channels} channels and the model takes {spec.in_channels}. Only grey "
-            "(1) and RGB (3) are converted into each other."
-        )
-    if spec.input is not None and spec.input.ceiling and image.dtype == torch.uint16:
-        image = torch.from_numpy(np.minimum(image.numpy(), np.uint16(spec.input.ceiling)))
-    if (image.dtype == torch.uint8) != (spec.image_max == _FULL_8):
-        stored, trained = (8, 16) if image.dtype == torch.uint8 else (16, 8)
-        warnings.append(
-            f"has {stored} bits and the model was trained on {trained}: its full range is mapped "
-            "to that of the other"
-        )
-    return image, tuple(warnings)
 
 
 def _rounded(tile_px: int, overlap_px: int | None, multiple: int) -> tuple[int, int]:

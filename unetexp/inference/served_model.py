@@ -11,13 +11,15 @@ import logging
 from typing import Any
 
 import numpy as np
+import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from torch import Tensor
 
 from unetexp.compute.device import pick_device
+from unetexp.data.collection import RawImage
+from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import Answer, Labels, read_payload
-from unetexp.inference.predictor import Predictor, conform
+from unetexp.inference.predictor import Predictor
 from unetexp.models.saved_model import load, read_spec
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,11 @@ class ServedModel(PythonModel):
         payload = read_payload(model_input, self.spec)
         return payload.answer([self._labels(image) for image in payload.images])
 
-    def _labels(self, image: Tensor) -> Labels:
+    def _labels(self, image: RawImage) -> Labels:
         fitting, warnings = conform(image, self.spec)
         for warning in warnings:
             log.warning("an image %s", warning)
-        return self.predictor.labels(fitting).numpy()
+        return self.predictor.labels(torch.from_numpy(fitting)).numpy()
 
 
 set_model(ServedModel())

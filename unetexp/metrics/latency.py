@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -49,6 +50,20 @@ def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> floa
             break
     model.train(training)
     return 1e3 * statistics.median(times[_WARM_UP:])
+
+
+def interleaved_ms(passes: Sequence[Callable[[], object]]) -> list[float]:
+    """Median milliseconds of each of `passes`, taken in turns: what disturbs one disturbs all."""
+    times: list[list[float]] = [[] for _ in passes]
+    begun = time.perf_counter()
+    for number in range(_WARM_UP + _TIMED):
+        for each, one_pass in zip(times, passes, strict=True):
+            started = time.perf_counter()
+            one_pass()
+            each.append(time.perf_counter() - started)
+        if number >= _WARM_UP and time.perf_counter() - begun > _LONG_ENOUGH_S * len(passes):
+            break
+    return [1e3 * statistics.median(each[_WARM_UP:]) for each in times]
 
 
 def latency_on_one_core_ms(model: nn.Module, channels: int, height: int, width: int) -> float:

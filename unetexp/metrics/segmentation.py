@@ -20,7 +20,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from unetexp.compute.on_device import on_host
-from unetexp.data.labels import VOID, is_integer, stray_labels, stray_pixels
+from unetexp.data.label_tensors import is_integer, stray_pixels
+from unetexp.data.labels import VOID, stray_labels
 from unetexp.errors import ConfigError, DataError
 
 _BLOCK_PIXELS = 2**21  # counted at once, at about 60 bytes each

@@ -1,4 +1,4 @@
-"""The models of k folds as one: their probabilities, averaged.
+"""The models of k folds, or of several seeds, as one: their probabilities, averaged.
 
 N batch, C channels, K classes, H W image size.
 """
@@ -17,8 +17,8 @@ from unetexp.models.unet import UNet
 _ALIKE = ("encoder", "decoder", "bridge", "up_blocks", "head")
 
 
-class FoldEnsemble(UNet):
-    """Models that are built alike and were trained on different folds.
+class Ensemble(UNet):
+    """Models that are built alike and were trained on different folds or with different seeds.
 
     What is asked of their form (strides, widths, receptive field) is the first one's.
     """

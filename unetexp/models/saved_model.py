@@ -12,16 +12,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unetexp.component import Component, decode
-from unetexp.data.reading.input_form import InputForm
-from unetexp.data.resizing import ResizeSetting
+from unetexp.component import decode
 from unetexp.errors import CheckpointError, ConfigError
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import Encoder
-from unetexp.models.ensemble import FoldEnsemble
+from unetexp.models.ensemble import Ensemble
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet, build_unet
 from unetexp.models.weights.provenance import Provenance
-from unetexp.models.weights.resolution import Normalization, input_normalization
+from unetexp.models.weights.resolution import input_normalization
 from unetexp.version import __version__
 
 if TYPE_CHECKING:
@@ -29,42 +28,34 @@ if TYPE_CHECKING:
     from unetexp.training.config import TrainConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_SEVERAL = ("folds", "members")  # fields of the spec
 
 
-class ModelSpec(Component):
+class ModelSpec(ImageSpec):
     """What a model needs to be rebuilt and used, apart from its weights."""
 
-    class_names: tuple[str, ...] = Field(description="in the order of the logits' channels")
-    in_channels: int = Field(ge=1, description="channels of the image")
-    image_max: int = Field(ge=1, description="pixel value that is scaled to 1.0")
-    input: InputForm | None = Field(
-        None, description="how image files are read; null: as they are stored"
-    )
-    mean: tuple[float, ...] = Field(description="subtracted from images scaled to 0..1")
-    std: tuple[float, ...] = Field(description="divided by, after the mean")
     encoder: Encoder
     decoder: Decoder
     folds: int | None = Field(
         None, ge=2, description="number of models of cross-validation, which predict together"
     )
-    resize: ResizeSetting = Field(
-        None, description="how an image is scaled to the working size; predictions are scaled back"
+    members: int | None = Field(
+        None, ge=2, description="number of models of different seeds, which predict together"
     )
 
     @model_serializer(mode="wrap")
-    def _without_folds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = dump(self)  # earlier versions read what has no folds
-        return {name: value for name, value in tree.items() if name != "folds" or value}
-
-    @property
-    def normalization(self) -> Normalization:
-        return Normalization(mean=self.mean, std=self.std)
+    def _of_one_model(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)  # earlier versions read what is one model
+        return {name: value for name, value in tree.items() if name not in _SEVERAL or value}
 
     def build(self) -> UNet:
         """The model with untrained weights."""
+        if self.members:
+            one = self.model_copy(update={"members": None})
+            return Ensemble([one.build() for _ in range(self.members)])
         form = (self.encoder, self.decoder, len(self.class_names), self.in_channels)
         if self.folds:
-            return FoldEnsemble([build_unet(*form) for _ in range(self.folds)])
+            return Ensemble([build_unet(*form) for _ in range(self.folds)])
         return build_unet(*form)
 
 
@@ -109,7 +100,6 @@ def save_weights(
     initial: Provenance | None = None,
 ) -> None:
     """As `save_model`, of a model's state dict."""
-    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
     description = {
         "unetexp": __version__,
         "model": model_spec(config, data).tree(),
@@ -118,6 +108,12 @@ def save_weights(
         "data_fingerprint": data.fingerprint,
         **({"initial_weights": initial.record()} if initial else {}),
     }
+    write_model(folder, weights, description)
+
+
+def write_model(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+    """Write a state dict and the description that rebuilds its model into `folder`."""
+    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 

@@ -5,8 +5,11 @@ A container's limits are included.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own limits lie there
@@ -69,3 +72,13 @@ def _cgroup_memory() -> tuple[int, int] | None:
         figures = dict(line.split() for line in stat.read_text().splitlines())
         return int(text), int(used.read_text()) - int(figures.get(dropped, 0))
     return None
+
+
+def give_back_freed_memory() -> None:
+    """Give the memory that this process has freed back to the system.
+
+    glibc keeps it for later: 0.7 GiB after a ResNet-50 was trained, in each thread that trained.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library gives it back by itself
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

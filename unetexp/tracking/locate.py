@@ -79,6 +79,21 @@ def locate(address: str, tracking_uri: str | None = None) -> Path:
     raise CheckpointError(f"{address}: there is no such file or folder. {_FORMS}")
 
 
+def run_id_at(address: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the run that trained the model at `address`; None for a path. As `locate`."""
+    path = local_path(address)
+    if path is not None and os.path.lexists(path.expanduser()):
+        return None
+    if run := _RUN.fullmatch(address):
+        return run[1]
+    if _RUN_ID.fullmatch(address.lower()):
+        return address.lower()
+    if registered := _REGISTERED.fullmatch(address):
+        name, alias, version = registered.groups()
+        return _version(connect(tracking_uri), name, alias, version).run_id or None
+    return None
+
+
 def model_folder(place: Path) -> Path:
     """The model's folder at, around or in `place`; CheckpointError if there is none."""
     around = place.parent if place.is_file() and place.name in (WEIGHTS, CONFIG) else place

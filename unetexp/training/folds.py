@@ -20,7 +20,7 @@ from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.data.folded import rounds
 from unetexp.data.splits.fold_names import fold_name
-from unetexp.models.ensemble import FoldEnsemble
+from unetexp.models.ensemble import Ensemble
 from unetexp.models.weights.provenance import Provenance
 from unetexp.training.config import SCORE, SPREAD, TrainConfig
 from unetexp.training.loop import EpochReport, fit
@@ -56,10 +56,10 @@ class FoldedState(RunRecord):
         return self.folds[0].initial_weights
 
     @property
-    def evaluated_model(self) -> FoldEnsemble:
+    def evaluated_model(self) -> Ensemble:
         """All models as one, which is saved. It is not what was validated: each image outside
         test was seen by all models but one."""
-        return FoldEnsemble([state.evaluated_model for state in self.folds])
+        return Ensemble([state.evaluated_model for state in self.folds])
 
     def state_dict(self) -> dict[str, Any]:
         """Of the run, with the models' own below `folds`."""

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
+from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset
 from unetexp.errors import NonFiniteLossError
-from unetexp.models.unet import freeze_encoder
+from unetexp.models.unet import UNet, freeze_encoder
 from unetexp.models.weights.resolution import Normalization, input_normalization
 from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches.train_batches import TrainBatches, augmented
@@ -68,7 +69,7 @@ def fit(
     while state.epoch < config.epochs:
         started = time.perf_counter()
         train = train_epoch(config, data, state, batches, loss, normalization, ranks)
-        _update_batch_norm(config, data, state, batches, normalization, ranks)
+        _update_batch_norm(config, data, state, batches, ranks)
         trained = time.perf_counter()
         evaluation = evaluate(
             config,
@@ -86,7 +87,7 @@ def fit(
         _require_finite("val/loss", val["val/loss"], state.epoch)
         clock = {"time/train_s": trained - started, "time/val_s": time.perf_counter() - trained}
         metrics = {**train, **val, **clock}
-        improved = state.record(metrics, val[score])
+        improved = state.record(metrics, val[score], last=data.val_in_train)
         yield EpochReport(state.epoch, metrics, improved, evaluation, state.take_notes())
 
 
@@ -124,7 +125,6 @@ def _update_batch_norm(
     data: Dataset,
     state: TrainState,
     batches: TrainBatches,
-    normalization: Normalization,
     ranks: Ranks,
 ) -> None:
     """Statistics of always the same micro-batches for the model that is validated."""
@@ -133,12 +133,28 @@ def _update_batch_norm(
     epoch, model = state.epoch + 1, state.evaluated_model
     freeze_encoder(model, freeze_level(config, epoch))
     ranks.synchronise(model)
-    count = -(-config.batch_norm_images // config.micro_batch_size)
+    precise_statistics(
+        config, data, model, batches, state.compute, state.device, config.batch_norm_images
+    )
+
+
+def precise_statistics(
+    config: TrainConfig,
+    data: Dataset,
+    model: UNet,
+    batches: TrainBatches,
+    compute: ComputeSettings,
+    device: torch.device,
+    images: int,
+) -> None:
+    """Batch norm's statistics of `images` training images, rounded up to micro-batches."""
+    count = -(-images // config.micro_batch_size)
     raw_batches = islice(batches.epoch(_SAME_VIEWS), count)
-    size_px, layout = config.augment.crop_px, state.compute.layout
-    inputs = (augmented(raw, data, size_px, normalization, state.device)[0] for raw in raw_batches)
-    with state.compute.autocast(state.device):
-        update_batch_norm(model, (images.contiguous(memory_format=layout) for images in inputs))
+    normalization = input_normalization(config.encoder, data.channels)
+    size_px, layout = config.augment.crop_px, compute.layout
+    inputs = (augmented(raw, data, size_px, normalization, device)[0] for raw in raw_batches)
+    with compute.autocast(device):
+        update_batch_norm(model, (each.contiguous(memory_format=layout) for each in inputs))
 
 
 def _set_learning_rates(config: TrainConfig, state: TrainState, progress: float) -> float:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -20,24 +19,17 @@ from torch import Tensor
 
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.labels import VOID
-
-# Okabe and Ito's palette, made for colour-blind readers; the background is not painted.
-_PALETTE = np.array(
-    [
-        (230, 159, 0),
-        (86, 180, 233),
-        (0, 158, 115),
-        (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
-        (204, 121, 167),
-    ],
-    dtype=np.uint8,
+from unetexp.data.painting import (
+    VOID_COLOUR,
+    RgbImage,
+    colour_of,
+    displayable,
+    hex_colour,
+    paint,
 )
-_ERROR, _VOID = (255, 0, 80), (128, 128, 128)
-_TILE_PX, _CAPTION_PX, _CAPTION_LETTERS = 224, 16, 36
 
-RgbImage = NDArray[np.uint8]
+_ERROR = (255, 0, 80)
+_TILE_PX, _CAPTION_PX, _CAPTION_LETTERS = 224, 16, 36
 
 
 def fixed_images(count: int, wanted: int = 6) -> list[int]:
@@ -130,17 +122,17 @@ def _cut_row(sheet: Image.Image, top: int) -> SheetRow:
 
 def class_colours(class_names: Sequence[str]) -> list[tuple[str, str]]:
     """The colours of an overlay: name and #rrggbb; class 0 is not painted."""
-    colours = [tuple(_PALETTE[i % len(_PALETTE)]) for i in range(len(class_names) - 1)]
-    named = [*zip(class_names[1:], colours, strict=True), ("wrong", _ERROR), ("void", _VOID)]
-    return [(name, "#" + "".join(f"{int(part):02x}" for part in colour)) for name, colour in named]
+    colours = [colour_of(label) for label in range(1, len(class_names))]
+    named = [*zip(class_names[1:], colours, strict=True), ("wrong", _ERROR), ("void", VOID_COLOUR)]
+    return [(name, hex_colour(colour)) for name, colour in named]
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:
     """The classes' colours along the top; class 0 is not painted."""
     left = 2
-    entries = [(name, tuple(_PALETTE[i % len(_PALETTE)])) for i, name in enumerate(class_names[1:])]
-    for name, colour in [*entries, ("wrong", _ERROR), ("void", _VOID)]:
-        draw.rectangle((left, 3, left + 10, 13), fill=tuple(map(int, colour)))
+    entries = [(name, colour_of(label)) for label, name in enumerate(class_names[1:], start=1)]
+    for name, colour in [*entries, ("wrong", _ERROR), ("void", VOID_COLOUR)]:
+        draw.rectangle((left, 3, left + 10, 13), fill=colour)
         draw.text((left + 14, 2), name, fill="black")
         left += 24 + round(draw.textlength(name))
 
@@ -148,29 +140,11 @@ def _draw_legend(draw: ImageDraw.ImageDraw, class_names: Sequence[str]) -> None:
 def _tiles(sample: Sample, prediction: Tensor, image_max: int) -> list[RgbImage]:
     size = _tile_size(*sample.truth.shape)  # painting a photograph takes a gigabyte
     truth, predicted = _picked(sample.truth, size), _picked(prediction, size)
-    image = displayable(torch.from_numpy(_picked(sample.image, size)), image_max)
+    image = displayable(_picked(sample.image, size), image_max)
     errors = image // 3
-    errors[truth == VOID] = _VOID
+    errors[truth == VOID] = VOID_COLOUR
     errors[(truth != predicted) & (truth != VOID)] = _ERROR
     return [image, paint(image, truth), paint(image, predicted), errors]
-
-
-def displayable(image: Tensor, image_max: int) -> RgbImage:
-    """An image (C, H, W) of any depth as 8-bit RGB (H, W, 3).
-
-    Of three or more channels the first three are red, green and blue, else the first is grey.
-    """
-    scaled = image[: 3 if len(image) >= 3 else 1].to(torch.float32) * (255.0 / image_max)
-    grey_or_rgb = scaled.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(np.broadcast_to(grey_or_rgb, (*grey_or_rgb.shape[:2], 3)))
-
-
-def paint(image: RgbImage, labels: NDArray[np.integer], strength: float = 0.6) -> RgbImage:
-    """Labels (H, W) in colour over an image (H, W, 3); class 0 is not painted, void is grey."""
-    colours = _PALETTE[(labels.astype(np.int64) - 1) % len(_PALETTE)].astype(np.float32)
-    colours[labels == VOID] = _VOID
-    mixed = image * (1 - strength) + colours * strength
-    return np.where((labels == 0)[..., None], image, mixed.astype(np.uint8))
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:

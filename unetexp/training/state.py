@@ -61,10 +61,13 @@ class RunRecord(ABC):
         self.best_epoch = 0
         self.history: list[dict[str, float]] = []  # the metrics of every finished epoch
 
-    def record(self, metrics: dict[str, float], score: float) -> bool:
-        """Record the finished epoch's metrics; True when its score is the best so far."""
+    def record(self, metrics: dict[str, float], score: float, *, last: bool = False) -> bool:
+        """Record the finished epoch's metrics; True when its score is the best so far.
+
+        With `last` the newest epoch is the one to keep, whatever its score.
+        """
         self.history.append({"epoch": self.epoch, **metrics})
-        if not score > self.best_score:
+        if not (last or score > self.best_score):
             return False
         self.best_score, self.best_epoch = score, self.epoch
         return True

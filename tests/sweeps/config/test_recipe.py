@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from sweeps.config.budget import parse_duration
+from sweeps.config.checks import check_name
 from sweeps.config.loading import RECIPES, available_recipes, load_recipe
 from sweeps.config.recipe import differences
 from sweeps.config.space import suggest
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, UserError
 
 MISSION = {"encoder.freeze", "decoder.upsampling", "loss.kind", "optimizer.lr"}
 
@@ -203,3 +204,10 @@ def test_differences_name_the_path():
         "a.b: 1 -> 2",
         "c: absent -> 3",
     ]
+
+
+@pytest.mark.parametrize("name", ["recipes", "Recipes"])
+def test_a_sweep_cannot_be_named_as_the_folder_of_planned_recipes(name):
+    with pytest.raises(UserError, match=r"'[Rr]ecipes': its folder .*Choose another with --name"):
+        check_name(name)
+    check_name(f"{name}-2")

@@ -82,8 +82,21 @@ WRONG = {
         "--without-channel": ("0", "Give one from 1 to"),
         "--worst": ("101", "a whole number from 0 to 100"),
         "--format": ("jsn", "Did you mean 'json'"),
+        "--tolerance": ("0", "a number greater than 0"),
+        "--outline": ("contour", "Did you mean 'contours'"),
         "--set": ("data", "PATH=VALUE"),
         "--device": ("meta", "Choices: auto, cpu, cuda"),
+        "--tracking-uri": ("files", "sqlite:///PATH"),
+    },
+    "export": {
+        "MODEL": ("/no/model", "A model is a folder with"),
+        "--to": ("onx", "Did you mean 'onnx'"),
+        "--out": ("model.txt", ".onnx"),
+        "--precision": ("fp8", "Choices: fp32, fp16, int8"),
+        "--max-drop": ("-1", "a number from 0 to 100"),
+        "--data": ("/no/data", "the folder that holds images and masks"),
+        "--split": ("validation", "Choices: train, val, test, all"),
+        "--set": ("data", "PATH=VALUE"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
     "reproduce": {
@@ -136,6 +149,9 @@ MORE = [
     ("compare", "--where", "colour == 'red'", "there is no column 'colour'. Did you mean"),
     ("compare", "--out", "{root}/small.yaml/table.csv", "cannot be written"),
     ("promote", "--set", "epochs=3", "promotion."),
+    ("promote", "--set", "promotion.minimum={hd59/cell: 3}", "Did you mean 'hd95/cell'"),
+    ("promote", "--set", "promotion.maximum={hd95/cel: 3}", "Did you mean 'hd95/cell'"),
+    ("evaluate", "--tolerance", "nan", "greater than 0"),
     ("promote", "--gpus", "-1", "a whole number of at least 0"),
     ("promote", "--confirm", "7", "at most 2"),
 ]
@@ -172,8 +188,14 @@ def called(command, place, *given):
     names = [part for part in given if part.startswith("--") or part.isupper()]
     typed = dict(zip(given[::2], given[1::2], strict=False))
     usual = {"--tracking-uri": place.uri}
-    arguments = {"predict": ["MODEL", "INPUTS"], "evaluate": ["MODEL", "DATA"]}
+    arguments = {
+        "predict": ["MODEL", "INPUTS"],
+        "evaluate": ["MODEL", "DATA"],
+        "export": ["MODEL"],
+    }
     known = {"MODEL": place.model, "INPUTS": f"{place.root}/data", "DATA": f"{place.root}/data"}
+    if command == "export":
+        usual |= {"--to": "onnx", "--out": f"{place.root}/model.onnx"}
     if command == "predict":
         usual["--out"] = f"{place.root}/predictions"
     if command == "train":

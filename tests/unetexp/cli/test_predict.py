@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from unetexp.cli.main import app
 from unetexp.data.reading.image_decoding import read_image
+from unetexp.inference.conforming import conform
 from unetexp.inference.input_images import find_inputs
-from unetexp.inference.predictor import Predictor, conform
+from unetexp.inference.predictor import Predictor
 from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
@@ -90,8 +91,9 @@ class TestResults:
         assert written(out) == sorted(f"{s}{e}" for s in stems for e in (".png", "_overlay.png"))
         labels = Image.open(out / "photo.png")
         assert (labels.mode, labels.size) == ("L", (51, 37))
-        pixels, _ = conform(torch.from_numpy(read_image(images / "photo.jpg")), spec)
-        assert np.array_equal(np.asarray(labels), Predictor(model, spec).labels(pixels).numpy())
+        pixels, _ = conform(read_image(images / "photo.jpg"), spec)
+        expected = Predictor(model, spec).labels(torch.from_numpy(pixels))
+        assert np.array_equal(np.asarray(labels), expected.numpy())
         overlay = Image.open(out / "deep" / "er" / "scan_overlay.png")
         assert (overlay.mode, overlay.size) == ("RGB", (51, 37))
         for said in ("grey.png is grey", "16 bits", "4 images predicted", "2 nucleus"):

@@ -9,7 +9,7 @@ from unetexp.errors import DataError
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 
-MODULES = ("data.labels", "metrics.segmentation", "metrics.per_image")
+MODULES = ("data.label_tensors", "metrics.segmentation", "metrics.per_image")
 
 
 @pytest.fixture(autouse=True)

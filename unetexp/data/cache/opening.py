@@ -43,7 +43,8 @@ def open_collection(
     if to_train:
         _refuse(collection, dataset.problems)
     # What the files and settings tell may change while the decoded set stays the same.
-    return replace(dataset, notes=tuple(dict.fromkeys((*collection.notes, *dataset.notes))))
+    notes = tuple(dict.fromkeys((*collection.notes, *dataset.notes)))
+    return replace(dataset, notes=notes, void=collection.void)
 
 
 def resized(collection: Collection, resize: Resize | None) -> Collection:

@@ -15,7 +15,7 @@ from unetexp.data.checks.finding import Finding, Offender, Severity, ranked
 from unetexp.data.checks.loose_pairs import loose_pairs
 from unetexp.data.checks.masks import mask_reading
 from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findings
-from unetexp.data.checks.rules.files import file_findings, unpaired_finding
+from unetexp.data.checks.rules.files import alpha_finding, file_findings, unpaired_finding
 from unetexp.data.checks.rules.labelling import Labelling, StoredValues, labelling_of
 from unetexp.data.checks.rules.labels import label_findings, refused_masks, uncoded_finding
 from unetexp.data.checks.rules.pictures import object_findings, picture_findings
@@ -85,7 +85,7 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
             str(listing.root),
             tuple(_with_drawn_split(source, listing, values, samples)),
             tuple(items),
-            (*found, *turned),
+            (*found, *turned, *alpha_finding(samples, loader.dropped_bands())),
             notes=(*listing.notes, *values.notes, *loaded),
             root=listing.root,
         ),

@@ -34,7 +34,8 @@ def mask_reading(
     What a single mask is refused for is raised by the reader.
     """
     reader, label_map, ignore = source.reader(), source.label_map, source.ignore
-    plain = StoredValues(label_map, ignore, listing.class_names, listing.method)
+    own = label_map or listing.label_map
+    plain = StoredValues(own, ignore, listing.class_names, listing.method)
     if reader.stored is None or not need_coding(listing, reader, label_map, ignore):
         return reader, plain
     samples, colours = listing.samples(), names_colours(label_map, ignore)

@@ -65,7 +65,7 @@ def collect_files(
     listing = prepared(listing, reading.form)
     digests = _digests(listing, on_progress)
     coding = _coding(listing, reading, digests, on_progress)
-    names, reading = listing.class_names, _as_coded(reading, coding)
+    names, reading = listing.class_names, _as_coded(reading, coding, listing.label_map)
     splits, record = dict(listing.splits), dict(reading.split_record)
     if listing.unsplit:
         classes = _classes_of(listing.unsplit, digests, reading, on_progress)
@@ -92,6 +92,7 @@ def collect_files(
         notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
         ignore=reading.ignore,
+        void=coding.void if coding else listing.void,
         digests=digests,
         loaded=loader.result,
     )
@@ -114,10 +115,10 @@ def _coding(
     return coding_of(masks, rules_of(listing, samples, label_map, ignore))
 
 
-def _as_coded(reading: Reading, coding: Coding | None) -> Reading:
-    """The reading with masks read as `coding` says."""
+def _as_coded(reading: Reading, coding: Coding | None, label_map: str | None) -> Reading:
+    """The reading with masks read as `coding` says, or by the data's own `label_map`."""
     if coding is None:
-        return reading
+        return replace(reading, label_map=reading.label_map or label_map)
     coded = coded_reader(reading.reader, coding)
     return replace(reading, reader=coded, label_map=coding.label_map, ignore=None)
 

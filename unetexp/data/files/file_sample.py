@@ -55,6 +55,8 @@ class Listing:
     method: str = "folders"  # how the splits were made, for the record
     notes: tuple[str, ...] = ()  # what was understood and assumed
     class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
+    label_map: str | None = None  # of the stored numbers, as files beside the data say
+    void: str = ""  # what it makes void, in words
 
     def samples(self) -> list[FileSample]:
         """All of them."""

@@ -37,6 +37,7 @@ class SampleLoader:
         self._fits: dict[str, EdgeFit] = {}  # of each sample whose tag tells nothing by its size
         self._outside = self._values = 0
         self._other_channels = False
+        self._dropped: dict[str, int] = {}
 
     def load(self, sample: FileSample) -> tuple[RawImage, Labels]:
         """Image (C, H, W) uint8 or uint16 and mask (H, W). Raises DataError."""
@@ -69,6 +70,10 @@ class SampleLoader:
             form=form,
             anew=self._other_channels,
         )
+
+    def dropped_bands(self) -> Mapping[str, int]:
+        """The bands of each image whose alpha, which is left out, may be one of them."""
+        return self._dropped
 
     def _stored(self, sample: FileSample) -> StoredImage:
         image = self._reader.image(sample)
@@ -132,6 +137,8 @@ class SampleLoader:
                 self._fits[sample.name] = fit
             self._outside, self._values = self._outside + outside, self._values + values
             self._other_channels |= len(image) not in (1, 3)
+            if stored.dropped_of:
+                self._dropped[sample.name] = stored.dropped_of
 
 
 def _check_kind(sample: FileSample, part: Channels, kinds: frozenset[str]) -> None:

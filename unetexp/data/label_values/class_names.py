@@ -1,6 +1,7 @@
 """The names of classes, and the colours that stand for them, in files beside the data.
 
 classes.txt                  one name a line, in index order; a colour may stand beside each
+codes.txt                    the same as fastai's sets have it; Void among the names is no class
 label_colors.txt             as CamVid has it: 64 128 64  Animal
 class_dict.csv and others    a header with name, r, g, b
 """
@@ -13,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unetexp.data.label_values.label_map import label_map_text
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 
 CLASSES_FILE = "classes.txt"
+CODES_FILE = "codes.txt"
 _TABLES = (
     *("label_colors.txt", "label_colours.txt", "colors.txt", "colours.txt"),
     *("class_dict.csv", "classes.csv", "class_dict_seg.csv", "label_colors.csv", "colors.csv"),
@@ -37,6 +40,19 @@ class ClassNames:
 
     names: tuple[str, ...]
     colours: Mapping[int, int] = field(default_factory=dict)
+    stored: tuple[str, ...] = ()  # of each stored value, void too; (): the values are classes
+
+    def label_map(self) -> str | None:
+        """The class of each stored value, where some are void; None: the values are classes."""
+        if self.stored in ((), self.names):
+            return None
+        targets = [self.names.index(n) if n in self.names else VOID for n in self.stored]
+        return label_map_text(dict(enumerate(targets)))
+
+    def void(self) -> str:
+        """The stored values that are void, in words."""
+        void = [f"{k} ({n})" for k, n in enumerate(self.stored) if n not in self.names]
+        return " and ".join(void)
 
 
 def class_names_in(folder: Path) -> ClassNames | None:
@@ -45,6 +61,8 @@ def class_names_in(folder: Path) -> ClassNames | None:
     if listed.exists():
         named = _of_lines(listed, _lines(listed))
         return ClassNames(*named) if named else ClassNames(read_class_names(listed) or ())
+    if (folder / CODES_FILE).is_file():
+        return _codes(folder / CODES_FILE)
     found = [folder / name for name in _TABLES if (folder / name).is_file()]
     for path in found:
         rows = _csv_rows(path) if path.suffix == ".csv" else _of_lines(path, _lines(path))
@@ -78,6 +96,14 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
             "background too."
         )
     return tuple(names)
+
+
+def _codes(path: Path) -> ClassNames:
+    every = read_class_names(path) or ()
+    names = tuple(name for name in every if name.lower() not in _VOID)
+    if len(names) < 2:
+        raise DataError(f"{path}: it names {len(names)} classes. Two or more are needed.")
+    return ClassNames(names, stored=every)
 
 
 def _lines(path: Path) -> list[str]:

@@ -51,6 +51,7 @@ class Coding:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     nearest: bool = False  # colours that are not listed count as the nearest one that is
+    void: str = ""  # what is void, in words
 
     def record(self) -> list[Any]:
         """What the fingerprint of the data depends on."""

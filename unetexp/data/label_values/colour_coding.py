@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,9 @@ from unetexp.data.label_values.label_map import (
     ignored,
     label_map_of,
 )
+from unetexp.data.label_values.named_colours import require_order
 from unetexp.data.label_values.remedies import percent, setting
+from unetexp.data.label_values.voc_palette import BORDER, has_border
 from unetexp.data.labels import VOID
 from unetexp.data.reading.mask_values import GREY, MaskValues
 from unetexp.errors import DataError, listed
@@ -34,7 +37,8 @@ def colours_coded(masks: Sequence[MaskValues], rules: Rules) -> Coding:
     """
     masks = [mask if mask.colour else _as_colours(mask) for mask in masks]
     values, pixels = all_values(masks)
-    void = ignored(rules.ignore).of_colours(values) == VOID
+    border = _border(values, rules)
+    void = (ignored(rules.ignore).of_colours(values) == VOID) | border
     lossy = any(mask.lossy for mask in masks)
     many = any(mask.more for mask in masks) or len(values[~void]) > MOST_COLOURS
     table = rules.colours or {}
@@ -50,23 +54,36 @@ def colours_coded(masks: Sequence[MaskValues], rules: Rules) -> Coding:
             return _split_by_nearest(masks, values, pixels, label_map, void, rules)
         codes = mapped(masks, values, label_map, void, rules)
         note = f"Colours are read by the table beside the data: {_colour_list(table, rules)}."
-        return coded(True, values, codes, label_map.num_classes, rules.class_names, (note,))
-    if lossy or many:
+        found = coded(True, values, codes, label_map.num_classes, rules.class_names, (note,))
+    elif lossy or many:
         raise DataError(_colour_refusal(values, pixels, rules, lossy))
-    return _by_order(values, void, rules)
+    else:
+        found = _by_order(values, void, rules)
+    return _with_border(found) if border.any() else found
+
+
+def _border(values: npt.NDArray[np.int64], rules: Rules) -> npt.NDArray[np.bool_]:
+    """Which of the colours is the border of objects in VOC's palette, where nothing names it."""
+    named = rules.label_map or rules.ignore or BORDER in (rules.colours or {})
+    found: npt.NDArray[np.bool_] = values == BORDER
+    return found if not named and has_border(values.tolist()) else np.zeros_like(found)
+
+
+def _with_border(coding: Coding) -> Coding:
+    note = (
+        f"{hex_colour(BORDER)} is the border of objects in Pascal VOC's palette, and the other "
+        "colours are of it too: it is read as void. To keep it as a class, name all colours in "
+        "data.label_map."
+    )
+    void = f"{hex_colour(BORDER)} (the border in Pascal VOC's palette)"
+    return replace(coding, notes=(*coding.notes, note), void=void)
 
 
 def _by_order(values: npt.NDArray[np.int64], void: npt.NDArray[np.bool_], rules: Rules) -> Coding:
     """The colours as classes, black first."""
     kept = [int(value) for value in values[~void]]
-    if rules.class_names is not None and len(rules.class_names) != len(kept):
-        raise DataError(
-            f"{rules.where}: the masks hold {len(kept)} colours "
-            f"({listed(map(hex_colour, kept), _SHOWN)}), but classes.txt names "
-            f"{len(rules.class_names)} ({listed(rules.class_names)}). Say which is which: write "
-            "the colour after each name in classes.txt (as in `road #804080`), or set "
-            "data.label_map."
-        )
+    if rules.class_names is not None:
+        require_order(rules.where, kept, rules.class_names, values[void].tolist())
     names = rules.class_names or tuple(hex_colour(value)[1:] for value in kept)
     codes = np.where(void, VOID, np.cumsum(~void) - 1).astype(np.int16)
     shown = ", ".join(

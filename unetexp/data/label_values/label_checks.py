@@ -118,8 +118,8 @@ def _check_mapped(
             assert not isinstance(pixels, int)
             raise DataError(
                 f"{split.mask_files[mask]}: the mask holds the value {value}, which "
-                f"data.label_map does not map. The masks of {where} hold {shares(pixels)}: add "
-                "what is missing, as a class or as void."
+                "data.label_map (or codes.txt beside the data) does not map. The masks of "
+                f"{where} hold {shares(pixels)}: add what is missing, as a class or as void."
             )
 
 

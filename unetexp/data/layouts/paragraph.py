@@ -114,6 +114,7 @@ def _labels(source: Component, data: Dataset) -> str:
     label_map, ignore = getattr(source, "label_map", None), getattr(source, "ignore", None)
     how = f"Stored values are read by the label map {{{label_map}}}; " if label_map else ""
     what = f"{ignore} is void" if ignore else "void is what the map says" if label_map else ""
+    what = what or (f"{data.void} is void" if data.void else "")
     if not void:
         return f"{how}{what}, but no pixel is." if what else "No pixel is void."
     return f"{how}{what or '255 is void'}: {percent(void / total)} of the pixels."

@@ -17,6 +17,8 @@ from unetexp.errors import DataError
 
 Channels = npt.NDArray[Any]  # (C, H, W), uint8, uint16 or numbers that need a range
 
+_SOFT = 0.05  # share of the pixels that cut-outs with smooth edges have between clear and opaque
+
 
 def channels_of(raster: Raster, *, with_alpha: bool = False) -> tuple[Channels, tuple[str, ...]]:
     """The channels (C, H, W) of a raster in its stored orientation, and what was assumed.
@@ -47,6 +49,17 @@ def selected(path: Path, image: Channels, bands: Sequence[int] | None) -> Channe
             f"from 0: give some of {list(range(len(image)))}."
         )
     return image[list(bands)]
+
+
+def alpha_may_be_band(raster: Raster) -> bool:
+    """Whether a sample that is marked as alpha is more than opaque here and clear there."""
+    if not raster.alpha or raster.palette is not None:
+        return False
+    alpha = raster.planes[..., raster.alpha]
+    whole = alpha.dtype.kind in "iu"
+    opaque = raster.white or (np.iinfo(alpha.dtype).max if whole else alpha.max())
+    varies = (alpha != alpha.flat[0]).any()
+    return bool(varies and ((alpha > 0) & (alpha < opaque)).mean() > _SOFT)
 
 
 def _measured(raster: Raster, planes: Channels) -> Channels:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from unetexp.data.collection import Labels, RawImage
-from unetexp.data.reading.channels import Channels, channels_of, selected
+from unetexp.data.reading.channels import Channels, alpha_may_be_band, channels_of, selected
 from unetexp.data.reading.formats.detection import decode_rasters, read_rasters
 from unetexp.data.reading.formats.raster import Raster
 from unetexp.data.reading.input_form import AS_STORED, InputForm
@@ -32,6 +32,7 @@ class StoredImage:
     parts: tuple[Channels | None, ...]  # (C, H, W) of each file; None: there is no file
     orientation: int = 1  # the tag of the first file, which is applied unless exif is none
     notes: tuple[str, ...] = ()  # what was assumed, in words that fit every file concerned
+    dropped_of: int = 0  # bands of the file, where one left out as alpha may hold something else
 
 
 def read_image(path: Path, form: InputForm = AS_STORED, page: int | None = None) -> RawImage:
@@ -77,18 +78,21 @@ def _stored(
     paths: Sequence[Path | None], rasters: Sequence[list[Raster] | None], form: InputForm
 ) -> StoredImage:
     single = len(paths) == 1
+    with_alpha = single and form.bands is not None
     parts: list[Channels | None] = []
     notes: list[str] = []
     for path, pages in zip(paths, rasters, strict=True):
         if path is None or pages is None:
             parts.append(None)
             continue
-        image, found = _together(path, pages, form, with_alpha=single and form.bands is not None)
+        image, found = _together(path, pages, form, with_alpha=with_alpha)
         parts.append(selected(path, image, form.bands) if single else image)
         notes += found
     _check_sizes(paths, parts)
     first = next((pages[0].orientation for pages in rasters if pages), 1)
-    return StoredImage(tuple(parts), first, tuple(dict.fromkeys(notes)))
+    kept = single and not with_alpha and rasters[0]
+    bands = [page.planes.shape[2] for page in kept or () if alpha_may_be_band(page)]
+    return StoredImage(tuple(parts), first, tuple(dict.fromkeys(notes)), max(bands, default=0))
 
 
 def _together(

@@ -22,6 +22,7 @@ from unetexp.data.sources.mni152 import Mni152
 from unetexp.data.sources.nifti import Nifti
 from unetexp.data.sources.oxford_pet import OxfordPet
 from unetexp.data.sources.voc2012 import Voc2012
+from unetexp.data.with_val import with_val_trained_on
 
 DataSource: TypeAlias = Annotated[
     Mni152 | Folder | OxfordPet | Manifest | Voc2012 | Cityscapes | Camvid | Coco | Nifti,
@@ -41,12 +42,13 @@ def open_dataset(
     that is wrong with the data or the cache folder. Without `to_train` it accepts a set on which a
     model can be evaluated but should not be trained: a class that val lacks, values with gaps.
     """
-    return open_collection(
+    dataset = open_collection(
         resized(source.collect(on_progress), source.resize),
         on_progress,
         to_train=to_train,
         source=source if isinstance(source, FileSource) else None,
     )
+    return with_val_trained_on(dataset) if source.train_with_val else dataset
 
 
 def dataset_of_tree(tree: Mapping[str, Any]) -> Dataset:

@@ -12,6 +12,7 @@ The folders may have other usual names; see unetexp/data/layouts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.label_values.class_names import (
     CLASSES_FILE,
+    CODES_FILE,
     ClassNames,
     class_names_in,
     read_class_names,
@@ -30,6 +32,7 @@ from unetexp.data.layouts.choice import found_files, mask_folder, named_files, r
 from unetexp.data.layouts.layout import Files, split_and_name, wrapped
 from unetexp.data.layouts.modalities import Modal, several_files
 from unetexp.data.layouts.scanning import Scan
+from unetexp.data.layouts.valid_list import FILE, divided
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.errors import DataError
 
@@ -110,19 +113,40 @@ class Folder(FileSource):
         train = train_folders(root, first.image, first.mask) if first else ()
         splits = [split for split, members in samples.items() for _ in members]
         require_splits(splits, str(root), train)
-        names = classes.names if classes else None
-        colours = classes.colours if classes else {}
+        listing = self._named(Listing(root, notes=notes), classes)
         if None in samples:
-            return Listing(
-                root,
-                unsplit=samples[None],
-                class_names=names,
-                class_colours=colours,
-                method="seeded",
-                notes=notes,
-            )
-        given = {name: samples[name] for name in SPLITS if name in samples}
-        return Listing(root, given, class_names=names, class_colours=colours, notes=notes)
+            own = divided(root, samples[None]) if classes and classes.stored else None
+            if own:
+                return replace(listing, splits=own, method=FILE)
+            return replace(listing, unsplit=samples[None], method="seeded")
+        return replace(listing, splits={name: samples[name] for name in SPLITS if name in samples})
+
+    def _named(self, listing: Listing, classes: ClassNames | None) -> Listing:
+        """The listing with the names of classes; settings go before what codes.txt makes void."""
+        if classes is None:
+            return listing
+        if classes.stored and self.label_map:
+            return listing  # they name the stored values, and the map makes others
+        if classes.stored and self.ignore:
+            return replace(listing, class_names=classes.stored)
+        label_map, notes = classes.label_map(), listing.notes
+        if label_map:
+            notes = (*notes, _void_note(classes))
+        return replace(
+            listing,
+            class_names=classes.names,
+            class_colours=classes.colours,
+            label_map=label_map,
+            void=classes.void(),
+            notes=notes,
+        )
+
+
+def _void_note(classes: ClassNames) -> str:
+    return (
+        f"{CODES_FILE} names the stored values from 0 up. {classes.void()} is read as void, and "
+        "the classes after it move up; to keep it as a class: --set data.ignore=255."
+    )
 
 
 def _samples(files: Files) -> dict[str | None, list[FileSample]]:

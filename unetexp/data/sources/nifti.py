@@ -20,13 +20,14 @@ from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.files.given_splits import given_splits
 from unetexp.data.reading.input_form import FULL_16
 from unetexp.data.sources.file_source import FileSource, absolute
-from unetexp.data.volumes.cases import Case, looks_like_volumes
+from unetexp.data.volumes.case import Case
+from unetexp.data.volumes.cases import looks_like_volumes, unused
 from unetexp.data.volumes.chosen_slices import Choice
 from unetexp.data.volumes.intensity import PERCENTILES, WIDE, WINDOWS, known_window
 from unetexp.data.volumes.kept import Kept
 from unetexp.data.volumes.slices import Axis, in_plane
 from unetexp.data.volumes.volume_set import Slicing, VolumeSet, open_volumes
-from unetexp.errors import DataError
+from unetexp.errors import DataError, listed
 
 _KEPT_VOLUMES = 2  # in memory: threads read ahead from one into the next
 _SQUARE = 1.05  # pixels whose sides differ by less are square
@@ -43,8 +44,9 @@ class Nifti(FileSource):
 
     kind: Literal["nifti"] = "nifti"
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] = Field(
-        description="the folder with imagesTr and labelsTr, images and masks, or CASE.nii.gz "
-        "beside CASE_seg.nii.gz"
+        description="the folder with imagesTr and labelsTr, images and masks, CASE.nii.gz "
+        "beside CASE_seg.nii.gz, or a folder each case, with imaging.nii.gz and "
+        "segmentation.nii.gz or the like"
     )
     axis: Axis = Field("axial", description="the slices' direction")
     window: Annotated[str | tuple[float, float] | None, BeforeValidator(known_window)] = Field(
@@ -100,7 +102,7 @@ class Nifti(FileSource):
                     "data.min_foreground or a larger data.keep_empty."
                 )
         names = None if self.label_map else volumes.description.class_names
-        notes = (*_reading_notes(volumes), *_left_out(volumes, chosen))
+        notes = (*_reading_notes(volumes), *_left_out(volumes, chosen), *_unused(root, volumes))
         return given_splits(
             root,
             samples,
@@ -144,7 +146,7 @@ class Nifti(FileSource):
                 case.images,
                 case.label,
                 part=f"{self.axis} {index}",
-                group=case.name,
+                group=case.group,
             )
             for index in indices
         ]
@@ -157,7 +159,8 @@ def _index(sample: FileSample) -> int:
 def _reading_notes(volumes: VolumeSet) -> list[str]:
     """How voxels become pixels."""
     slicing, notes = volumes.slicing, []
-    names = volumes.description.channels or [f"channel {i}" for i in range(len(volumes.scales))]
+    names = volumes.description.channels or volumes.every()[0].channels
+    names = names or tuple(f"channel {i}" for i in range(len(volumes.scales)))
     for name, scale in zip(names, volumes.scales, strict=True):
         channel = f"{name}: " if len(names) > 1 or volumes.description.channels else ""
         if scale.window is None:
@@ -192,6 +195,15 @@ def _oblong(volumes: VolumeSet) -> str:
                 f"square: --set data.spacing_mm={min(rows, columns):.2g} resamples them."
             )
     return ""
+
+
+def _unused(root: Path, volumes: VolumeSet) -> list[str]:
+    files = unused(root, volumes.every())
+    if not files:
+        return []
+    return [
+        f"{len(files)} NIfTI files belong to no labelled case and are left out: {listed(files)}."
+    ]
 
 
 def _left_out(volumes: VolumeSet, chosen: Mapping[str, Sequence[int]]) -> list[str]:

@@ -12,7 +12,7 @@ from unetexp.data.resizing import ResizeSetting
 
 
 class ResizedSource(Component):
-    """A source whose images may be scaled to a working size."""
+    """A source whose images may be scaled to a working size, and all trained on but test."""
 
     first_fields: ClassVar[tuple[str, ...]] = ("kind",)
     """Fields that are always recorded; the others where they are set, so that a record that an
@@ -24,6 +24,12 @@ class ResizedSource(Component):
         "are), [height, width], or {scale: 0.25}. Images are scaled once, in the cache, by "
         "averaging areas; predictions are scaled back, and metrics are those of the images' own "
         "size; null: the images' own size",
+    )
+    train_with_val: bool = Field(
+        False,
+        description="train on the validation images too, with a number of epochs that was chosen "
+        "before: nothing is left to choose by, so the last epoch is kept, and `val/...` is of "
+        "images that the model has seen",
     )
 
     def spacings_mm(self, names: Sequence[str]) -> Mapping[str, tuple[float, float]] | None:

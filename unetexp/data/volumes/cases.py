@@ -2,59 +2,75 @@
 
 imagesTr/CASE.nii.gz  labelsTr/CASE.nii.gz                Medical Segmentation Decathlon
 imagesTr/CASE_0000.nii.gz, CASE_0001 ...  labelsTr/CASE.nii.gz    nnU-Net: one a channel
-images/CASE.nii.gz  masks/CASE.nii.gz (or labels/)        also in train/, val/ and test/
-CASE.nii.gz  CASE_seg.nii.gz                              in one folder, or in one a case
+images/CASE.nii.gz  masks/CASE.nii.gz                     or img, labels, ...; also in train/, val/
+Labels beside their volumes: `beside.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from unetexp.data.collection import SPLITS
 from unetexp.data.files.entries import entries_of
+from unetexp.data.volumes.beside import cases_beside, many_labels
+from unetexp.data.volumes.case import (
+    LABEL_END,
+    LABEL_WORDS,
+    Case,
+    by_stem,
+    check_channels,
+    folders_in,
+    is_label_word,
+    is_nifti,
+)
 from unetexp.errors import DataError, did_you_mean, listed
 
 _PAIRED_FOLDERS = (
     *(("imagesTr", "labelsTr"), ("images", "masks"), ("images", "labels")),
     *(("image", "mask"), ("image", "label")),
 )
+_IMAGE_FOLDERS = (
+    *("imagestr", "images", "image", "imgs", "img", "volumes", "volume", "scans", "scan"),
+    *("ct", "cts", "mr", "mri", "mris", "imaging"),
+)
+_LABEL_FOLDERS = ("labelstr", *LABEL_WORDS)
+_SPLIT_FOLDERS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing", "tst"),
+}
+_LOOKED_AT = 20  # folders
 _OFFICIAL_TEST = ("imagesTs", "labelsTs")
-_LABEL_END = re.compile(r"(.+?)[_-](seg|segmentation|mask|label|labels)", re.IGNORECASE)
 _CHANNEL_END = re.compile(r"(.+)_(\d{4})")
-
-
-@dataclass(frozen=True)
-class Case:
-    """The files of one patient or one scan."""
-
-    name: str
-    images: tuple[Path, ...]  # one a channel
-    label: Path
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a path is named as a NIfTI file."""
-    return path.name.lower().endswith((".nii", ".nii.gz")) and path.name[0] != "."
+_NUMBER = re.compile(
+    rf"(?:({'|'.join((*_IMAGE_FOLDERS, *LABEL_WORDS))})[_-]?)(\d.*)", re.IGNORECASE
+)
+_IMAGE_END = re.compile(r"(.+?)[_-](images?|imgs?|ct|mri?|volume|scan|imaging)", re.IGNORECASE)
 
 
 def looks_like_volumes(root: Path) -> bool:
     """Whether there are NIfTI files at a usual place; reads names only."""
-    places = [root, *(root / name for pair in _PAIRED_FOLDERS for name in pair), root / "train"]
-    places += [path for path in sorted(entries_of(root))[:20] if path.is_dir()]
-    places += [root / "train" / name for pair in _PAIRED_FOLDERS for name in pair]
-    return any(is_nifti(path) for place in places for path in entries_of(place))
+    near = [root, *folders_in(root)[:_LOOKED_AT]]
+    if any(is_nifti(path) for place in near for path in entries_of(place)):
+        return True
+    deeper = [inner for place in near[1:] for inner in folders_in(place)[:_LOOKED_AT]]
+    return any(_says_label(stem, place) for place in deeper for stem in by_stem(place))
+
+
+def _says_label(stem: str, folder: Path) -> bool:
+    alone = is_label_word(stem) or LABEL_END.fullmatch(stem) is not None
+    return alone or folder.name.lower() in _LABEL_FOLDERS
 
 
 def find_cases(root: Path) -> dict[str, list[Case]]:
     """The cases of each split, or of "" where no split is given. Raises DataError."""
     if not root.is_dir():
         raise DataError(f"{root} does not exist. Give the folder that holds the NIfTI volumes.")
-    given = [name for name in SPLITS if (root / name).is_dir()]
+    given = _split_folders(root)
     if "train" in given:
-        return {name: _cases(root / name) for name in given}
+        return {name: _cases(folder) for name, folder in given.items()}
     cases = {"": _cases(root)}
     images, labels = (root / name for name in _OFFICIAL_TEST)
     if any(map(is_nifti, entries_of(labels))):
@@ -62,24 +78,64 @@ def find_cases(root: Path) -> dict[str, list[Case]]:
     return cases
 
 
+def unused(root: Path, cases: Iterable[Case]) -> list[str]:
+    """The NIfTI files below `root` that belong to no case, by their places."""
+    used = {path for case in cases for path in (*case.images, case.label)}
+    every = (path for path in sorted(root.rglob("*")) if is_nifti(path))
+    return [path.relative_to(root).as_posix() for path in every if path not in used]
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    by_name = {folder.name.lower(): folder for folder in folders_in(root)}
+    found = {
+        split: next((by_name[name] for name in _SPLIT_FOLDERS[split] if name in by_name), None)
+        for split in SPLITS
+    }
+    return {split: folder for split, folder in found.items() if folder is not None}
+
+
 def _cases(folder: Path) -> list[Case]:
-    for images, labels in _PAIRED_FOLDERS:
-        if (folder / images).is_dir() and (folder / labels).is_dir():
-            return _paired(folder / images, folder / labels)
-    cases = _side_by_side(folder)
+    pair = _paired_folders(folder)
+    if pair:
+        return _paired(*pair)
+    cases = cases_beside(folder)
     if not cases:
         raise DataError(
-            f"{folder}: there are no pairs of NIfTI volumes. It must hold the folders imagesTr and "
-            "labelsTr or images and masks with files of the same names, or CASE.nii.gz beside "
-            "CASE_seg.nii.gz."
+            f"{folder}: there are no pairs of NIfTI volumes.{many_labels(folder)} It must hold the "
+            "folders imagesTr and labelsTr or images and masks with files of the same names, "
+            "CASE.nii.gz beside CASE_seg.nii.gz, or a folder each case with files such as "
+            "imaging.nii.gz and segmentation.nii.gz."
         )
     return cases
 
 
+def _paired_folders(folder: Path) -> tuple[Path, Path] | None:
+    """The folder of volumes and that of labels. Raises DataError where it is not clear which."""
+    for images, labels in _PAIRED_FOLDERS:
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return folder / images, folder / labels
+    inside = [each for each in folders_in(folder) if any(map(is_nifti, entries_of(each)))]
+    volumes = [each for each in inside if each.name.lower() in _IMAGE_FOLDERS]
+    masks = [each for each in inside if each.name.lower() in _LABEL_FOLDERS]
+    if not volumes or not masks:
+        return None
+    for found, what in ((volumes, "volumes"), (masks, "labels")):
+        if len(found) > 1:
+            raise DataError(
+                f"{folder} holds several folders of {what}, "
+                f"{' and '.join(each.name for each in found)}. Keep the one that is meant, and "
+                "move the others elsewhere. If they are channels, name their files CASE_0000, "
+                "CASE_0001 and so on in one folder."
+            )
+    return volumes[0], masks[0]
+
+
 def _paired(images: Path, labels: Path) -> list[Case]:
     """Cases of two folders, by name: CASE or CASE_0000 and its channels, CASE or CASE_seg."""
-    scans, found = _by_stem(images), _by_stem(labels)
+    scans, found = by_stem(images), by_stem(labels)
     names = {_case_of(stem, scans): path for stem, path in found.items()}
+    if not any(_channels(name, scans) for name in names):
+        scans, names = _by_core(scans), _by_core(found)
     cases = [
         Case(name, channels, path)
         for name, path in sorted(names.items())
@@ -101,13 +157,13 @@ def _paired(images: Path, labels: Path) -> list[Case]:
         )
     if not cases:
         raise DataError(f"{labels}: there are no NIfTI files (.nii, .nii.gz) here.")
-    _check_channels(cases)
+    check_channels(cases)
     return cases
 
 
 def _case_of(stem: str, scans: dict[str, Path]) -> str:
     """The case of a label named CASE or CASE_seg."""
-    match = _LABEL_END.fullmatch(stem)
+    match = LABEL_END.fullmatch(stem)
     return match[1] if match and not _channels(stem, scans) else stem
 
 
@@ -118,47 +174,11 @@ def _channels(name: str, scans: dict[str, Path]) -> tuple[Path, ...]:
     return tuple(scans[stem] for stem, match in matches if match and match[1] == name)
 
 
-def _side_by_side(folder: Path) -> list[Case]:
-    """Cases of labels named CASE_seg beside their volumes, here and one folder below."""
-    cases = []
-    for place in (folder, *(path for path in entries_of(folder) if path.is_dir())):
-        files = _by_stem(place)
-        ends = {stem: match[1] for stem in files if (match := _LABEL_END.fullmatch(stem))}
-        for stem, name in sorted(ends.items()):
-            exact = [files[name]] if name in files else []
-            channels = [
-                p
-                for s, p in files.items()
-                if s not in ends and s.startswith((f"{name}_", f"{name}-"))
-            ]
-            scans = tuple(exact or channels)
-            if not scans:
-                raise DataError(f"{files[stem]}: this label has no volume {name}.nii.gz beside it.")
-            cases.append(Case(name, scans, files[stem]))
-    twice = sorted({c.name for c in cases if [d.name for d in cases].count(c.name) > 1})
-    if twice:
-        raise DataError(f"{folder}: more than one case is called {listed(twice)}: rename them.")
-    _check_channels(cases)
-    return cases
-
-
-def _check_channels(cases: Sequence[Case]) -> None:
-    """Every case has as many volumes as the first."""
-    other = [case for case in cases if len(case.images) != len(cases[0].images)]
-    if other:
-        raise DataError(
-            f"{cases[0].name} has {len(cases[0].images)} volumes as channels, but {other[0].name} "
-            f"{len(other[0].images)} ({listed(path.name for path in other[0].images)}), as do "
-            f"{len(other) - 1} more. Add the missing ones, or move these cases elsewhere."
-        )
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in entries_of(folder):
-        if is_nifti(path) and path.is_file():
-            stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-            if stem in files:
-                raise DataError(f"{path} and {files[stem].name} are both there: remove one.")
-            files[stem] = path
-    return files
+def _by_core(files: dict[str, Path]) -> dict[str, Path]:
+    """The files by what names such as img0001 and label0001 or x_ct and x_seg share."""
+    cores: dict[str, Path] = {}
+    for stem, path in files.items():
+        number, end = _NUMBER.fullmatch(stem), LABEL_END.fullmatch(stem)
+        end = end or _IMAGE_END.fullmatch(stem)
+        cores[number[2] if number else end[1] if end else stem] = path
+    return cores if len(cores) == len(files) else files

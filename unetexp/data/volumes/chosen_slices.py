@@ -17,7 +17,7 @@ from unetexp.data.collection import Progress
 from unetexp.data.files.file_hashing import content_hash
 from unetexp.data.labels import VOID
 from unetexp.data.threads import mapped_and_told
-from unetexp.data.volumes.cases import Case
+from unetexp.data.volumes.case import Case
 from unetexp.data.volumes.volume_set import VolumeSet
 
 Shares = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from unetexp.data.collection import Labels
 from unetexp.data.labels import VOID
-from unetexp.data.volumes.cases import Case
+from unetexp.data.volumes.case import Case
 from unetexp.errors import DataError
 
 Affine = npt.NDArray[np.float64]

@@ -16,7 +16,8 @@ import numpy as np
 
 from unetexp.data.collection import Labels, Progress, RawImage
 from unetexp.data.threads import mapped_and_told
-from unetexp.data.volumes.cases import Case, find_cases
+from unetexp.data.volumes.case import Case
+from unetexp.data.volumes.cases import find_cases
 from unetexp.data.volumes.description import Description, read_description
 from unetexp.data.volumes.intensity import WIDE, Scale, Window, is_hounsfield
 from unetexp.data.volumes.slices import (

@@ -39,12 +39,17 @@ class FigureCollector:
         *,
         groups: Sequence[str] = (),
         spacings_mm: Mapping[str, Spacing] | None = None,
+        probabilities: bool = True,
         threads: int | None = None,
     ) -> None:
-        """`spacings_mm` are (height, width) of a pixel of each image, by its name, if known."""
+        """`spacings_mm` are (height, width) of a pixel of each image, by its name, if known.
+
+        Without `probabilities` the figures of them are undefined.
+        """
         self.class_names, self.image_names = tuple(class_names), tuple(image_names)
         self.settings = settings or FigureSettings()
         self._groups, self._spacings = tuple(groups), spacings_mm
+        self._probabilities = probabilities
         self._threads = threads or torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads, "figures")
         self._waiting: deque[tuple[int, Future[ImageParts]]] = deque()
@@ -56,7 +61,7 @@ class FigureCollector:
         own, predicted = (
             part.to("cpu", torch.uint8, copy=True).numpy() for part in (truth, prediction)
         )
-        self._calibration[index] = calibration
+        self._calibration[index] = calibration * self._probabilities
         spacing = SQUARE if self._spacings is None else self._spacings[self.image_names[index]]
         job = self._pool.submit(measured, own, predicted, self.class_names, self.settings, spacing)
         self._waiting.append((index, job))

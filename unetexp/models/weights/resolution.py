@@ -10,6 +10,7 @@ from torch import Tensor
 from unetexp.compute.on_device import constant
 from unetexp.errors import WeightsUnavailableError
 from unetexp.models.encoders import WEIGHTS_NAMES, Encoder
+from unetexp.models.image_spec import Normalization as Normalization
 from unetexp.models.unet import UNet
 from unetexp.models.weights.layout import layout_of
 from unetexp.models.weights.packaged import package_of
@@ -27,13 +28,6 @@ class ResolvedWeights(NamedTuple):
 
     encoder: Encoder
     warning: str | None
-
-
-class Normalization(NamedTuple):
-    """Per-channel mean and standard deviation, for images scaled to 0..1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 def resolve_weights(

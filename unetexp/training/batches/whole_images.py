@@ -24,6 +24,7 @@ from unetexp.data.labels import VOID
 from unetexp.models.receptive_field import receptive_radius_px
 from unetexp.models.unet import UNet
 from unetexp.prefetch import TIMEOUT_S, prefetched
+from unetexp.runtimes.network import RuntimeNetwork
 from unetexp.training.batches.forward_memory import forward_bytes_per_pixel
 
 _FORWARD_BYTES = 2**30  # of a forward pass
@@ -53,13 +54,16 @@ class Limits:
     def of(cls, model: nn.Module, num_classes: int) -> Limits:
         """The limits for a model; one of another package gets neither padding nor tiles."""
         count = 32 * num_classes + 64  # logits, probabilities, truth, ...; labels, cells
-        if not isinstance(model, UNet):
+        if isinstance(model, UNet):
+            stride, radius = model.encoder.size_multiple, receptive_radius_px(model)
+            forward = max(forward_bytes_per_pixel(model), count)
+        elif isinstance(model, RuntimeNetwork):
+            stride, radius = model.size_multiple, model.receptive_radius_px
+            forward = max(_FORWARD_BYTES // _OTHER_MODELS_PIXELS, count)
+        else:
             pixels = _COUNT_BYTES // count
             return cls(1, None, _OTHER_MODELS_PIXELS, pixels, 0, count, 4 * num_classes)
-        stride = model.encoder.size_multiple
-        radius = receptive_radius_px(model)
         margin = _FAR_PX if radius is None else min(radius, _FAR_PX)
-        forward = max(forward_bytes_per_pixel(model), count)
         return cls(
             stride=stride,
             overlap=2 * -(-margin // stride) * stride,

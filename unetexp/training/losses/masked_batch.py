@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unetexp.compute.on_device import on_host
-from unetexp.data.labels import VOID, is_integer, stray_pixels
+from unetexp.data.label_tensors import is_integer, stray_pixels
+from unetexp.data.labels import VOID
 from unetexp.errors import DataError
 
 

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from unetexp.data import Dataset
 from unetexp.data.labels import VOID
+from unetexp.data.painting import displayable
 from unetexp.models.weights.resolution import Normalization
 from unetexp.training.batches.order import SampleKey
 from unetexp.training.batches.train_batches import Windows, augmented
 from unetexp.training.config import TrainConfig
-from unetexp.training.pictures import class_colours, displayable
+from unetexp.training.pictures import class_colours
 
 _LONGEST_PX = 320
 _CPU = torch.device("cpu")
@@ -74,7 +75,7 @@ def shown_sample(
 
 def _picture(image: Tensor, mask: Tensor, image_max: int, names: Sequence[str]) -> Picture:
     """image (C, H, W) with values up to `image_max`, mask (H, W)."""
-    pixels = Image.fromarray(displayable(image, image_max))
+    pixels = Image.fromarray(displayable(image.numpy(), image_max))
     layer = Image.fromarray(_layer(mask, names), "RGBA")
     scale = min(1.0, _LONGEST_PX / max(pixels.size))
     size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))

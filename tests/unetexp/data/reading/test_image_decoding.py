@@ -54,6 +54,20 @@ def png16(array):
     return lambda path: path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(array)))
 
 
+def plain_png16(array, colour_type, transparent=b""):
+    """A PNG of 16 bits by the standard, with a colour that stands for transparency."""
+
+    def write(path):
+        raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+        header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, colour_type, 0, 0, 0)
+        chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
+        if transparent:
+            chunks.insert(1, chunk(b"tRNS", transparent))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+    return write
+
+
 def tiff(array, **options):
     return lambda path: tifffile.imwrite(path, array, **options)
 
@@ -80,6 +94,10 @@ IMAGES = {
     "rgba16.png": (png16(np.dstack([RGB16, GREY16])), RGB16),
     "grey_alpha16.png": (png16(np.dstack([GREY16, GREY16])), GREY16),
     "rgb.tif": (tiff(RGB, photometric="rgb"), RGB),
+    "plain_rgb16.png": (plain_png16(RGB16, 2), RGB16),
+    "plain_rgba16.png": (plain_png16(np.dstack([RGB16, GREY16]), 6), RGB16),
+    "transparent_grey16.png": (plain_png16(GREY16, 0, b"\0\1"), GREY16),
+    "transparent_rgb16.png": (plain_png16(RGB16, 2, b"\0\1\0\2\0\3"), RGB16),
     "rgb16.tif": (tiff(RGB16, photometric="rgb", compression="deflate"), RGB16),
     "rgba.tiff": (tiff(np.dstack([RGB, ALPHA]), photometric="rgb"), RGB),
     "grey.tif": (tiff(GREY, compression="lzw"), GREY),

@@ -208,6 +208,20 @@ def test_labels_beside_their_volumes_are_found(tmp_path, place):
     assert names == {"x0", "x1", "x2"}
 
 
+def test_a_folder_each_case_opens_and_what_is_left_out_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        scan, label = volume_pair(rng, base=200.0)
+        folder = tmp_path / f"case_{number}"
+        for name, array in (("t1", scan), ("t2", -scan), ("segmentation", label)):
+            save_nifti(folder / f"{name}.nii.gz", array)
+        save_nifti(folder / "old_seg.nii.gz", label)
+    data = open_dataset(Nifti(root=str(tmp_path)))
+    assert (data.channels, sum(map(len, data.splits.values()))) == (2, 30)
+    assert any(note.startswith("t2: each volume's percentiles") for note in data.notes)
+    assert any("3 NIfTI files belong to no" in note for note in data.notes)
+
+
 def test_slices_without_foreground_can_be_left_out(tmp_path):
     root = write_nifti(tmp_path, cases=4)
     filled = canonical(root, "labelsTr").any(axis=(0, 1))

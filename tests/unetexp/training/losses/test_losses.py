@@ -215,7 +215,7 @@ def test_a_label_that_is_no_class_is_named(kind, label):
 @pytest.fixture
 def accelerator(monkeypatch):
     """The CPU, taken for a device that must not be waited for."""
-    for module in ("data.labels", "training.losses.masked_batch", "training.losses.lovasz"):
+    for module in ("data.label_tensors", "training.losses.masked_batch", "training.losses.lovasz"):
         monkeypatch.setattr(f"unetexp.{module}.on_host", lambda values: False)
 
 

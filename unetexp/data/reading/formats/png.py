@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_png
 
 from unetexp.data.reading.formats.pillow_formats import ORIENTATION, palette_of, pillow_raster
 from unetexp.data.reading.formats.raster import Raster, check_size, damaged
@@ -15,6 +13,7 @@ from unetexp.errors import DataError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _TAIL = 2**16  # last bytes in which to find the end of a PNG: some programs append data
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # per pixel, of each colour type without a palette
 _WITH_ALPHA = (4, 6)  # colour types
 
 
@@ -41,7 +40,10 @@ def read_png(path: Path, data: bytes) -> Raster:
 
 
 def _deep(data: bytes, colour_type: int, orientation: int) -> Raster:
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    decoded = decode_png(encoded, mode=ImageReadMode.UNCHANGED)  # (S, H, W)
-    alpha = (len(decoded) - 1,) if colour_type in _WITH_ALPHA else ()
-    return Raster(decoded.permute(1, 2, 0).numpy(), alpha=alpha, orientation=orientation)
+    from imagecodecs import png_decode  # takes a while to import, and few images are so deep
+
+    decoded = png_decode(data)
+    stored = _SAMPLES[colour_type]  # a colour that stands for transparency is added as alpha
+    samples = decoded.reshape(*decoded.shape[:2], -1)[..., :stored]
+    alpha = (stored - 1,) if colour_type in _WITH_ALPHA else ()
+    return Raster(samples, alpha=alpha, orientation=orientation)

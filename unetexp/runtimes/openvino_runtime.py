@@ -1,0 +1,54 @@
+"""OpenVINO's files, NAME.xml with the weights in NAME.bin beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unetexp.errors import CheckpointError
+from unetexp.runtimes.description import KEY
+from unetexp.runtimes.installed import require_cpu, required
+from unetexp.runtimes.runtime import LoadedFile
+from unetexp.system.machine import available_cores
+
+SUFFIXES = (".xml",)
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """By the first element."""
+    return head.lstrip().startswith(b"<?xml") and b"<net " in head
+
+
+def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
+    """See `FormatModule`."""
+    ov = required("openvino", "openvino", f"{path}, an OpenVINO file,")
+    require_cpu(device, "OpenVINO")
+    if not path.with_suffix(".bin").is_file():
+        raise CheckpointError(
+            f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it. Copy both."
+        )
+    try:
+        core = ov.Core()
+        model = core.read_model(path)
+        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+        compiled = core.compile_model(model, "CPU", _settings(threads))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: OpenVINO cannot load it: {error}") from None
+    request = compiled.create_infer_request()
+
+    def run(images: NDArray[Any]) -> NDArray[Any]:
+        output: NDArray[Any] = request.infer([images])[0]
+        return output
+
+    return LoadedFile(text, run, f"openvino {ov.__version__.partition('-')[0]}", "cpu")
+
+
+def _settings(threads: int | None) -> dict[str, Any]:
+    # Its own choice would be bf16 where the processor has it, with other labels.
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or available_cores(),
+    }
