@@ -68,12 +68,11 @@ ui: setup
 		--backend-store-uri "$$STORE" \
 		--default-artifact-root "$$ARTIFACTS" --host 127.0.0.1 --port $(PORT)
 
-# MLflow calls uvicorn by its name, so the environment's programs are put in the path.
+# MODEL=... serves another one: a registered model, a run's id, a folder or an exported file.
 serve: PORT = 5001
+serve: export MODEL = models:/unetexp@champion
 serve: setup
-	@PATH="$$(cd $(BIN) && pwd):$$PATH" MLFLOW_TRACKING_URI="$$STORE" \
-		MLFLOW_DISABLE_TELEMETRY=true mlflow models serve --env-manager local \
-		-m models:/unetexp@champion --host 127.0.0.1 --port $(PORT)
+	@$(BIN)/unetexp serve "$$MODEL" --port $(PORT) --tracking-uri "$$STORE" $(ARGS)
 
 clean:
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -11,8 +11,11 @@ from benchmarks.curves.runs import SIDE_PX
 
 
 def cut(root: Path, target: Path) -> None:
-    """Write a small folder set: a square of SIDE_PX at a random place of every image."""
-    for split in ("train", "val"):
+    """Write a small folder set: a square of SIDE_PX at a random place of every image.
+
+    A test split is cut where there is one.
+    """
+    for split in (name for name in ("train", "val", "test") if (root / name).is_dir()):
         rng = np.random.default_rng(0)
         for image in sorted((root / split / "images").iterdir()):
             mask = root / split / "masks" / f"{image.stem}.png"

@@ -16,6 +16,8 @@ from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import input_normalization, to_input
 from unetexp.training.config import TrainConfig
 
+_CPU = torch.device("cpu")
+
 
 def plain_loop(config: TrainConfig, data: Dataset) -> list[dict[str, float]]:
     """val/miou after each epoch, at the encoder, rate, crop, batch and epochs of `config`."""
@@ -66,15 +68,21 @@ def random_crop(data: Dataset, index: int, side: int, rng: np.random.Generator):
 
 
 @torch.no_grad()
-def validate(model: torch.nn.Module, data: Dataset, normalization) -> float:
-    """mIoU on the whole validation images, padded to multiples of 32."""
+def validate(
+    model: torch.nn.Module,
+    data: Dataset,
+    normalization,
+    split: str = "val",
+    device: torch.device = _CPU,
+) -> float:
+    """mIoU on the whole images of a split, padded to multiples of 32."""
     model.eval()
     metrics = SegmentationMetrics(data.num_classes)
-    for index in range(len(data["val"])):
-        sample = data["val"][index]
+    for index in range(len(data[split])):
+        sample = data[split][index]
         height, width = sample.mask.shape
         image = to_input(sample.image[None].float() / data.image_max, normalization)
         padded = torch.nn.functional.pad(image, (0, -width % 32, 0, -height % 32), mode="replicate")
-        labels = model(padded)[:, :, :height, :width].argmax(1)
+        labels = model(padded.to(device))[:, :, :height, :width].argmax(1).cpu()
         metrics.update(labels, sample.mask[None].long())
     return float(metrics.compute()["miou"])

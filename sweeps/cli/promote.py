@@ -16,12 +16,15 @@ from sweeps.promotion.console import (
     show_champion,
     show_confirmation,
     show_decision,
+    show_final,
     show_rollback,
 )
+from sweeps.promotion.final_training.settings import TIMES, FinalRequest
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.promote import confirm_choice
 from sweeps.promotion.promote import promote as promote_model
+from sweeps.promotion.promote import train_final as train_to_the_end
 from sweeps.promotion.registry import rollback as swap
 from sweeps.tracking.store import TrackingStore, open_existing
 from unetexp.cli.command_line import Command
@@ -49,10 +52,56 @@ def promote(
     confirm: Annotated[
         int, typer.Option(min=0, metavar="K", help="Train the best K again with new seeds.")
     ] = 0,
+    train_final: Annotated[
+        bool,
+        typer.Option(
+            "--train-final",
+            help="Train the best settings again to the end first; promote that model if it is "
+            "better on validation. The same command goes on where it was interrupted.",
+        ),
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Epochs of --train-final.",
+            show_default=f"{TIMES} times the trial's",
+        ),
+    ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="S", help="New seeds for --confirm.", show_default=str(_SEEDS)),
+        typer.Option(
+            min=1,
+            metavar="S",
+            help="New seeds for --confirm or --train-final.",
+            show_default=f"{_SEEDS}; 1 for --train-final without --ensemble and --soup",
+        ),
     ] = None,
+    with_val: Annotated[
+        bool,
+        typer.Option(
+            "--with-val",
+            help="After --train-final once more on train and val, for as many epochs as "
+            "validation chose.",
+        ),
+    ] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Average the probabilities of the seeds of --train-final, if that is better on "
+            "validation.",
+        ),
+    ] = False,
+    soup: Annotated[
+        bool,
+        typer.Option(
+            "--soup",
+            help="Average the weights of the seeds of --train-final, if that is better on "
+            "validation.",
+        ),
+    ] = False,
     split: Annotated[
         Literal["test", "val"],
         typer.Option(
@@ -100,7 +149,7 @@ def promote(
         str | None,
         typer.Option(
             metavar="DIR_OR_URI",
-            help="Where the trials of --confirm keep their files.",
+            help="Where the trials of --confirm and --train-final keep their files.",
             show_default="beside the sweep's",
         ),
     ] = None,
@@ -116,13 +165,23 @@ def promote(
     with exit_codes():
         in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
-        if rollback and (sweep or run or confirm or force or dry_run or max_latency_ms):
+        if rollback and (
+            sweep or run or confirm or train_final or force or dry_run or max_latency_ms
+        ):
             raise ConfigError("--rollback swaps champion and previous and takes no other choice.")
         if sweep is not None and run is not None:
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
-        if seeds is not None and not confirm:
+        final = _final_request(
+            train_final, epochs, seeds, with_val=with_val, ensemble=ensemble, soup=soup
+        )
+        if final is not None and confirm:
             raise ConfigError(
-                f"--seeds {seeds}: this needs --confirm K, the number of trials that get them."
+                "--confirm and --train-final both train again: give one, and then the other."
+            )
+        if seeds is not None and not confirm and final is None:
+            raise ConfigError(
+                f"--seeds {seeds}: this needs --confirm K, the number of trials that get them, or "
+                "--train-final."
             )
         changes = parse_assignments(set_ or [])
         _require_one_limit(max_latency_ms, run, changes)
@@ -138,6 +197,7 @@ def promote(
             run_id=run,
             confirm=confirm,
             seeds=seeds or _SEEDS,
+            final=final,
             split=split,
             candidates=candidates,
             max_latency_ms=max_latency_ms,
@@ -146,6 +206,29 @@ def promote(
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),
         )
         _promote(store, request, dry_run, console)
+
+
+def _final_request(
+    asked: bool,
+    epochs: int | None,
+    seeds: int | None,
+    *,
+    with_val: bool,
+    ensemble: bool,
+    soup: bool,
+) -> FinalRequest | None:
+    """What is asked of the final training; ConfigError for its options without it."""
+    if not asked:
+        flags = {"--with-val": with_val, "--ensemble": ensemble, "--soup": soup}
+        given = [flag for flag, value in flags.items() if value]
+        given += [] if epochs is None else [f"--epochs {epochs}"]
+        if given:
+            raise ConfigError(f"{given[0]}: this needs --train-final, which it is about.")
+        return None
+    usual = _SEEDS if ensemble or soup else 1
+    final = FinalRequest(epochs, seeds or usual, with_val, ensemble, soup)
+    final.require_sound()
+    return final
 
 
 def _require_one_limit(limit_ms: float | None, run: str | None, changes: Tree) -> None:
@@ -171,8 +254,16 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
     confirmation = confirm_choice(plan, console) if request.confirm else None
     if confirmation:
         show_confirmation(console, confirmation)
+    final = train_to_the_end(plan, request.final, console) if request.final else None
+    if final:
+        show_final(console, final)
     promoted = promote_model(
-        plan, confirmation, console, lambda decision: show_decision(console, decision), dry=dry_run
+        plan,
+        confirmation,
+        console,
+        lambda decision: show_decision(console, decision),
+        dry=dry_run,
+        final=final,
     )
     if promoted is None:
         console.print("Nothing was changed (--dry-run).")

@@ -58,6 +58,7 @@ class SweepPlan:
     options: SweepOptions = SweepOptions()
     estimated_s: float | None = None  # wall time, once a preflight has measured
     measured: tuple[Measured, ...] = ()  # steps, one for each kind of device and of model
+    tags: Mapping[str, str] = field(default_factory=dict)  # of its run: what it is for
 
     @property
     def seed(self) -> int:

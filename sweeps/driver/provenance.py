@@ -78,6 +78,7 @@ def tags_of(prepared: PreparedSweep) -> dict[str, object]:
         "data.fingerprint": data.fingerprint,
         "data.understood": prepared.understood,
         "encoder.weights": plan.recipe.base.encoder.weights,
+        **plan.tags,
         **_initial_weights(plan.recipe),
         **hardware_tags(),
         **_git_state(),

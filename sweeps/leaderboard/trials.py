@@ -14,7 +14,7 @@ from sweeps.config.metric_names import BEST, BEST_EPOCH, COST, LATENCY, PARAMETE
 from sweeps.state.stop_reason import RUNNING, StopReason
 from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
-from sweeps.tracking.store import CONFIRMS, TrackingStore
+from sweeps.tracking.store import RETRAINS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
 from unetexp.training.config import SPREAD
 
@@ -43,8 +43,8 @@ _OWN = (*_IDENTITY, *_OUTCOME, BEST_EPOCH, *_COSTS, "start_time")
 def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
     """The parent runs of the sweeps called `names`; without names, of the newest sweep.
 
-    A sweep that only confirms another one does not count as the newest. Raises UserError for a name
-    that no sweep has.
+    A sweep that only trains trials of another one again does not count as the newest. Raises
+    UserError for a name that no sweep has.
     """
     runs = {run.data.tags["sweep.name"]: run for run in reversed(store.sweep_runs())}
     if not runs:
@@ -53,7 +53,8 @@ def select_sweeps(store: TrackingStore, names: Sequence[str]) -> list[Run]:
     for name in names:
         if name not in runs:
             raise UserError(not_a_choice("sweep", name, newest_first))
-    own = [name for name in newest_first if CONFIRMS not in runs[name].data.tags] or newest_first
+    searched = [name for name in newest_first if not {*RETRAINS} & runs[name].data.tags.keys()]
+    own = searched or newest_first
     return [runs[name] for name in dict.fromkeys(names or own[:1])]
 
 

@@ -18,7 +18,7 @@ from sweeps.config.goals import USUAL, Goals, goals_of
 from sweeps.config.metric_names import BEST_EPOCH
 from sweeps.config.recipe import Recipe
 from sweeps.state.stop_reason import StopReason
-from sweeps.tracking.store import CONFIRMS, TrackingStore
+from sweeps.tracking.store import RETRAINS, TrackingStore
 from unetexp.component import decode
 from unetexp.data import Dataset, open_dataset
 from unetexp.data.collection import Progress
@@ -88,10 +88,10 @@ class SourceSweep:
 def sweep_to_promote(store: TrackingStore, name: str | None) -> SourceSweep:
     """The sweep called `name`, or the newest finished one; UserError where there is none."""
     if name is not None:
-        return _source_sweep(store, store.sweep_run(name))
+        return source_sweep(store, store.sweep_run(name))
     for run in store.sweep_runs():
-        if run.info.status == "FINISHED" and CONFIRMS not in run.data.tags:
-            return _source_sweep(store, run)
+        if run.info.status == "FINISHED" and not {*RETRAINS} & run.data.tags.keys():
+            return source_sweep(store, run)
     raise UserError(
         "there is no finished sweep to promote from. Run one: "
         f"{store.command('run')}; or name one that was interrupted: "
@@ -117,7 +117,7 @@ def sweep_of_run(store: TrackingStore, run_id: str) -> SourceSweep:
             f"--run {run_id}: this run is not a trial of a sweep. For a sweep give its name: "
             f"{store.command('promote', 'SWEEP')}"
         )
-    return _source_sweep(store, store.client.get_run(parent))
+    return source_sweep(store, store.client.get_run(parent))
 
 
 def full_budget_trials(store: TrackingStore, source: SourceSweep) -> list[Candidate]:
@@ -184,7 +184,8 @@ def config_of(store: TrackingStore, trial: Candidate) -> TrainConfig:
         return decode_recorded(read_tree(Path(path)))
 
 
-def _source_sweep(store: TrackingStore, run: Run) -> SourceSweep:
+def source_sweep(store: TrackingStore, run: Run) -> SourceSweep:
+    """The sweep with the parent run `run`; UserError where its recipe cannot be read."""
     from mlflow.exceptions import MlflowException
 
     name = run.data.tags["sweep.name"]

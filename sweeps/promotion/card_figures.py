@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from sweeps.promotion.card_origin import table
 from sweeps.promotion.evaluation import PromotionDecision
 from sweeps.text import count
 from unetexp.metrics.bootstrap import Interval, score_intervals
@@ -121,12 +122,6 @@ def _groups(decision: PromotionDecision, figures: SplitFigures) -> Iterator[str]
         for group in worst
     ]
     yield from table(("group", "images", "mean IoU", "NSD", f"HD95, {figures.unit}"), rows)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown."""
-    for cells in (heads, ["---"] * len(heads), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def with_interval(interval: Interval, digits: int = 4) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.promotion.evaluation import PromotionDecision
+from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.registry import CHAMPION, MODEL, PREVIOUS, RegisteredVersion
 from sweeps.promotion.seed_confirmation import Confirmation
 
@@ -29,7 +30,11 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
     chosen = f"chosen by {trial.goals.score} ({trial.score:.4f})"
     if decision.max_latency_ms is not None:
         chosen += f" among those that take at most {decision.max_latency_ms:g} ms"
-    how = "asked for" if decision.asked_for else chosen
+    if decision.is_final:
+        chosen = (
+            f"picked by {trial.goals.score} on validation, of what follows from the sweep's best"
+        )
+    how = "asked for" if decision.asked_for and not decision.is_final else chosen
     console.print(f"* {how}. The {decision.split} split is only used to evaluate, never to choose.")
     console.print()
     for paired in (decision.runner_up, decision.champion):
@@ -46,6 +51,14 @@ def show_confirmation(console: Console, confirmation: Confirmation) -> None:
     """Print the result of training again with new seeds."""
     console.print()
     for line in confirmation.describe():
+        console.print(line)
+    console.print()
+
+
+def show_final(console: Console, final: FinalTraining) -> None:
+    """Print what was trained to the end, what was tried, and what validation picked."""
+    console.print()
+    for line in final.describe():
         console.print(line)
     console.print()
 

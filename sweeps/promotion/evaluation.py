@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sweeps.promotion.candidates import Candidate, SourceSweep
+from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.gates import Measures, Verdict
 from sweeps.promotion.seed_confirmation import Confirmation
 from sweeps.tracking.store import TrackingStore
@@ -151,7 +152,7 @@ class PromotionDecision:
     data: Dataset
     split: str
     uses: int  # of the test split by promotions, this one included; 0 where it was not used
-    trial: Candidate  # the chosen one
+    trial: Candidate  # the chosen one, or the one whose settings were trained to the end
     asked_for: bool  # chosen by its run's id, not as the sweep's best
     chosen: ModelEvaluation
     others: tuple[ModelEvaluation, ...]  # the sweep's next best
@@ -162,6 +163,12 @@ class PromotionDecision:
     warnings: tuple[str, ...]  # shown beside the metrics
     forced: bool
     max_latency_ms: float | None = None  # what the choice was limited to
+    final: FinalTraining | None = None  # of the trial's settings
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the chosen model is of the final training, and not the sweep's own."""
+        return self.final is not None and self.final.is_new
 
     @property
     def red(self) -> list[Verdict]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
-from sweeps.promotion.card_figures import figures_section, table, with_interval
+from sweeps.promotion.card_figures import figures_section, with_interval
+from sweeps.promotion.card_origin import (
+    final_section,
+    origin_section,
+    table,
+    training_section,
+)
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
 from unetexp.models.saved_model import CONFIG, WEIGHTS
-from unetexp.models.weights.provenance import Provenance
-from unetexp.version import __version__
 
 _WORST = 3
 _RARE = 0.01  # share of the training pixels
@@ -25,22 +26,34 @@ _RARE = 0.01  # share of the training pixels
 
 def card(decision: PromotionDecision) -> str:
     """The card of the chosen model."""
-    sections = (
-        *(_head, _use, _metrics, figures_section, _comparison, _gates),
-        *(_data, _training, _origin, _limits),
-    )
+    sections = [
+        _head,
+        _use,
+        _metrics,
+        figures_section,
+        _comparison,
+        _gates,
+        _data,
+        training_section,
+        origin_section,
+        _limits,
+    ]
+    if decision.final is not None:
+        sections.insert(sections.index(_gates), final_section)
     return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
 
 
 def _head(decision: PromotionDecision) -> Iterator[str]:
-    spec, trial = decision.chosen.spec, decision.trial
-    yield f"# unetexp: trial {trial.trial} of sweep {decision.source.name}"
+    spec = decision.chosen.spec
+    yield f"# unetexp: {decision.chosen.title} of sweep {decision.source.name}"
     yield ""
+    several = f"{spec.members} models that predict together, each a" if spec.members else "A"
+    in_all = " in all" if spec.members else ""
     yield (
-        f"A U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
+        f"{several} U-Net over a {spec.encoder.name} encoder with a {spec.decoder.kind} decoder "
         f"({spec.decoder.upsampling} upsampling, {decision.chosen.parameters / 1e6:.1f} million "
-        f"parameters) that assigns each pixel of an image one of {len(spec.class_names)} classes: "
-        f"{', '.join(spec.class_names)}."
+        f"parameters{in_all}) that assigns each pixel of an image one of "
+        f"{len(spec.class_names)} classes: {', '.join(spec.class_names)}."
     )
     yield ""
     miou = with_interval(decision.chosen.intervals["miou"])
@@ -128,10 +141,11 @@ def _comparison(decision: PromotionDecision) -> Iterator[str]:
     trial = decision.trial
     yield "## Choice and comparison"
     yield ""
+    what = "Its settings are those of a trial that" if decision.is_final else "It"
     how = (
-        "It was selected by its run's id"
+        f"{what} was selected by its run's id"
         if decision.asked_for
-        else f"It was chosen by the sweep's objective, its best {trial.goals.score}"
+        else f"{what} was chosen by the sweep's objective, its best {trial.goals.score}"
     )
     if decision.max_latency_ms is not None:
         how += f" among the trials that take at most {decision.max_latency_ms:g} ms"
@@ -195,53 +209,6 @@ def _data(decision: PromotionDecision) -> Iterator[str]:
     for note in summary["notes"]:
         yield ""
         yield f"{note}"
-
-
-def _training(decision: PromotionDecision) -> Iterator[str]:
-    train = decision.chosen.description["train"]
-    confirmed = decision.confirmation.seeds if decision.confirmation else ()
-    also = f"; trained again with {', '.join(map(str, confirmed))}" if confirmed else ""
-    yield "## Training"
-    yield ""
-    yield f"Epoch {decision.trial.epoch} of {train['epochs']}. Seed {train['seed']}{also}."
-    yield ""
-    yield "```yaml"
-    yield yaml.safe_dump(train, sort_keys=False).rstrip()
-    yield "```"
-
-
-def _origin(decision: PromotionDecision) -> Iterator[str]:
-    tags = decision.source.run.data.tags
-    commit = tags.get("git.commit", "unknown")
-    dirty = " with uncommitted changes" if tags.get("git.dirty") == "True" else ""
-    versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
-    rows = [
-        ("sweep", f"{decision.source.name}, run `{decision.source.run.info.run_id}`"),
-        ("trial", f"{decision.trial.trial}, run `{decision.chosen.run_id}`"),
-        ("initial weights", _initial_weights(decision.chosen.description)),
-        ("commit", f"{commit}{dirty}"),
-        ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("trained on", _hardware(tags)),
-        ("promoted", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, unetexp {__version__}"),
-    ]
-    if decision.confirmation:
-        rows.insert(2, ("confirmed by", f"sweep {decision.confirmation.sweep}"))
-    yield "## Origin"
-    yield ""
-    yield from table(("", ""), rows)
-
-
-def _initial_weights(description: dict[str, Any]) -> str:
-    """Where the encoder started from; an earlier version recorded no more than the setting."""
-    record = description.get("initial_weights")
-    if record is None:
-        return f"{description['train']['encoder']['weights']} (no hash was recorded)"
-    return Provenance(**record).describe()
-
-
-def _hardware(tags: dict[str, str]) -> str:
-    parts = [tags.get("hardware.gpus", "none"), tags.get("hardware.cpu", "unknown CPU")]
-    return ", ".join(part for part in parts if part != "none")
 
 
 def _limits(decision: PromotionDecision) -> Iterator[str]:

@@ -22,11 +22,12 @@ from sweeps.promotion.candidates import (
     sweep_to_promote,
 )
 from sweeps.promotion.evaluation import TEST, VAL
+from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.latency_limit import fast_enough
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
 from sweeps.promotion.seed_confirmation import require_enough
 from sweeps.tracking.own_files import require_own_files
-from sweeps.tracking.store import CONFIRMS, TrackingStore
+from sweeps.tracking.store import CONFIRMS, FINAL_OF, TrackingStore
 from unetexp.data import Dataset
 from unetexp.errors import CheckpointError, DataError, UserError
 from unetexp.models.saved_model import read_description, read_spec
@@ -42,7 +43,8 @@ class Request:
     sweep: str | None = None  # the newest finished one
     run_id: str | None = None
     confirm: int = 0  # trials that are trained again
-    seeds: int = 3  # trainings per trial
+    seeds: int = 3  # trainings per trial of `confirm`
+    final: FinalRequest | None = None  # train the chosen trial's settings to the end
     split: str = TEST
     candidates: int = 3
     max_latency_ms: float | None = None  # the best trial that holds it is taken
@@ -88,7 +90,8 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         source = sweep_to_promote(store, request.sweep)
     else:
         source = sweep_of_run(store, run_id)
-    beside = request.confirm > 0 and request.options.storage is None
+    trains = request.confirm > 0 or request.final is not None
+    beside = trains and request.options.storage is None
     require_own_files(store.uri, source.run, storage=beside)
     gates = _gates(source, request)
     trials = full_budget_trials(store, source)
@@ -98,6 +101,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     data = open_data(source)
     gates.require_classes(data.class_names)
     split = _split(source, data, request)
+    _require_val(source, data, request)
     baseline = find_baseline(store, data, force=request.force)
     latencies: dict[str, float] = {}
     if request.max_latency_ms is not None:
@@ -180,6 +184,23 @@ def _split(source: SourceSweep, data: Dataset, request: Request) -> str:
     )
 
 
+def _require_val(source: SourceSweep, data: Dataset, request: Request) -> None:
+    """DataError where the split that `--with-val` adds to train is missing."""
+    if request.final is None or not request.final.with_val:
+        return
+    if data.folds:
+        raise DataError(
+            f"--with-val: the data of sweep {source.name!r} is divided into {len(data.folds)} "
+            "folds and has no val split: together their models have seen all images outside test "
+            "already. Leave --with-val out."
+        )
+    if VAL not in data.splits:
+        raise DataError(
+            f"--with-val: the data of sweep {source.name!r} has no val split (it has: "
+            f"{', '.join(data.splits)}). Leave --with-val out."
+        )
+
+
 def _misfit(folder: Path, data: Dataset) -> str:
     """Why the model in `folder` cannot be evaluated on `data`; empty where it can."""
     spec = read_spec(folder)
@@ -205,6 +226,8 @@ def _source_warnings(source: SourceSweep) -> Iterator[str]:
         yield f"Sweep {source.name} has not finished."
     if CONFIRMS in tags:
         yield f"Sweep {source.name} only trained trials of {tags[CONFIRMS]} again."
+    if FINAL_OF in tags:
+        yield f"Sweep {source.name} is the final training of a trial of {tags[FINAL_OF]}."
 
 
 def _choice_warnings(best: Candidate, chosen: Candidate, request: Request) -> Iterator[str]:

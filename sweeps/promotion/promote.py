@@ -7,6 +7,7 @@ part of the search.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +25,13 @@ from sweeps.promotion.evaluation import (
     count_use,
     evaluate_model,
 )
+from sweeps.promotion.final_training.outcome import Contender, FinalTraining
+from sweeps.promotion.final_training.settings import FinalRequest
+from sweeps.promotion.final_training.train import FinalTrainer
 from sweeps.promotion.gates import check_gates
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.model_card import card
-from sweeps.promotion.plan import Baseline, PromotionPlan, find_baseline
+from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baseline
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
@@ -56,6 +60,40 @@ def confirm_choice(plan: PromotionPlan, console: Console) -> Confirmation:
     return confirm(plan.store, plan.source, again, request.seeds, request.options, console)
 
 
+def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> FinalTraining:
+    """Train the chosen trial's settings to the end; may take longer than the sweep did."""
+    return FinalTrainer(
+        store=plan.store,
+        source=plan.source,
+        trial=plan.chosen,
+        asked=final,
+        gates=plan.gates,
+        data=plan.data,
+        device=plan.device,
+        options=plan.request.options,
+        console=console,
+        to_continue=_same_again(plan, final),
+    ).run()
+
+
+def _same_again(plan: PromotionPlan, final: FinalRequest) -> str:
+    """The command that was given, with the sweep's name."""
+    request, usual = plan.request, Request()
+    asked = ["--run", request.run_id] if request.run_id else [plan.source.name]
+    limit = request.max_latency_ms
+    values = {
+        "--max-latency-ms": None if limit is None else f"{limit:g}",
+        "--split": None if request.split == usual.split else request.split,
+        "--candidates": None if request.candidates == usual.candidates else request.candidates,
+        "--gpus": request.options.gpus,
+        "--storage": request.options.storage,
+    }
+    given = [part for flag, at in values.items() if at is not None for part in (flag, str(at))]
+    gates = [part for path, at in request.changes.items() for part in ("--set", f"{path}={at}")]
+    force = ["--force"] if request.force else []
+    return plan.store.command("promote", *asked, *final.arguments(), *given, *gates, *force)
+
+
 def promote(
     plan: PromotionPlan,
     confirmation: Confirmation | None,
@@ -63,6 +101,7 @@ def promote(
     show: Callable[[PromotionDecision], None],
     *,
     dry: bool,
+    final: FinalTraining | None = None,
 ) -> Promoted | None:
     """Evaluate the chosen model and make it the champion, under the promotion lock.
 
@@ -71,18 +110,30 @@ def promote(
     """
     with promotion_lock(plan.store, lambda text: console.print(text)):
         baseline = find_baseline(plan.store, plan.data, force=plan.request.force)
-        decision = decide(plan, baseline, confirmation, console)
+        decision = decide(plan, baseline, confirmation, console, final)
         show(decision)
         _require_green(decision)
         return None if dry else make_champion(plan, baseline, decision)
 
 
 def decide(
-    plan: PromotionPlan, baseline: Baseline, confirmation: Confirmation | None, console: Console
+    plan: PromotionPlan,
+    baseline: Baseline,
+    confirmation: Confirmation | None,
+    console: Console,
+    final: FinalTraining | None = None,
 ) -> PromotionDecision:
-    """Evaluate the candidates and the current champion; counts a use of the test split."""
+    """Evaluate the candidates and the current champion; counts a use of the test split.
+
+    A model of the `final` training comes first where it was picked.
+    """
     trials = plan.candidates[: plan.request.candidates]
-    chosen, *others = [_evaluate_trial(plan, trial, console) for trial in trials]
+    evaluated = [_evaluate_trial(plan, trial, console) for trial in trials]
+    if final is not None:
+        beside = [_evaluate_final(plan, each, console) for each in final.others]
+        first = [_evaluate_final(plan, final.chosen, console)] if final.is_new else []
+        evaluated = [*first, *beside, *evaluated] if final.is_new else [*evaluated, *beside]
+    chosen, *others = evaluated
     champion = _evaluate_baseline(plan, baseline, console)
     metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
@@ -103,6 +154,7 @@ def decide(
         warnings=plan.warnings,
         forced=plan.request.force,
         max_latency_ms=plan.request.max_latency_ms,
+        final=final,
     )
 
 
@@ -138,6 +190,12 @@ def _evaluate_trial(plan: PromotionPlan, trial: Candidate, console: Console) -> 
     # The one that the trial was chosen by: a second one near the limit could fall on its other side
     measured = replace(found.measures, latency_ms=plan.latencies[trial.run_id])
     return replace(found, measures=measured)
+
+
+def _evaluate_final(plan: PromotionPlan, model: Contender, console: Console) -> ModelEvaluation:
+    score = None if math.isnan(model.score) else model.score
+    with console.status(f"{model.title}, on the {plan.split} split"):
+        return _evaluate(plan, model.title, model.run_id, model.folder, score)
 
 
 def _evaluate_baseline(
@@ -181,7 +239,7 @@ def _log_test_metrics(plan: PromotionPlan, decision: PromotionDecision) -> None:
     if decision.split == TEST:
         metrics = {f"test/{name}": v for name, v in decision.chosen.measures.metrics.items()}
         run = RunWriter(plan.store.client, decision.chosen.run_id)
-        run.log_metrics(metrics, decision.trial.epoch, now_ms())
+        run.log_metrics(metrics, int(decision.chosen.description["epoch"]), now_ms())
 
 
 def _tags(decision: PromotionDecision) -> dict[str, str]:
@@ -192,4 +250,5 @@ def _tags(decision: PromotionDecision) -> dict[str, str]:
         "promotion.split": decision.split,
         "promotion.forced": str(bool(decision.red and decision.forced)),
         f"{decision.split}/miou": f"{decision.chosen.miou:.6f}",
+        **({"promotion.model": decision.final.chosen.title} if decision.final else {}),
     }

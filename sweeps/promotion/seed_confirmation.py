@@ -5,7 +5,6 @@ The confirming sweep shows how much the choice depends on the seed. Its weights 
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,27 +15,14 @@ from rich.console import Console
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, holds, search_order
-from sweeps.driver.plan import (
-    SweepOptions,
-    SweepPlan,
-    control_folder,
-    placement_at,
-    storage_root,
-)
-from sweeps.driver.prepare import prepare
-from sweeps.driver.sweep import Sweep, resume_command
+from sweeps.driver.plan import SweepOptions, SweepPlan
 from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
-from sweeps.state.manifest import has_manifest, read_manifest
+from sweeps.promotion.retraining import new_seeds, plan_retraining, train_again
 from sweeps.state.stop_reason import StopReason
-from sweeps.state.storage import Storage
-from sweeps.tracking.store import CONFIRMS, TrackingStore, check_tracking
+from sweeps.tracking.store import CONFIRMS, TrackingStore
 from unetexp.component import flatten
-from unetexp.compute.measured import Measured
-from unetexp.errors import ConfigError, UnetexpError
+from unetexp.errors import ConfigError
 from unetexp.training.config import SCORE, TrainConfig
-
-_LONGEST_STEM = 80  # of a name to which a suffix is added
-_SEEDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -127,73 +113,20 @@ def confirm(
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
-    plan = plan_confirmation(store, source, trials, seeds, options)
-    prepared = prepare(plan, started=True)
-    sweep = Sweep.start(prepared)
-    parent = store.sweep_run(plan.name).info.run_id
-    store.client.set_tag(parent, CONFIRMS, source.name)
-    view = sweep.view(console)
-    with view:
-        sweep.run(view)
-    if sweep.interrupted:
-        console.print(f"sweep {plan.name} keeps what it has; to continue: {resume_command(plan)}")
-        raise KeyboardInterrupt
-    if not sweep.progress.count(StopReason.COMPLETED):
-        raise UnetexpError(
-            f"sweep {plan.name}: no training with a new seed was completed, so nothing is "
-            "confirmed and nothing was promoted. Its runs in MLflow say why."
-        )
-    found = sweep.progress.by_id
+    configs = [config_of(store, trial) for trial in trials]
+    recipe = confirmation_recipe(source.recipe, configs, seeds)
+    plan = plan_retraining(store, source, recipe, "confirm", {CONFIRMS: source.name}, options)
+    found = train_again(plan, console).by_id
     scores = {
         id_: trial.best for id_, trial in found.items() if trial.reason == StopReason.COMPLETED
     }
     return _gathered(plan, trials, scores)
 
 
-def plan_confirmation(
-    store: TrackingStore,
-    source: SourceSweep,
-    trials: Sequence[Candidate],
-    seeds: int,
-    options: SweepOptions,
-) -> SweepPlan:
-    """The confirming sweep: the original's recipe with a point for each trial and new seed."""
-    configs = [config_of(store, trial) for trial in trials]
-    recipe = confirmation_recipe(source.recipe, configs, seeds)
-    name = _free_name(store, source.name)
-    place = options.storage or source.run.data.tags["sweep.storage"].rpartition("/")[0]
-    return SweepPlan(
-        name=name,
-        recipe=recipe,
-        placement=placement_at(None, recipe.budget, options.gpus, None),
-        tracking_uri=check_tracking(options.tracking_uri),
-        storage=Storage(storage_root(place, name)),
-        options=SweepOptions(
-            recipe=f"{name}.yaml",  # there is no such file: a resume reads the manifest
-            name=name,
-            gpus=options.gpus,
-            tracking_uri=options.tracking_uri,
-            storage=place,
-            preflight=False,
-        ),
-        measured=_measured_of(source),
-    )
-
-
-def _measured_of(source: SourceSweep) -> tuple[Measured, ...]:
-    """What the source's preflight measured, so that its trials are trained again as they were.
-
-    Nothing where its folder is not on this machine: each run records that a rule chose.
-    """
-    control = control_folder(Storage(source.run.data.tags["sweep.storage"]), source.name)
-    return read_manifest(control).measured if has_manifest(control) else ()
-
-
 def confirmation_recipe(recipe: Recipe, configs: Sequence[TrainConfig], seeds: int) -> Recipe:
     """`recipe` with each config as a point, once with each new seed, and nothing stopped early."""
     taken = {config.seed for config in configs} | {recipe.base.seed}
-    counted = (number % _SEEDS for number in itertools.count(recipe.base.seed + 1))
-    new = tuple(itertools.islice((seed for seed in counted if seed not in taken), seeds))
+    new = new_seeds(recipe.base.seed, taken, seeds)
     points = tuple({**_searched(recipe, c), "seed": seed} for c in configs for seed in new)
     changed = recipe.model_copy(
         update={
@@ -225,13 +158,6 @@ def _searched(recipe: Recipe, config: TrainConfig) -> dict[str, object]:
         if holds(recipe.space[path].when, {**fixed, **values}):
             values[path] = have[path]
     return values
-
-
-def _free_name(store: TrackingStore, sweep: str) -> str:
-    taken = {run.data.tags["sweep.name"] for run in store.sweep_runs()}
-    stem = f"{sweep[:_LONGEST_STEM]}-confirm"
-    numbered = (f"{stem}-{number}" for number in itertools.count(2))
-    return next(name for name in itertools.chain([stem], numbered) if name not in taken)
 
 
 def _gathered(

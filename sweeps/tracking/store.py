@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 LOST_FROM = "sweep.lost_from"  # tag of a run that was detached from a sweep with a damaged ledger
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
+FINAL_OF = "sweep.final_of"  # tag of a sweep that trains another's best to the end
+RETRAINS = (CONFIRMS, FINAL_OF)  # sweeps that search nothing
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"  # of the newest sweep
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens the training view
 _LOCK_S = 120.0

@@ -21,11 +21,12 @@ def trials_here():
     """Sweeps of this process run their trials in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "ray_up", lambda *_: nullcontext())
-        patch.setattr(sweep, "run_trials", _run_trials)
+        patch.setattr(sweep, "run_trials", run_trials_here)
         yield
 
 
-def _run_trials(controller, context, placement, shared=None):
+def run_trials_here(controller, context, placement, shared=None):
+    """In place of `tune_run.run_trials`."""
     while (trial := controller.propose()) is not None:
 
         def report(metrics, trial=trial):

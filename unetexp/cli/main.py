@@ -20,6 +20,7 @@ from unetexp.cli.open_data import open_aloud
 from unetexp.cli.options import CacheGb, Device, limit_cache
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
+from unetexp.cli.serve import serve
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data.layouts.paragraph import paragraph
 from unetexp.data.sources.recognised import recognised_tree
@@ -45,6 +46,7 @@ app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(export)
 app.command(cls=Command)(reproduce)
+app.command(cls=Command)(serve)
 app.add_typer(data_app, name="data", cls=Group)
 
 

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from unetexp.data.collection import RawImage
+from unetexp.data.reading.formats.raster import damaged
 from unetexp.data.reading.image_decoding import decode_image
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.data.reading.value_ranges import scaled
@@ -37,6 +41,10 @@ _FORMS = (
 )
 
 
+class TooManyPixelsError(DataError):
+    """Images of more pixels than are accepted, refused before they are decoded."""
+
+
 @dataclass(frozen=True)
 class Payload:
     """The images that were sent and the form they came in."""
@@ -51,11 +59,12 @@ class Payload:
         return np.stack(labels) if self.form == "batch" else list(labels)
 
 
-def read_payload(given: Any, spec: ImageSpec) -> Payload:
+def read_payload(given: Any, spec: ImageSpec, max_pixels: int | None = None) -> Payload:
     """The images in a request to a model of that `spec`, each with its own depth and channels.
 
     A data frame of one column and a mapping of one key (`{"image": ...}`) are unwrapped to what
-    they hold. Raises DataError saying what was sent, what is allowed and what to do.
+    they hold. Raises DataError saying what was sent, what is allowed and what to do:
+    TooManyPixelsError, before anything is decoded, for more than `max_pixels` together.
     """
     if hasattr(given, "iloc"):  # a pandas DataFrame or Series
         given = _only_column(given)
@@ -72,8 +81,27 @@ def read_payload(given: Any, spec: ImageSpec) -> Payload:
     if not parts:
         raise DataError(f"no image was sent. {_FORMS}")
     names = ["the image"] if form == "one" else [f"image {n}" for n in range(len(parts))]
-    images = tuple(_image(part, name, spec) for part, name in zip(parts, names, strict=True))
+    budget = _Budget(max_pixels)
+    images = tuple(
+        _image(part, name, spec, budget) for part, name in zip(parts, names, strict=True)
+    )
     return Payload(images, form)  # type: ignore[arg-type]
+
+
+class _Budget:
+    """The pixels that the images of a request may have together."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most, self._taken = most, 0
+
+    def take(self, name: str, height: int, width: int) -> None:
+        """Raise TooManyPixelsError if that is too much."""
+        self._taken += height * width
+        if self._most is not None and self._taken > self._most:
+            raise TooManyPixelsError(
+                f"{name} has {height} x {width} pixels, and the images of a request may have "
+                f"{self._most:,} together: scale it down, or cut it into tiles."
+            )
 
 
 def _only_column(frame: Any) -> list[Any]:
@@ -110,9 +138,9 @@ def _is_array(given: Sequence[Any]) -> bool:
         return False
 
 
-def _image(given: Any, name: str, spec: ImageSpec) -> RawImage:
+def _image(given: Any, name: str, spec: ImageSpec, budget: _Budget) -> RawImage:
     if isinstance(given, str | bytes):
-        return _decoded(given, name, spec)
+        return _decoded(given, name, spec, budget)
     array = _array(given, name, spec)
     if array.ndim not in (2, 3) or min(array.shape) < 1:
         raise DataError(f"{name} has the shape {array.shape}. {_FORMS}")
@@ -124,6 +152,7 @@ def _image(given: Any, name: str, spec: ImageSpec) -> RawImage:
             f"{_channels_in_words(spec)}. {hint}; a batch of grey images has the shape "
             "(N, H, W, 1)."
         )
+    budget.take(name, *array.shape[:2])
     if array.dtype.kind == "f":
         assert spec.input is not None
         planes = array.reshape(*array.shape[:2], channels).transpose(2, 0, 1)
@@ -142,7 +171,7 @@ def _channels_in_words(spec: ImageSpec) -> str:
     return f"{spec.in_channels}, those of the images that the model was trained on"
 
 
-def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> RawImage:
+def _decoded(given: str | bytes, name: str, spec: ImageSpec, budget: _Budget) -> RawImage:
     if isinstance(given, str):
         encoded = given.partition("base64,")[2] if given.startswith("data:") else given
         try:
@@ -151,7 +180,21 @@ def _decoded(given: str | bytes, name: str, spec: ImageSpec) -> RawImage:
             raise DataError(f"{name} is text, but not base64. {_FORMS}") from None
     if not given.startswith(_ENCODED):
         raise DataError(f"{name} is a file, but neither PNG nor JPEG. {_FORMS}")
+    budget.take(name, *_stored_size(given, name))
     return decode_image(name, given, spec.input or AS_STORED)
+
+
+def _stored_size(file: bytes, name: str) -> tuple[int, int]:
+    """Height and width by the file's header."""
+    try:
+        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
+            return image.height, image.width
+    except Image.DecompressionBombError:
+        raise TooManyPixelsError(
+            f"{name} has more pixels than are ever accepted: scale it down, or cut it into tiles."
+        ) from None
+    except Exception:  # a decoder may raise anything on damaged bytes
+        raise damaged(Path(name)) from None
 
 
 def _array(given: Any, name: str, spec: ImageSpec) -> NDArray[Any]:

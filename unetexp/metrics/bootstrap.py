@@ -89,9 +89,11 @@ def score_intervals(
 
 
 def compare_paired(
-    a: Matrices, b: Matrices, repeats: int = REPEATS, seed: int = 0
+    a: Matrices, b: Matrices, repeats: int = REPEATS, seed: int = 0, *, metric: str = "miou"
 ) -> PairedComparison:
-    """mIoU of `a` minus that of `b`, for the same images in the same order.
+    """mIoU, or another `metric`, of `a` minus that of `b`, for the same images in the same order.
+
+    The metrics are miou, dice, pixel_accuracy and iou/<index>.
 
     Both use the same resamples, so images that are hard for both cancel out. Raises DataError if
     the number of images or classes differs.
@@ -102,9 +104,12 @@ def compare_paired(
             "have been evaluated on the same images and classes."
         )
     pair = [_pixel_counts(a), _pixel_counts(b)]
-    first, second = (_miou(_whole(counts)) for counts in pair)
+    first, second = (_whole(counts).metrics()[metric] for counts in pair)
     differences = np.concatenate(
-        [_miou(drawn_a) - _miou(drawn_b) for drawn_a, drawn_b in _resamples(pair, repeats, seed)]
+        [
+            drawn_a.metrics()[metric] - drawn_b.metrics()[metric]
+            for drawn_a, drawn_b in _resamples(pair, repeats, seed)
+        ]
     )
     known = differences[~np.isnan(differences)]
     better = (np.count_nonzero(known > 0) + np.count_nonzero(known == 0) / 2) / max(len(known), 1)
@@ -158,10 +163,6 @@ def resamples(images: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[Fl
 
 def _parts(counts: _PixelCounts) -> tuple[Floats, Floats, Floats]:
     return counts.hits, counts.target, counts.predicted
-
-
-def _miou(counts: _PixelCounts) -> Floats:
-    return counts.metrics()["miou"]
 
 
 def _mean_of_present(values: Floats) -> Floats:

@@ -14,17 +14,15 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from rich.console import Console
-from typer.testing import CliRunner
 
-from sweeps.cli.promote import app
 from sweeps.promotion import promote as promotion
-from sweeps.promotion.candidates import CONFIRMS
 from sweeps.promotion.evaluation import uses_of_test_split
 from sweeps.promotion.plan import Request, plan_promotion
-from sweeps.promotion.registry import MODEL, champion, version_of
+from sweeps.promotion.registry import MODEL, champion
 from sweeps.promotion.seed_confirmation import Confirmation, SeedScores
-from sweeps.tracking.store import local_path, open_store
+from sweeps.tracking.store import CONFIRMS, open_store
 from tests.support.promotable import Place, Trial
+from tests.support.promoting import aliases, call, copy_of, read_card, trial_run
 from unetexp.models.saved_model import WEIGHTS
 
 
@@ -86,41 +84,6 @@ def uri(place, tmp_path):
     return copy_of(place.root / "mlflow.db", tmp_path.name)
 
 
-def copy_of(database, name):
-    """The address of a copy beside the database: elsewhere it would be one that was moved."""
-    copy = database.with_name(f"{name}.db")
-    shutil.copyfile(database, copy)
-    return f"sqlite:///{copy}"
-
-
-def call(uri, *arguments):
-    """Run the command in this process; returns its exit code and all that it said."""
-    flags = ["--gpus", "0", "--tracking-uri", uri]
-    done = CliRunner().invoke(app, [*map(str, arguments), *flags])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
-
-
-def aliases(uri):
-    """Version of the champion and of the previous one."""
-    store = open_store(uri)
-    return tuple(
-        found and found.version for found in (champion(store), version_of(store, "previous"))
-    )
-
-
-def trial_run(uri, sweep, trial):
-    store = open_store(uri)
-    runs = store.trial_runs(store.sweep_run(sweep).info.run_id)
-    return next(run for run in runs if run.data.tags["tune.trial_id"] == trial)
-
-
-def read_card(uri, version):
-    source = MlflowClient(uri, uri).get_model_version(MODEL, version).source
-    return (local_path(source) / "card.md").read_text(encoding="utf-8")
-
-
 class TestTheFirst:
     def test_the_best_full_budget_trial_becomes_champion(self, uri):
         code, said = call(uri, "good")
@@ -173,6 +136,24 @@ class TestTheFirst:
         for name in data.class_names:
             assert re.search(rf"\| {name} \| [01]\.\d{{4}} \([01]\.\d{{4}} to ", card)
         assert "force" not in card
+
+    def test_its_card_and_its_run_have_the_figures_of_outlines_and_objects(self, promoted):
+        card = read_card(promoted, "1")
+        for part in (
+            "## Figures on the test split",
+            "agree up to 2 px",
+            "| HD95 | ",
+            "| PQ | ",
+            "expected calibration error",
+            "Objects by size",
+            "cell: missed altogether in 6 images, predicted in 0 images without it.",
+        ):
+            assert part in card
+        metrics = trial_run(promoted, "good", "0001").data.metrics
+        diagonal = 32 * 2**0.5  # of images in which it finds no cell
+        assert metrics["test/hd95/cell"] == pytest.approx(diagonal)
+        assert metrics["test/nsd/cell"] == 0 and metrics["test/missed_images/cell"] == 6
+        assert {"test/ece", "test/brier", "test/boundary_iou/wall"} <= metrics.keys()
 
     def test_the_newest_finished_sweep_is_taken(self, uri, place):
         store = open_store(uri)
@@ -263,6 +244,20 @@ class TestASecond:
         assert call(promoted, "--rollback")[0] == 0
         assert aliases(promoted) == ("2", "1")
 
+    @pytest.mark.parametrize(
+        ("gate", "code", "message"),
+        [
+            ("maximum.hd95/cell=5", 3, "gate red: hd95/cell: 45.2548, allowed: at most 5"),
+            ("minimum={brier: 0.1, nsd/cell: 0}", 0, "brier"),
+            ("minimum.nsd/cel=0.5", 2, "Did you mean 'nsd/cell'"),
+        ],
+    )
+    def test_a_figure_as_a_gate(self, uri, gate, code, message):
+        found, said = call(uri, "good", "--set", f"promotion.{gate}")
+        assert found == code, said
+        assert message in " ".join(said.split())
+        assert (aliases(uri) == (None, None)) is (code != 0)
+
     @pytest.mark.parametrize("gate", ["max_latency_ms", "max_size_mb"])
     def test_latency_and_size(self, uri, gate):
         code, said = call(uri, "good", "--set", f"promotion.{gate}=0.01")
@@ -303,6 +298,15 @@ class TestMistakes:
             (["good", "--run", "0" * 32], "not both"),
             (["good", "--rollback"], "no other choice"),
             (["good", "--seeds", "2"], "--confirm"),
+            (["good", "--epochs", "2"], "--epochs 2: this needs --train-final"),
+            (["good", "--with-val"], "--with-val: this needs --train-final"),
+            (["good", "--ensemble"], "--ensemble: this needs --train-final"),
+            (["good", "--soup"], "--soup: this needs --train-final"),
+            (["good", "--train-final", "--soup", "--seeds", "1"], "--seeds 1 trains one"),
+            (["good", "--train-final", "--ensemble", "--seeds", "1"], "at least --seeds 2"),
+            (["good", "--train-final", "--confirm", "1"], "give one, and then the other"),
+            (["good", "--train-final", "--epochs", "100001"], "100000"),
+            (["--train-final", "--rollback"], "no other choice"),
             (["good", "--confirm", "9"], "at most 4"),
             (["good", "--set", "promotion.speed=1"], "promotion.speed"),
         ],

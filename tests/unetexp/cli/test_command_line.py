@@ -56,6 +56,7 @@ WRONG = {
         "SWEEP": ("othr", "Did you mean 'other'"),
         "--run": ("abc", "the last part of its address"),
         "--confirm": ("-1", "a whole number of at least 0"),
+        "--epochs": ("0", "a whole number of at least 1"),
         "--seeds": ("0", "a whole number of at least 1"),
         "--max-latency-ms": ("0", "greater than 0"),
         "--split": ("tset", "Did you mean 'test'"),
@@ -103,6 +104,20 @@ WRONG = {
         "RUN_ID": ("0" * 32, "the last part of its address"),
         "--data": ("", "a text"),
         "--out": ("", "a path"),
+        "--device": ("gpu", "Choices: auto, cpu, cuda"),
+        "--tracking-uri": ("files", "sqlite:///PATH"),
+    },
+    "serve": {
+        "MODEL": ("/no/model", "A model is a folder with"),
+        "--host": ("1.2.3.4", "cannot listen there"),
+        "--port": ("70000", "a whole number from 0 to 65535"),
+        "--max-mb": ("0", "a number from 0.001 to 1000"),
+        "--max-pixels": ("0", "a whole number from 1 to 67108864"),
+        "--batch-size": ("0", "a whole number from 1 to 256"),
+        "--batch-wait-ms": ("-1", "a number from 0 to 1000"),
+        "--queue": ("none", "a whole number from 1 to 10000"),
+        "--threads": ("0", "a whole number from 1 to 1024"),
+        "--host-name": ("http://example.org", "without http://"),
         "--device": ("gpu", "Choices: auto, cpu, cuda"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
@@ -154,6 +169,8 @@ MORE = [
     ("evaluate", "--tolerance", "nan", "greater than 0"),
     ("promote", "--gpus", "-1", "a whole number of at least 0"),
     ("promote", "--confirm", "7", "at most 2"),
+    ("promote", "--epochs", "5", "--train-final"),
+    ("promote", "--seeds", "5", "--train-final"),
 ]
 
 
@@ -192,12 +209,15 @@ def called(command, place, *given):
         "predict": ["MODEL", "INPUTS"],
         "evaluate": ["MODEL", "DATA"],
         "export": ["MODEL"],
+        "serve": ["MODEL"],
     }
     known = {"MODEL": place.model, "INPUTS": f"{place.root}/data", "DATA": f"{place.root}/data"}
     if command == "export":
         usual |= {"--to": "onnx", "--out": f"{place.root}/model.onnx"}
     if command == "predict":
         usual["--out"] = f"{place.root}/predictions"
+    if command == "serve":
+        usual["--port"] = "0"
     if command == "train":
         usual = {"--out": f"{place.root}/trained"}
     if command == "run":

@@ -38,7 +38,7 @@ from unetexp.models.encoders import ResNet
 from unetexp.models.saved_model import ModelSpec
 
 CARD = "# unetexp\n\n" + "A line of the card.\n" * 400
-START_S = 60.0
+START_S = 180.0
 
 
 def spec_of(channels=3, image_max=255):

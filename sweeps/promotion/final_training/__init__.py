@@ -1,0 +1,1 @@
+"""The best settings of a sweep, trained to the end before they are promoted."""
