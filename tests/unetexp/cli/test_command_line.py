@@ -164,8 +164,6 @@ MORE = [
     ("compare", "--where", "colour == 'red'", "there is no column 'colour'. Did you mean"),
     ("compare", "--out", "{root}/small.yaml/table.csv", "cannot be written"),
     ("promote", "--set", "epochs=3", "promotion."),
-    ("promote", "--set", "promotion.minimum={hd59/cell: 3}", "Did you mean 'hd95/cell'"),
-    ("promote", "--set", "promotion.maximum={hd95/cel: 3}", "Did you mean 'hd95/cell'"),
     ("evaluate", "--tolerance", "nan", "greater than 0"),
     ("promote", "--gpus", "-1", "a whole number of at least 0"),
     ("promote", "--confirm", "7", "at most 2"),
