@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetexp.compute.device import pick_device
-from unetexp.compute.serving import TILE_PX
+from unetexp.compute.tiling import TILE_PX
 from unetexp.data.collection import RawImage
 from unetexp.data.reading.image_decoding import read_image
 from unetexp.data.reading.input_form import AS_STORED

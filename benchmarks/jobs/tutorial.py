@@ -29,7 +29,8 @@ from unetexp.models.weights.resolution import (
 )
 from unetexp.training.config import TrainConfig, decode_config
 
-_RESERVE_S = 0.1  # share of the time in which the last trials end and the best one is judged
+ROOT = Path(__file__).resolve().parents[2]
+_RESERVE = 0.1  # share of the time in which the last trials end and the best one is judged
 _WEIGHTS = "best.safetensors"
 
 
@@ -47,7 +48,12 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
     gpu = torch.cuda.is_available()
     cores = os.cpu_count() or 1
     share = {"gpu": 1, "cpu": 1} if gpu else {"cpu": max(1, cores // 2)}
-    ray.init(num_cpus=cores, include_dashboard=False, logging_level="ERROR")
+    ray.init(
+        num_cpus=cores,
+        include_dashboard=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_python_path())}},
+    )
     try:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_trial, tree=config.tree()), share),
@@ -63,7 +69,7 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
                 search_alg=OptunaSearch(seed=job.seed),
                 scheduler=ASHAScheduler(max_t=config.epochs, grace_period=_grace(config)),
                 num_samples=-1,
-                time_budget_s=(1 - _RESERVE_S) * clock.left,
+                time_budget_s=(1 - _RESERVE) * clock.left,
             ),
             run_config=tune.RunConfig(
                 name="tutorial",
@@ -88,6 +94,11 @@ def tutorial(job: Job, clock: Clock) -> Outcome:
     normalization = input_normalization(config.encoder, data.channels)
     test = validate(model, data, normalization, "test")
     return Outcome(test, scored[best], f"{len(trials)} trials of up to {config.epochs} epochs")
+
+
+def _python_path() -> list[str]:
+    """Where workers find this module."""
+    return [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def _grace(config: TrainConfig) -> int:

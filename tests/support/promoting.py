@@ -45,3 +45,9 @@ def trial_run(uri, sweep, trial):
 def read_card(uri, version):
     source = MlflowClient(uri, uri).get_model_version(MODEL, version).source
     return (local_path(source) / "card.md").read_text(encoding="utf-8")
+
+
+def final_runs(uri, name):
+    """The runs of a final training, or of any other sweep."""
+    store = open_store(uri)
+    return store.trial_runs(store.sweep_run(name).info.run_id)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
-from unetexp.compute.serving import OVERLAP_PX, TILE_PX
+from unetexp.compute.tiling import OVERLAP_PX, TILE_PX
 from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs, find_samples
@@ -82,6 +82,8 @@ def predict(
         predictor = loaded.predictor_with(
             tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
         )
+        if probabilities:
+            predictor.require_probabilities("--probabilities")
         make_folder(out)
         _predict_all(predictor, images, Results(out, overlay, probabilities))
 

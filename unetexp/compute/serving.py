@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unetexp.compute.cudnn import full_precision
-from unetexp.compute.tiling import Span, spans
 
-TILE_PX, OVERLAP_PX = 1024, 256
 _LAYOUT = torch.contiguous_format
 
 
@@ -34,10 +32,3 @@ def laid_out_to_serve(model: nn.Module) -> nn.Module:
     if all(weight.is_contiguous(memory_format=_LAYOUT) for weight in model.parameters()):
         return model
     return copy.deepcopy(model).to(memory_format=_LAYOUT)
-
-
-def served_grid(
-    height: int, width: int, tile: int = TILE_PX, overlap: int = OVERLAP_PX, seam: int = 0
-) -> tuple[list[Span], list[Span]]:
-    """The tiles of an image of that size, by rows and by columns; one if it is not larger."""
-    return spans(height, tile, overlap, seam), spans(width, tile, overlap, seam)

@@ -3,7 +3,8 @@
 Only the inner part of a tile, its core, is used: pixels nearer to a cut than the margin are
 discarded, because the network's padding has changed them. Neighbouring cores overlap by the seam,
 across which they are blended. Scores are finished block by block, in reading order, so that
-only one tile and the seam above it are in memory.
+only one tile and the seam above it are in memory. Without torch, as exported models are served
+without it.
 
 K classes, H W image size, h w size of a block.
 """
@@ -14,8 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from unetexp.errors import ConfigError
+
+TILE_PX, OVERLAP_PX = 1024, 256
+
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,13 @@ class Span:
         """The core's place in the tile."""
         return slice(self.core.start - self.tile.start, self.core.stop - self.tile.start)
 
-    def fade(self) -> Tensor:
+    def fade(self) -> Scores:
         """The core's weights; with those of the neighbours they add up to 1."""
-        weights = torch.ones(self.core.stop - self.core.start)
-        weights[: self.enters] = (torch.arange(self.enters) + 0.5) / self.enters
-        weights[len(weights) - self.leaves :] = 1 - (torch.arange(self.leaves) + 0.5) / self.leaves
+        weights = np.ones(self.core.stop - self.core.start, np.float32)
+        if self.enters:
+            weights[: self.enters] = (np.arange(self.enters) + 0.5) / self.enters
+        if self.leaves:
+            weights[-self.leaves :] = 1 - (np.arange(self.leaves) + 0.5) / self.leaves
         return weights
 
 
@@ -57,7 +66,7 @@ class Block:
 
     rows: slice
     columns: slice
-    scores: Tensor  # (K, h, w) float32
+    scores: Scores  # (K, h, w)
 
 
 def spans(size: int, tile: int, overlap: int, seam: int) -> list[Span]:
@@ -82,6 +91,46 @@ def spans(size: int, tile: int, overlap: int, seam: int) -> list[Span]:
         )
         for start in starts
     ]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How large images are divided."""
+
+    side_px: int
+    overlap_px: int
+    seam_px: int  # the width of the blend between neighbours: an even number, 0 for a hard switch
+
+    @classmethod
+    def of(
+        cls, tile_px: int, overlap_px: int | None, multiple: int, radius_px: int | None
+    ) -> Tiles:
+        """Sides and overlap as multiples of what a network needs, a seam as it allows.
+
+        The rest of the overlap is margin, half of it on either side, where a tile is left out: at
+        least the receptive radius, if the overlap is twice that. Raises ConfigError unless
+        0 <= overlap < tile.
+        """
+        tile = -(-tile_px // multiple) * multiple
+        usual = min(-(-OVERLAP_PX // multiple) * multiple, tile // 2 // multiple * multiple)
+        overlap = usual if overlap_px is None else -(-overlap_px // multiple) * multiple
+        if not 0 <= overlap < tile:
+            raise ConfigError(
+                f"tiles of {tile_px} pixels that overlap by {overlap_px}: the tile must be larger "
+                f"than the overlap, and neither may be negative. The defaults are {TILE_PX} and "
+                f"{OVERLAP_PX}; both are rounded up to multiples of {multiple}."
+            )
+        seam = min(overlap // 4, tile - overlap)
+        if radius_px is not None and overlap >= 2 * radius_px:
+            seam = min(seam, overlap - 2 * radius_px)
+        return cls(tile, overlap, seam - seam % 2)
+
+    def grid(self, height: int, width: int) -> tuple[list[Span], list[Span]]:
+        """The tiles of an image of that size, by rows and by columns; one if it is not larger."""
+        rows, columns = (
+            spans(size, self.side_px, self.overlap_px, self.seam_px) for size in (height, width)
+        )
+        return rows, columns
 
 
 @lru_cache(maxsize=256)
@@ -120,30 +169,30 @@ def _divisions(size: int, overlap: int, stride: int) -> list[list[Span]]:
 
 
 def blended(
-    rows: Sequence[Span], columns: Sequence[Span], score: Callable[[slice, slice], Tensor]
+    rows: Sequence[Span], columns: Sequence[Span], score: Callable[[slice, slice], Scores]
 ) -> Iterator[Block]:
     """The scores of the whole image in blocks that do not overlap and cover the image.
 
     `score` returns those of the tile at (rows, columns): (K, H, W) float32 of the tile's size.
     """
-    above = torch.empty(0)  # (K, seam, W): what the tiles above add to the row
+    above = np.empty(0, np.float32)  # (K, seam, W): what the tiles above add to the row
     for row in rows:
-        below = torch.empty(0)
-        left = torch.empty(0)  # (K, h, seam): what the tile to the left adds to the next
+        below = np.empty(0, np.float32)
+        left = np.empty(0, np.float32)  # (K, h, seam): what the tile to the left adds to the next
         for column in columns:
             core = _faded_core(row, column, score(row.tile, column.tile))
             core[:, :, : column.enters] += left if column.enters else 0
             whole = core.shape[2] - column.leaves
-            left, core = core[:, :, whole:].clone(), core[:, :, :whole]
+            left, core = core[:, :, whole:].copy(), core[:, :, :whole]
             core[:, : row.enters] += above[:, :, column.finished] if row.enters else 0
             whole = core.shape[1] - row.leaves
             if column is columns[0]:
-                below = core.new_empty(core.shape[0], row.leaves, columns[-1].core.stop)
+                below = np.empty((len(core), row.leaves, columns[-1].core.stop), np.float32)
             below[:, :, column.finished] = core[:, whole:]
             yield Block(row.finished, column.finished, core[:, :whole])
         above = below
 
 
-def _faded_core(row: Span, column: Span, scores: Tensor) -> Tensor:
-    core = scores[:, row.inner, column.inner]
-    return core * row.fade()[:, None] * column.fade()
+def _faded_core(row: Span, column: Span, scores: Scores) -> Scores:
+    core: Scores = scores[:, row.inner, column.inner]
+    return core * row.fade()[:, np.newaxis] * column.fade()

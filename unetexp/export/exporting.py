@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from unetexp.data import Dataset
-from unetexp.errors import ConfigError, UserError
+from unetexp.errors import ConfigError, UnetexpError, UserError
 from unetexp.export.calibration import calibration_inputs, graph_inputs
 from unetexp.export.card import card
 from unetexp.export.formats import Writer, writer_of
@@ -170,6 +170,8 @@ def _aside(out: Path) -> Iterator[Path]:
         raise ConfigError(f"--out {out}: cannot be written there: {error.strerror}.") from None
     try:
         yield scratch
+    except OSError as error:
+        raise UnetexpError(f"{out}: cannot be written: {error}.") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

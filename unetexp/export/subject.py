@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from unetexp.errors import UserError
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet
 from unetexp.runtimes.description import Precision
@@ -85,11 +86,20 @@ class Subject:
 
     @cached_property
     def program(self) -> ExportedProgram:
-        """The graph, of any batch, height and width."""
+        """The graph, of any batch, height and width; UserError where it would be of one size."""
         height, width = self.size_axes
         dynamic = {0: Dim.AUTO, height: Dim.AUTO, width: Dim.AUTO}
         with torch.no_grad():
-            return torch.export.export(self.network, (self.example,), dynamic_shapes=(dynamic,))
+            program = torch.export.export(self.network, (self.example,), dynamic_shapes=(dynamic,))
+        (name,) = program.graph_signature.user_inputs
+        shape = next(n for n in program.graph.nodes if n.name == name).meta["val"].shape
+        if fixed := [str(shape[axis]) for axis in dynamic if isinstance(shape[axis], int)]:
+            raise UserError(
+                f"the encoder {self.model.encoder.name} computes differently at each size, so that "
+                f"its graph would take images of one size only ({', '.join(fixed)}), and a file "
+                "takes any. Choose another encoder, or serve the model itself with PyTorch."
+            )
+        return program
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unetexp.compute.serving import OVERLAP_PX, TILE_PX, served_grid
-from unetexp.compute.tiling import Block, Span, blended
+from unetexp.compute.tiling import TILE_PX, Tiles, blended
 from unetexp.compute.upsampling import block_rows, upsampled
 from unetexp.data.resizing import resized_image, working_size
-from unetexp.errors import ConfigError, UserError
+from unetexp.errors import UserError
 from unetexp.inference.conforming import full_scale
 from unetexp.inference.networks import network_of
 from unetexp.models.image_spec import ImageSpec
@@ -27,6 +27,15 @@ from unetexp.runtimes.runtime import Runtime
 Flip = Literal["left_right", "up_down"]
 
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The finished scores of a part of the image."""
+
+    rows: slice
+    columns: slice
+    scores: Tensor  # (K, h, w) float32
 
 
 class Predictor:
@@ -67,8 +76,9 @@ class Predictor:
         self.device = self._network.device
         if flips:
             self._network.require_probabilities("averaging over flips")
-        self._tile, self._overlap = _rounded(tile_px, overlap_px, self._network.size_multiple)
-        self._seam = _seam_px(self._tile, self._overlap, self._network.receptive_radius_px)
+        self._tiles = Tiles.of(
+            tile_px, overlap_px, self._network.size_multiple, self._network.receptive_radius_px
+        )
         self._views = [
             [_AXES[flip] for flip, used in zip(flips, choice, strict=True) if used]
             for choice in product((False, True), repeat=len(flips))
@@ -116,14 +126,44 @@ class Predictor:
         self._check(image)
         size = image.shape[1], image.shape[2]
         if self._working_size(*size) == size:
-            return self._tiles(image)
+            return self._blocks(image)
         return self._scaled_back(image, size)
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """What the network sees of an image; None if it goes through in tiles."""
+        working = self._working_size(height, width)
+        if max(working) > self._tiles.side_px:
+            return None
+        multiple = self._network.size_multiple
+        padded = (-(-side // multiple) * multiple for side in working)
+        return next(padded), next(padded)
+
+    def logits_of(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """As `logits`, of images of one `padded_size` in one pass of the network.
+
+        They are padded as the network pads them.
+        """
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        working = [self._working_size(*size) for size in sizes]
+        multiple = self._network.size_multiple
+        given = [
+            _padded(self._given(_scaled(image, to)), multiple)
+            for image, to in zip(images, working, strict=True)
+        ]
+        scores = [
+            found[:, : to[0], : to[1]]
+            for found, to in zip(self._scores(torch.cat(given)), working, strict=True)
+        ]
+        return [
+            torch.cat([part for _, part in upsampled(found, size)], dim=1)
+            for found, size in zip(scores, sizes, strict=True)
+        ]
 
     def block_count(self, height: int, width: int) -> int:
         """The number of parts that an image of that size is predicted in."""
         if self._working_size(height, width) != (height, width):
             return -(-height // block_rows(len(self.spec.class_names), width))
-        rows, columns = self._grid(height, width)
+        rows, columns = self._tiles.grid(height, width)
         return len(rows) * len(columns)
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
@@ -132,28 +172,31 @@ class Predictor:
     def _scaled_back(self, image: Tensor, size: tuple[int, int]) -> Iterator[Block]:
         """The logits of an image of another size than the working one, in blocks of rows."""
         working = self._working_size(*size)
-        scaled = torch.from_numpy(resized_image(image.numpy(), working))
         logits = torch.empty(len(self.spec.class_names), *working)
-        for block in self._tiles(scaled):
+        for block in self._blocks(_scaled(image, working)):
             logits[:, block.rows, block.columns] = block.scores
         for rows, scores in upsampled(logits, size):
             yield Block(rows, slice(0, size[1]), scores)
 
-    def _tiles(self, image: Tensor) -> Iterator[Block]:
-        rows, columns = self._grid(*image.shape[-2:])
-        return blended(rows, columns, lambda r, c: self._score(image[:, r, c]))
+    def _blocks(self, image: Tensor) -> Iterator[Block]:
+        rows, columns = self._tiles.grid(image.shape[1], image.shape[2])
+        for block in blended(rows, columns, lambda r, c: self._score(image[:, r, c]).numpy()):
+            yield Block(block.rows, block.columns, torch.from_numpy(block.scores))
 
-    def _grid(self, height: int, width: int) -> tuple[list[Span], list[Span]]:
-        return served_grid(height, width, self._tile, self._overlap, self._seam)
+    def _score(self, tile: Tensor) -> Tensor:
+        """A part (C, H, W) of the image -> its logits (K, H, W)."""
+        return self._scores(self._given(tile))[0]
+
+    def _given(self, image: Tensor) -> Tensor:
+        return self._network.given(image, full_scale(image.itemsize, self.spec))
 
     @torch.inference_mode()
-    def _score(self, tile: Tensor) -> Tensor:
-        """A part (C, H, W) of the image -> its logits (K, H, W), or the views' mean."""
-        given = self._network.given(tile, full_scale(tile.itemsize, self.spec))
+    def _scores(self, given: Tensor) -> Tensor:
+        """What the network is given (N, C, H, W) -> logits (N, K, H, W), or the views' mean."""
         if len(self._views) == 1:
-            return self._network(given)[0].cpu()
+            return self._network(given).cpu()
         views = [
-            self._network(given.flip(axes)).flip(axes)[0].log_softmax(dim=0) for axes in self._views
+            self._network(given.flip(axes)).flip(axes).log_softmax(dim=1) for axes in self._views
         ]
         return (torch.stack(views).logsumexp(dim=0) - math.log(len(views))).cpu()
 
@@ -167,26 +210,16 @@ class Predictor:
             )
 
 
-def _rounded(tile_px: int, overlap_px: int | None, multiple: int) -> tuple[int, int]:
-    """Tile and overlap as multiples of that; ConfigError unless 0 <= overlap < tile."""
-    tile = -(-tile_px // multiple) * multiple
-    default = min(-(-OVERLAP_PX // multiple) * multiple, tile // 2 // multiple * multiple)
-    overlap = default if overlap_px is None else -(-overlap_px // multiple) * multiple
-    if not 0 <= overlap < tile:
-        raise ConfigError(
-            f"tiles of {tile_px} pixels that overlap by {overlap_px}: the tile must be larger than "
-            f"the overlap, and neither may be negative. The defaults are {TILE_PX} and "
-            f"{OVERLAP_PX}; both are rounded up to multiples of {multiple}."
-        )
-    return tile, overlap
+def _scaled(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return (
+        image if image.shape[1:] == size else torch.from_numpy(resized_image(image.numpy(), size))
+    )
 
 
-def _seam_px(tile: int, overlap: int, radius: int | None) -> int:
-    """The width of the blend between neighbours: an even number, 0 for a hard switch.
-
-    The rest of the overlap is margin, half of it on either side, where a tile is left out.
-    """
-    seam = min(overlap // 4, tile - overlap)
-    if radius is not None and overlap >= 2 * radius:
-        seam = min(seam, overlap - 2 * radius)
-    return seam - seam % 2
+def _padded(given: Tensor, multiple: int) -> Tensor:
+    """(1, C, H, W) with its last rows and columns repeated up to multiples of that."""
+    rows, columns = (
+        torch.arange(-(-side // multiple) * multiple, device=given.device).clamp(max=side - 1)
+        for side in given.shape[2:]
+    )
+    return given.index_select(2, rows).index_select(3, columns)

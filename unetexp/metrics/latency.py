@@ -10,7 +10,8 @@ from itertools import product
 import torch
 from torch import nn
 
-from unetexp.compute.serving import laid_out_to_serve, served_grid, served_logits
+from unetexp.compute.serving import laid_out_to_serve, served_logits
+from unetexp.compute.tiling import OVERLAP_PX, TILE_PX, Tiles
 
 _WARM_UP, _TIMED = 2, 7
 _LONG_ENOUGH_S = 2.0  # images that take seconds are timed fewer times
@@ -30,7 +31,7 @@ def latency_ms(model: nn.Module, channels: int, height: int, width: int) -> floa
     the model's device, in eval mode; the model's mode is restored afterwards.
     """
     device = next(model.parameters()).device
-    rows, columns = served_grid(height, width)
+    rows, columns = Tiles(TILE_PX, OVERLAP_PX, seam_px=0).grid(height, width)
     images = {
         (row.size, column.size): torch.zeros(1, channels, row.size, column.size, device=device)
         for row, column in product(rows, columns)

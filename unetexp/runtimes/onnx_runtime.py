@@ -14,12 +14,15 @@ from unetexp.runtimes.runtime import LoadedFile
 from unetexp.system.machine import available_cores
 
 SUFFIXES = (".onnx",)
+_VERSION_TAG = 0x08
+_NEXT_TAGS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # producer, domain, graph, opset, ...
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """By its name, or by the first field of the message: the version of the format."""
-    return path.suffix.lower() in SUFFIXES or (len(head) > 2 and head[0] == 8 and head[1] < 32)
+    """By its name, or by the message's first field, the version, and the tag of the next one."""
+    by_content = len(head) > 2 and head[0] == _VERSION_TAG and head[2] in _NEXT_TAGS
+    return path.suffix.lower() in SUFFIXES or by_content
 
 
 def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from unetexp.data.collection import RawImage
+from unetexp.errors import UserError
 from unetexp.serving.engine import Engine, Prediction
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Batcher:
                 for job in batch:
                     await self._predict([job])
                 return
-            self.failing = True
+            self.failing = not isinstance(error, UserError)  # which is the client's mistake
             if not batch[0].done.done():
                 batch[0].done.set_exception(error)
             return

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from pathlib import Path
 
-import numpy as np
-import torch
-
-from unetexp.compute.device import device_kind, limit_threads, pick_device
-from unetexp.data.collection import RawImage
-from unetexp.inference.predictor import Predictor
-from unetexp.models.saved_model import load, read_spec
-from unetexp.serving.engine import Prediction
-from unetexp.tracking.locate import locate
+from unetexp.runtimes.runtime import format_of
+from unetexp.serving.engine import Engine
 
 
 def open_engine(
@@ -21,39 +14,16 @@ def open_engine(
     device: str = "auto",
     threads: int | None = None,
     tracking_uri: str | None = None,
-) -> PredictorEngine:
-    """The engine of the model at `address`. Raises UserError."""
-    chosen = pick_device(device)
-    limit_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    folder = locate(address, tracking_uri)
-    return PredictorEngine(address, Predictor(load(folder), read_spec(folder), chosen))
+) -> Engine:
+    """The engine of the model at `address`, or of an exported file. Raises UserError.
 
+    An exported file needs its runtime and no torch.
+    """
+    path = Path(address).expanduser()
+    if path.is_file() and format_of(path) is not None:
+        from unetexp.serving.file_engine import file_engine
 
-class PredictorEngine:
-    """A model in PyTorch."""
+        return file_engine(path, device, threads)
+    from unetexp.serving.torch_engine import torch_engine  # takes seconds to import
 
-    def __init__(self, name: str, predictor: Predictor) -> None:
-        self.name, self._predictor = name, predictor
-        self.spec = predictor.spec
-        self.runtime = f"PyTorch {torch.__version__} on {device_kind(predictor.device)}"
-
-    def group(self, image: RawImage) -> Hashable:
-        """See `Engine`."""
-        return None
-
-    def predict(
-        self, images: Sequence[RawImage], probabilities: Sequence[bool]
-    ) -> list[Prediction]:
-        """See `Engine`."""
-        return [
-            self._one(image, wanted) for image, wanted in zip(images, probabilities, strict=True)
-        ]
-
-    def _one(self, image: RawImage, wanted: bool) -> Prediction:
-        pixels = torch.from_numpy(image)
-        if not wanted:
-            return Prediction(self._predictor.labels(pixels).numpy(), None)
-        found = self._predictor.probabilities(pixels)
-        return Prediction(found.argmax(dim=0).to(torch.uint8).numpy(), np.asarray(found))
+    return torch_engine(address, device, threads, tracking_uri)

@@ -13,7 +13,7 @@ from sweeps.promotion.final_training.outcome import Attempt
 from sweeps.promotion.registry import MODEL, champion
 from sweeps.tracking.store import FINAL_OF, open_store
 from tests.support.promotable import Place, Trial
-from tests.support.promoting import aliases, call, copy_of, read_card, trial_run
+from tests.support.promoting import aliases, call, copy_of, final_runs, read_card, trial_run
 from tests.support.trials_here import run_trials_here, trials_here
 from unetexp.models.saved_model import load, read_description, read_spec
 from unetexp.tracking.locate import locate
@@ -39,11 +39,6 @@ def uri(place, tmp_path):
 def train_final(uri, tmp_path, *arguments, sweep=POOR):
     with trials_here():
         return call(uri, sweep, "--train-final", *arguments, "--storage", tmp_path / "runs")
-
-
-def final_runs(uri, name):
-    store = open_store(uri)
-    return store.trial_runs(store.sweep_run(name).info.run_id)
 
 
 class TestOneSeed:
