@@ -102,6 +102,7 @@ class TestTheFirst:
             "used 1 time by promotions",
             "unetexp predict models:/unetexp@champion",
             "make serve",
+            "unetexp export models:/unetexp@champion --to openvino --precision int8 --out",
         ):
             assert part in said
         assert "trial 0002" not in said  # stopped early

@@ -95,6 +95,7 @@ WRONG = {
         "--out": ("model.txt", ".onnx"),
         "--precision": ("fp8", "Choices: fp32, fp16, int8"),
         "--max-drop": ("-1", "a number from 0 to 100"),
+        "--calibration-images": ("0", "a whole number of at least 1"),
         "--data": ("/no/data", "the folder that holds images and masks"),
         "--split": ("validation", "Choices: train, val, test, all"),
         "--set": ("data", "PATH=VALUE"),

@@ -127,7 +127,8 @@ class Nifti(FileSource):
 
         scales = [(scale.window, scale.bits) for scale in volumes.scales]
         told = [2, scales, self.spacing_mm, self.affines, volumes.description.ignored]
-        return FileReader(f"nifti {json.dumps(told)}", image, mask, image_max=FULL_16)
+        name = f"nifti {json.dumps(told)}"
+        return FileReader(name, image, mask, image_max=FULL_16, volumes=volumes.form())
 
     def spacings_mm(self, names: Sequence[str]) -> Mapping[str, tuple[float, float]]:
         """Of each slice, from the header of its volume."""

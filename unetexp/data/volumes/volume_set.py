@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from unetexp.data.collection import Labels, Progress, RawImage
+from unetexp.data.reading.input_form import VolumeForm
 from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.case import Case
 from unetexp.data.volumes.cases import find_cases
@@ -63,6 +64,15 @@ class VolumeSet:
     def every(self) -> list[Case]:
         """All cases."""
         return list(itertools.chain(*self.cases.values()))
+
+    def form(self) -> VolumeForm:
+        """How further volumes are cut into slices in the same way."""
+        return VolumeForm(
+            axis=self.slicing.axis,
+            windows=tuple(scale.window for scale in self.scales),
+            bits=self.scales[0].bits,
+            spacing_mm=self.slicing.spacing_mm,
+        )
 
     def count(self, case: Case) -> int:
         """S of a case."""
