@@ -62,7 +62,7 @@ class Gates(Component):
         "as {hd95/lesion: 5, ece: 0.05}",
     )
     figures: FigureSettings = Field(
-        FigureSettings(), description="how outlines are compared, at promotion and in the report"
+        FigureSettings(), description="how outlines are compared at promotion"
     )
 
     def describe(self) -> str:
