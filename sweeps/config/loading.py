@@ -8,6 +8,7 @@ from typing import Any
 
 import sweeps
 from sweeps.config.checks import check
+from sweeps.config.gates import is_limit, with_limits
 from sweeps.config.recipe import Recipe
 from sweeps.config.search import Tpe
 from sweeps.config.space import Choice, Dimension, Space, holds
@@ -53,7 +54,9 @@ def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) 
         base["data"] = _data_at(data, _mapping(base, "data"), changes)
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
     fixed = _with_kinds(base, {p: v for p, v in changes.items() if p not in own})
-    tree = override(Recipe, tree, own)
+    limits = {p: v for p, v in own.items() if is_limit(p)}
+    tree = override(Recipe, tree, {p: v for p, v in own.items() if p not in limits})
+    tree = with_limits(tree, limits)
     space = _mapping(tree, "space")
     constants = _conditional(space, fixed)
     settled = {p: v for p, v in fixed.items() if p not in constants}
