@@ -9,7 +9,7 @@ FROM python:3.12-slim
 ARG RUNTIME=onnxruntime
 WORKDIR /app
 COPY requirements-serving.txt constraints.txt ./
-RUN pip install --no-cache-dir --no-compile -r requirements-serving.txt "$RUNTIME" -c constraints.txt
+RUN pip install --no-cache-dir -r requirements-serving.txt "$RUNTIME" -c constraints.txt
 COPY unetexp unetexp
 ARG MODEL=model.onnx
 COPY ${MODEL} model/

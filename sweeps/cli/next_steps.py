@@ -72,6 +72,7 @@ def after_promotion(uri: str | None, *, back: bool) -> Commands:
     commands = [
         ("predict", _predict(f"models:/{MODEL}@{CHAMPION}", *store)),
         ("serve", make("serve", **variables)),
+        ("export to int8", _export(f"models:/{MODEL}@{CHAMPION}", *store)),
     ]
     if back:
         commands.append(("roll back", script("promote", "--rollback", *store)))
@@ -89,6 +90,11 @@ def print_commands(commands: Commands, say: Callable[[str], None]) -> None:
     say("")
     for what, command in commands:
         say(f"{what:<{width}}  {command}")
+
+
+def _export(model: str, *options: str) -> str:
+    form = ("--to", "openvino", "--precision", "int8", "--out", f"{MODEL}-int8.xml")
+    return installed("unetexp", "export", model, *form, *options)
 
 
 def _predict(model: str, *options: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +16,17 @@ from unetexp.cli.options import Device, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.compute.tiling import OVERLAP_PX, TILE_PX
 from unetexp.data.reading.input_form import AS_STORED
-from unetexp.errors import UnetexpError, UserError
+from unetexp.errors import ConfigError, UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs, find_samples
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
 from unetexp.inference.predictor import Flip, Predictor
+from unetexp.inference.volumes import (
+    VolumeInput,
+    find_volumes,
+    hold_volumes,
+    predict_volume,
+    volume_form,
+)
 from unetexp.loading import LoadedModel, load
 from unetexp.tracking.uri import absolute
 
@@ -69,16 +76,26 @@ def predict(
 ) -> None:
     """Label every pixel of images with a trained model.
 
-    Writes DIR/NAME.png (the class's index in each pixel) and DIR/NAME_overlay.png for each image.
+    Writes DIR/NAME.png (the class's index in each pixel) and DIR/NAME_overlay.png for each image,
+    or DIR/NAME.nii.gz for each NIfTI volume, where the model was trained on slices of volumes.
     Broken images are reported and left out.
     """
     with exit_codes():
         pick_device(device)
         limit_threads()
         absolute(tracking_uri)
-        find_inputs(inputs, out)  # first, because it takes no time
+        are_volumes = hold_volumes(inputs)
+        if are_volumes and probabilities:
+            raise ConfigError("--probabilities: they are written of images, not of volumes.")
+        if not are_volumes:
+            find_inputs(inputs, out)  # first, because it takes no time
         loaded = load(model, device=device, tracking_uri=tracking_uri)
-        images = find_samples(inputs, out, loaded.spec.input or AS_STORED)
+        spec = loaded.spec
+        images: Sequence[Input | VolumeInput]
+        if are_volumes:
+            images = find_volumes(inputs, out, volume_form(spec, _kind_of_data(loaded)))
+        else:
+            images = find_samples(inputs, out, spec.input or AS_STORED)
         predictor = loaded.predictor_with(
             tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
         )
@@ -95,7 +112,28 @@ def _trained_flips(loaded: LoadedModel) -> list[Flip]:
     return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
 
 
-def _predict_all(predictor: Predictor, images: Sequence[Input], results: Results) -> None:
+def _kind_of_data(loaded: LoadedModel) -> str | None:
+    """The kind of the data that the model was trained on, where that is recorded."""
+    kind = ((loaded.record.get("train") or {}).get("data") or {}).get("kind")
+    return str(kind) if kind else None
+
+
+def _predict_one(
+    predictor: Predictor,
+    image: Input | VolumeInput,
+    results: Results,
+    on_block: Callable[[int, int], None],
+) -> tuple[str, ...]:
+    """Write the results of an image or a volume; what to say about it."""
+    if isinstance(image, VolumeInput):
+        predict_volume(predictor, image, results.folder, on_block)
+        return ()
+    return predict_file(predictor, image, results, on_block)
+
+
+def _predict_all(
+    predictor: Predictor, images: Sequence[Input | VolumeInput], results: Results
+) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     failed = 0
     said: set[str] = set()
@@ -108,7 +146,7 @@ def _predict_all(predictor: Predictor, images: Sequence[Input], results: Results
 
         for image in images:
             try:
-                notes = predict_file(predictor, image, results, on_block)
+                notes = _predict_one(predictor, image, results, on_block)
             except (UserError, MemoryError, torch.OutOfMemoryError) as error:
                 failed += 1
                 console.print(f"failed: {_reason(image, error)}", style="red", markup=False)
@@ -140,7 +178,7 @@ def _sum_up(class_names: Sequence[str], predicted: int, folder: Path) -> None:
     console.print(f"labels: {legend}", markup=False)
 
 
-def _reason(image: Input, error: BaseException) -> str:
+def _reason(image: Input | VolumeInput, error: BaseException) -> str:
     if isinstance(error, UserError):
         text = _printable(str(error))
         return text if str(image.path) in str(error) else f"{_shown(image.path)}: {text}"

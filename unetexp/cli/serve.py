@@ -28,7 +28,8 @@ def serve(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's folder, a run's id, models:/NAME@ALIAS or models:/NAME/VERSION."
+            help="A model's folder, a run's id, models:/NAME@ALIAS or models:/NAME/VERSION, or an "
+            "exported file."
         ),
     ],
     host: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -146,7 +147,9 @@ def describe(facts: DataFacts) -> Iterator[str]:
 def _name_of(source: DataSource) -> str:
     """After the data's folder or table."""
     place = getattr(source, "root", None) or getattr(source, "path", None) or source.kind
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(place).stem).strip("-_") or "planned"
+    stem = unicodedata.normalize("NFKD", PurePath(place).stem.replace("ß", "ss"))
+    plain = stem.encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-_") or "planned"
 
 
 def _as_set(source: DataSource) -> Tree:
@@ -175,5 +178,7 @@ def _line(text: str, reason: str) -> str:
 
 def _flow(value: Any) -> str:
     """A value on one line of YAML."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
+    )
     return text.removesuffix("...\n").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetexp.errors import UserError
 from unetexp.runtimes.runtime import format_of
 from unetexp.serving.engine import Engine
 
@@ -24,6 +25,11 @@ def open_engine(
         from unetexp.serving.file_engine import file_engine
 
         return file_engine(path, device, threads)
-    from unetexp.serving.torch_engine import torch_engine  # takes seconds to import
-
+    try:
+        from unetexp.serving.torch_engine import torch_engine  # takes seconds to import
+    except ImportError as error:
+        raise UserError(
+            f"{address}: this is no exported file, and other models need {error.name}, which is "
+            "not installed here. Give the path of a file that `unetexp export` has written."
+        ) from None
     return torch_engine(address, device, threads, tracking_uri)

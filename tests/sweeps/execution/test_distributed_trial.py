@@ -195,6 +195,7 @@ VARIANTS = {
     "thaw": {"encoder.freeze": "all", "encoder.thaw_epoch": 2},
     "frozen": {"encoder.freeze": "stage2", "encoder.lr_scale": 0.1},
     "lovasz": {"loss.kind": "lovasz"},
+    "supervised": {"decoder.deep_supervision": 0.4},
     "dice": {"loss.kind": "dice_ce", "loss.class_weights": "balanced"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.exportable import CLASSES, subject_of
-from unetexp.errors import ConfigError
+from tests.support.exportable import CLASSES, lively, subject_of
+from unetexp.errors import ConfigError, UserError
 from unetexp.export.formats import WRITERS, writer_of
+from unetexp.models.ensemble import Ensemble
 from unetexp.runtimes.description import Description
 from unetexp.runtimes.runtime import format_of, open_runtime
 
-FLOATS = [(target, precision) for target, precision in WRITERS if precision != "int8"]
+HERE = [each for each in WRITERS if each[0] != "tensorrt" or torch.cuda.is_available()]
+FLOATS = [(target, precision) for target, precision in HERE if precision != "int8"]
 TARGETS = list(dict.fromkeys(target for target, _ in FLOATS))
 QUICK = (("onnx", "fp32"), ("openvino", "fp32"))  # the others in `make test-slow`
 SHAPES = [(1, 64, 64), (3, 33, 47), (2, 100, 40)]
@@ -122,6 +125,23 @@ def test_other_encoders_and_decoders(target, encoder, decoder, upsampling, tmp_p
 def test_other_channels(channels, tmp_path):
     one = subject_of(in_channels=channels)
     assert difference(written(one, "onnx", tmp_path), one, (2, 50, 40)) < 1e-4
+
+
+@pytest.mark.slow
+def test_several_models_as_one(tmp_path):
+    members = [lively(subject_of().model) for _ in range(2)]
+    one = replace(subject(), model=Ensemble(members).eval())
+    assert difference(written(one, "onnx", tmp_path), one, (2, 50, 40)) < 1e-4
+
+
+def test_a_graph_of_one_size_only_is_refused(monkeypatch):
+    def fixed(network, example, **_):
+        return exact(network, example)
+
+    exact = torch.export.export
+    monkeypatch.setattr(torch.export, "export", fixed)
+    with pytest.raises(UserError, match="test_efficientnet computes differently at each size"):
+        _ = subject_of().program
 
 
 def test_an_unknown_precision_of_a_format_is_told_with_those_that_it_has():

@@ -13,6 +13,7 @@ import zlib
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.support.serving import BrightPixels, PlainSpec, encoded, npy, request, served
@@ -272,6 +273,22 @@ class TestLoad:
             assert request(address, "/health").status == 503
             assert request(address, "/predict", encoded(good)).status == 200
             assert request(address, "/health").status == 200
+
+
+@pytest.mark.slow
+def test_memory_stays_flat():
+    image = encoded(RNG.integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    process = psutil.Process()
+    with served(BrightPixels()) as address:
+
+        def grown_mb(requests):
+            before = process.memory_info().rss
+            for _ in range(requests):
+                assert request(address, "/predict?as=probabilities", image).status == 200
+            return (process.memory_info().rss - before) / 1e6
+
+        grown_mb(200)
+        assert grown_mb(400) < 10  # one answer is 0.5 MB
 
 
 def together(address, bodies):

@@ -18,7 +18,7 @@ from tests.support.exported import exported, random_model
 from tests.support.serving import encoded, request
 from unetexp.data.painting import paint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[3]
 LARGEST_MB = 1000
 BASE_MB = 130  # python:3.12-slim, unpacked

@@ -64,6 +64,7 @@ STATES = {  # settings that have a state of their own, or change what is in it
     "thaw": {"encoder.freeze": "all", "encoder.thaw_epoch": 3},
     "frozen": {"encoder.freeze": "stage2", "encoder.lr_scale": 0.1},
     "sgd": {"optimizer.kind": "sgd"},
+    "modality": {"augment.modality_dropout": 0.5, "decoder.deep_supervision": 0.4},
     "rare": {"sampler.kind": "rare_classes", "augment.rare_crop": 0.7, "augment.preset": "strong"},
 }
 

@@ -76,7 +76,7 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
     if listing.unsplit:
         splits[""] = listing.unsplit
     train = listing.splits.get("train", listing.unsplit)
-    loader = SampleLoader(reader, source.input_form(), train)
+    loader = SampleLoader(reader, source.input_form(), train, lenient=True)
     items = list(items_of_files(splits, loader))
     samples = examine(items, on_progress)
     loaded, turned = _loaded(loader, samples)

@@ -80,7 +80,8 @@ def _examined(item: Item) -> SampleFacts:
     except DataError as error:
         message = str(error)
         about_mask = message.startswith(str(item.mask))
-        fault_file = item.mask if about_mask else item.images[0]
+        named = [path for path in (item.mask, *item.images) if message.startswith(str(path))]
+        fault_file = named[0] if named else item.images[0]
         fault = _fault_of(fault_file, REFUSED_MASK if about_mask else REFUSED_IMAGE)
         if "data.exif=" in message:
             fault = TURNED

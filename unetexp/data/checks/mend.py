@@ -1,7 +1,8 @@
 """A repaired copy of a data set: what is safe to repair, and nothing in the original.
 
 The copy has the plain layout: <split>/images and <split>/masks, or images and masks where the set
-has no split of its own.
+has no split of its own. Where a sample has several image files, each kind has a folder, with the
+splits in it. Volumes stay where they lie.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from unetexp.atomic_folder import sync
 from unetexp.data.checks.checked import Checked
-from unetexp.data.checks.facts import SampleFacts
+from unetexp.data.checks.mend_files import copy_file, copy_image, folders_of_files, setting_of
+from unetexp.data.checks.mend_volumes import copy_volumes
+from unetexp.data.label_values.class_names import NAME_FILES
 from unetexp.data.splits.fold_names import is_fold
+from unetexp.data.volumes.case import is_nifti
 from unetexp.errors import ConfigError, DataError
 
 _ORDER = {"train": 0, "val": 1, "test": 2}
-_LOSSY = {".jpg", ".jpeg"}
 
 
 def require_new_folder(place: Path, source: Path) -> None:
@@ -39,31 +39,45 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
     """Write the repaired copy; what was done, one sentence each. Raises ConfigError, DataError."""
     if checked.root is None:
         raise ConfigError("--fix: this source has no files of its own to repair.")
-    if any(s.part or len(s.images) != 1 for s in checked.samples):
-        raise ConfigError(
-            "--fix: only sets of one image file and one mask file for each pair are repaired; this "
-            "one has slices or several files. Mend it as the findings say."
-        )
     dropped = _dropped(checked)
-    all_grey = all(s.pixels is None or s.pixels.grey_as_colour for s in checked.samples)
-    done: Counter[str] = Counter()
-    kept = 0
     try:
-        for number, sample in enumerate(checked.samples):
-            if number in dropped:
-                done[dropped[number]] += 1
-                continue
-            kept += 1
-            folder = place / ("" if is_fold(sample.split) else sample.split)
-            done.update(_copied(sample, folder, all_grey))
-        names = checked.root / "classes.txt"
-        if kept and names.is_file():
-            shutil.copyfile(names, place / names.name)
-        if kept:
+        if all(is_nifti(sample.mask) for sample in checked.samples):
+            told = copy_volumes(checked.root, checked.samples, dropped, place)
+        else:
+            told = _copy_samples(checked, dropped, place)
+        if place.is_dir():
             sync(place)
     except OSError as error:
         raise DataError(f"--fix {place}: the copy cannot be written: {error}") from None
+    return told
+
+
+def _copy_samples(checked: Checked, dropped: Mapping[int, str], place: Path) -> list[str]:
+    """Copy what is not dropped, each sample's files into folders of their own."""
+    assert checked.root is not None
+    folders = folders_of_files(checked.root, checked.samples, dropped)
+    single = len(folders) == 1
+    all_grey = single and all(s.pixels is None or s.pixels.grey_as_colour for s in checked.samples)
+    done: Counter[str] = Counter()
+    kept = 0
+    for number, sample in enumerate(checked.samples):
+        if number in dropped:
+            done[dropped[number]] += 1
+            continue
+        kept += 1
+        split = "" if is_fold(sample.split) else sample.split
+        stem = sample.name.replace("/", "_")
+        masks = place / split / "masks" if single else place / "masks" / split
+        copy_file(sample.mask, masks, stem)
+        for folder, image in zip(folders, sample.images, strict=True):
+            inside = place / split / folder if single else place / folder / split
+            done.update(copy_image(image, inside, stem, grey=all_grey))
+    for name in NAME_FILES if kept else ():
+        if (checked.root / name).is_file():
+            shutil.copyfile(checked.root / name, place / name)
     told = [f"{count} pairs: {what}" for what, count in done.items()]
+    if not single:
+        told.append(f"its images are read with {setting_of(folders)}")
     return [f"{kept} of {len(checked.samples)} pairs were copied", *told]
 
 
@@ -103,30 +117,3 @@ def _conflicting(checked: Checked) -> set[bytes]:
         if sample.pixels is not None:
             masks.setdefault(sample.pixels.image_digest, set()).add(sample.pixels.mask_digest)
     return {digest for digest, found in masks.items() if len(found) > 1}
-
-
-def _copied(sample: SampleFacts, folder: Path, all_grey: bool) -> list[str]:
-    """Copy a pair into `folder`; what was changed on the way."""
-    source = sample.images[0]
-    stem = sample.name.replace("/", "_")
-    images, masks = folder / "images", folder / "masks"
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(sample.mask, masks / f"{stem}{sample.mask.suffix}")
-    changes: list[str] = []
-    if sample.orientation == 1 and not all_grey:
-        shutil.copyfile(source, images / f"{stem}{source.suffix}")
-        return changes
-    with Image.open(source) as opened:
-        picture: Image.Image = opened
-        if sample.orientation != 1:
-            picture = ImageOps.exif_transpose(opened)
-            changes.append("the image is stored upright, without its EXIF tag")
-        if all_grey and picture.mode in ("RGB", "RGBA"):
-            picture = Image.fromarray(np.ascontiguousarray(np.asarray(picture)[..., 0]))
-            changes.append("the image is stored as grey instead of RGB")
-        if not changes:
-            shutil.copyfile(source, images / f"{stem}{source.suffix}")
-        else:  # always lossless
-            picture.save(images / f"{stem}.png")
-    return changes

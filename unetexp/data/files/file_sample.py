@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unetexp.data.collection import Labels, RawImage
 from unetexp.data.reading.image_decoding import StoredImage
+from unetexp.data.reading.input_form import VolumeForm
 from unetexp.data.reading.stored_mask import StoredMask
 
 
@@ -42,6 +43,7 @@ class FileReader:
     stored: Callable[[FileSample], StoredMask] | None = None
     """The mask before anything is made of it; None: `mask` gives the final classes' numbers."""
     image_max: int | None = None  # the 16-bit value that is 1.0; None: what the images hold says
+    volumes: VolumeForm | None = None  # how slices are cut, where images are slices
 
 
 @dataclass(frozen=True)

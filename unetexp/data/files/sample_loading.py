@@ -26,11 +26,19 @@ class SampleLoader:
     """Loads the samples of one set. May be used from any thread.
 
     Where the numbers need a range and none is set, the images of `train` are read first to find
-    it.
+    it; with `lenient` those that cannot be read are left out of that.
     """
 
-    def __init__(self, reader: FileReader, form: InputForm, train: Sequence[FileSample]) -> None:
+    def __init__(
+        self,
+        reader: FileReader,
+        form: InputForm,
+        train: Sequence[FileSample],
+        *,
+        lenient: bool = False,
+    ) -> None:
         self._reader, self._form, self._train = reader, form, train
+        self._lenient = lenient
         self._survey: Survey | None = None
         self._measuring, self._noting = Lock(), Lock()
         self._noted: dict[str, list[str]] = {}
@@ -60,6 +68,8 @@ class SampleLoader:
         """
         notes = [f"{_counted(names)}: {text}." for text, names in sorted(self._noted.items())]
         form = self._survey.form if self._survey else self._form
+        if self._reader.volumes is not None:
+            form = form.model_copy(update={"volumes": self._reader.volumes})
         notes += [f"{note}." for note in self._survey.notes] if self._survey else []
         if form.ranges is not None and self._values:
             notes.append(f"{self._outside / self._values:.2%} of the values lie outside: clipped.")
@@ -97,11 +107,19 @@ class SampleLoader:
         return self._survey.form
 
     def _measured(self) -> Survey:
-        found = survey(self._train, lambda sample: self._stored(sample).parts, self._form)
+        found = survey(self._train, self._parts, self._form)
         if self._form.ranges is None:
             return found
         form = found.form.model_copy(update={"ranges": self._form.ranges})
         return Survey(form, (), found.kinds)
+
+    def _parts(self, sample: FileSample) -> Sequence[Channels | None]:
+        try:
+            return self._stored(sample).parts
+        except DataError:
+            if self._lenient:
+                return ()
+            raise
 
     def _check_sides(
         self, sample: FileSample, stored: StoredImage, image: RawImage, mask: Labels

@@ -50,6 +50,8 @@ def survey(
 ) -> Survey:
     """Read the images of `samples` and find their ranges; `form` has none.
 
+    A sample without parts is left out.
+
     Raises DataError for types of numbers that have no common scale.
     """
     per_image = int(np.clip(_VALUES_IN_ALL // len(samples), _LEAST, _MOST))
@@ -57,6 +59,8 @@ def survey(
     for sample, values in zip(
         samples, mapped_in_threads(lambda s: _values(parts_of(s), per_image), samples), strict=True
     ):
+        if not values:
+            continue  # not readable
         seen = seen or [_Seen() for _ in values]
         for part, value in zip(seen, values, strict=True):
             if value is not None:

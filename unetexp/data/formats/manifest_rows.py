@@ -59,6 +59,24 @@ class Row:
         return next(place for place in self.images if place)
 
 
+def spelled(columns: Columns, table: Table) -> Columns:
+    """The columns as the table spells them, where they differ in case only."""
+    known = {name.lower(): name for name in reversed(table.columns)}
+
+    def own(name: str | None, usual: str = "") -> str | None:
+        if name is None:  # of the usual name, where there is one
+            return known[usual] if usual in known and usual not in table.columns else None
+        return name if name in table.columns else known.get(name.lower(), name)
+
+    return Columns(
+        images=tuple(own(name) or name for name in columns.images),
+        images_field=columns.images_field,
+        mask=own(columns.mask) or columns.mask,
+        split=own(columns.split, "split"),
+        group=own(columns.group, "group"),
+    )
+
+
 def rows_of(table: Table, columns: Columns, base: str) -> list[Row]:
     """The rows; relative paths begin at `base`, a folder or a URI. Raises DataError."""
     _check_columns(table, columns.required())

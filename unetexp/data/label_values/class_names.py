@@ -1,6 +1,7 @@
 """The names of classes, and the colours that stand for them, in files beside the data.
 
-classes.txt                  one name a line, in index order; a colour may stand beside each
+classes.txt                  one name a line, in index order; a colour may stand beside each;
+                             class_names.txt, as labelme writes it, is the same
 codes.txt                    the same as fastai's sets have it; Void among the names is no class
 label_colors.txt             as CamVid has it: 64 128 64  Animal
 class_dict.csv and others    a header with name, r, g, b
@@ -20,6 +21,8 @@ from unetexp.errors import DataError
 
 CLASSES_FILE = "classes.txt"
 CODES_FILE = "codes.txt"
+_NAMES = (CLASSES_FILE, "class_names.txt")
+NAME_FILES = (*_NAMES, CODES_FILE)
 _TABLES = (
     *("label_colors.txt", "label_colours.txt", "colors.txt", "colours.txt"),
     *("class_dict.csv", "classes.csv", "class_dict_seg.csv", "label_colors.csv", "colors.csv"),
@@ -57,7 +60,7 @@ class ClassNames:
 
 def class_names_in(folder: Path) -> ClassNames | None:
     """What the files beside the data say; None where there are none. Raises DataError."""
-    listed = folder / CLASSES_FILE
+    listed = next((folder / n for n in _NAMES if (folder / n).exists()), folder / CLASSES_FILE)
     if listed.exists():
         named = _of_lines(listed, _lines(listed))
         return ClassNames(*named) if named else ClassNames(read_class_names(listed) or ())

@@ -35,7 +35,7 @@ def nothing(root: Path) -> DataError:
         f"{root} holds {listed(found, 10) or 'nothing'}. It must hold images with masks: folders "
         "such as images and masks, or train and val with both in each, or images beside masks "
         "named like 0.png and 0_mask.png. "
-        f"{_of_modalities(root) or _of_cases(root) or _of_table(root) or HOW}"
+        f"{_of_modalities(root) or _of_cases(root) or _of_table(root) or _of_two(root) or HOW}"
     )
 
 
@@ -92,6 +92,23 @@ def _of_modalities(root: Path) -> str:
         f"If each image is a file of {' and of '.join(others)}, which are its channels: {every}. "
         f"If {others[0]} alone holds the images: {one}."
     )
+
+
+def _of_two(root: Path) -> str:
+    """The settings for two folders of images, one of which must hold the masks."""
+    folders = [f for f in map(root.joinpath, _names(root)) if f.is_dir() and _images_in(f)]
+    if len(folders) != 2:
+        return ""
+    ways = [
+        f"if {masks.name} holds the masks: {setting('images', images.name)} "
+        f"{setting('masks', masks.name)}"
+        for images, masks in (folders, folders[::-1])
+    ]
+    return f"{ways[0][0].upper()}{ways[0][1:]}; {ways[1]}."
+
+
+def _names(root: Path) -> list[str]:
+    return [entry.name for entry in entries(root)]
 
 
 def _of_cases(root: Path) -> str:

@@ -13,6 +13,7 @@ from unetexp.data.layouts.layout import (
     Layout,
     Part,
     files_of,
+    guessed,
     layouts_of,
     paired,
     paired_together,
@@ -137,9 +138,13 @@ def _only(
         raise nothing(root)
     if any(part.split for part in layouts[0].parts):
         _check_parts(root, layouts[0], scan)
-    read = [(layout, files_of(layout, scan, mask_suffix)) for layout in layouts]
+    plain = [layout for layout in layouts if not layout.guess]
+    read = [(layout, files_of(layout, scan, mask_suffix)) for layout in plain]
     read += _within_images(read)
     whole = [(layout, files) for layout, files in read if files.match.complete]
+    if not whole:
+        guesses = [(each, guessed(each, scan, mask_suffix)) for each in layouts if each.guess]
+        whole = [(each, files) for each, files in guesses if files is not None]
     if len(whole) > 1:
         raise DataError(
             f"{root} can be read in {len(whole)} ways. Say which is meant:\n"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from unetexp.data.files.pairing import Match, matched, matched_together
+from unetexp.data.files.pairing import MASK_WORDS, Match, matched, matched_together
 from unetexp.data.layouts.names import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -21,6 +21,11 @@ from unetexp.data.layouts.names import (
     split_of,
 )
 from unetexp.data.layouts.scanning import Scan, entries
+from unetexp.data.reading.formats.detection import SUFFIXES
+from unetexp.errors import DataError, listed
+
+_ASIDE = (".txt", ".md", ".pdf", ".html", ".zip", ".gz", ".tgz", ".tar", ".7z", ".rar")
+_DEPTH = 3  # folders above those of images and masks
 
 Place = tuple[tuple[str, ...], Path]  # folders and stem, and the file
 
@@ -32,6 +37,7 @@ class Part:
     images: Path
     masks: Path | None
     split: str | None = None
+    within: tuple[str, ...] = ()  # folders that belong to the files' names
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,15 @@ class Layout:
 
     parts: tuple[Part, ...]
     settings: str  # of the command line, which choose this layout
+    guess: bool = False  # only where nothing else is possible, and it leaves nothing alone
 
     def describe(self, root: Path) -> str:
         """The layout in words."""
         images = [_below(part.images, root) for part in self.parts]
         masks = [_below(part.masks, root) for part in self.parts if part.masks is not None]
         if not masks:
-            return f"images and masks lie together in {', '.join(images)}"
-        return f"images lie in {', '.join(images)}, masks in {', '.join(masks)}"
+            return f"images and masks lie together in {listed(images)}"
+        return f"images lie in {listed(images)}, masks in {listed(masks)}"
 
 
 @dataclass(frozen=True)
@@ -65,20 +72,57 @@ def layouts_of(root: Path) -> list[Layout]:
     """Every layout that the names of the folders in `root` allow, the plainest first."""
     folders = [root / entry.name for entry in entries(root) if entry.is_dir()]
     images = [f for f in folders if normal(f.name) in IMAGE_FOLDERS]
-    masks = [f for f in folders if normal(f.name) in MASK_FOLDERS]
+    masks = _with_images([f for f in folders if normal(f.name) in MASK_FOLDERS])
     found = list(_by_split(folders))
     found += [_flat(root, image, mask) for image, mask in product(images, masks)]
     if images and not masks and not found:
         found += [Layout((Part(image, None),), setting("images", image.name)) for image in images]
     if not found and not images and not masks:
-        found += [Layout((Part(root, None),), "--set data.images=.")]
+        found += [Layout((Part(root, None),), "--set data.images=."), *_nested(root)]
+        if len(folders) == 2:
+            pairs = (folders, folders[::-1])
+            found += [replace(_flat(root, *pair), guess=True) for pair in pairs]
     return found
+
+
+def _with_images(folders: Sequence[Path]) -> list[Path]:
+    """The folders with files that are images, or all where none has any."""
+    held = [f for f in folders if len(folders) == 1 or _holds_images(f)]
+    return held or list(folders)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(e.is_dir() or Path(e.name).suffix.lower() in SUFFIXES for e in entries(folder))
+
+
+def _nested(root: Path) -> Iterator[Layout]:
+    """The layout in which deeper folders, such as days, hold folders of images and masks."""
+    parts = [
+        replace(part, within=part.images.parent.relative_to(root).parts)
+        for part in _parts_below(root, _DEPTH)
+    ]
+    if parts:
+        images, masks = parts[0].images.name, parts[0].masks
+        settings = f"{setting('images', f'**/{images}')} "
+        settings += setting("masks", f"**/{masks.name if masks else ''}")
+        yield Layout(tuple(parts), settings, guess=True)
+
+
+def _parts_below(folder: Path, depth: int) -> Iterator[Part]:
+    for entry in entries(folder):
+        if not entry.is_dir() or not depth:
+            continue
+        inner = folder / entry.name
+        whole = [part for part in _inside(inner) if part.masks is not None]
+        yield from whole or _parts_below(inner, depth - 1)
 
 
 def wrapped(root: Path) -> Path:
     """The only folder in `root`, and in that one, where unpacking left them around the data."""
     for _ in range(3):
-        there = [e for e in entries(root) if e.is_dir() or Path(e.name).suffix.lower() != ".txt"]
+        there = [
+            e for e in entries(root) if e.is_dir() or Path(e.name).suffix.lower() not in _ASIDE
+        ]
         known = {normal(e.name) for e in there} & (IMAGE_FOLDERS | MASK_FOLDERS)
         if len(there) != 1 or not there[0].is_dir() or known or split_of(there[0].name):
             break
@@ -96,10 +140,10 @@ def files_of(layout: Layout, scan: Scan, mask_suffix: str | None = None) -> File
         found = scan.loose(part.images) if loose else list(scan.files(part.images))
         if loose and not found:
             return _in_folders(scan, mask_suffix)
-        images += [(_key(place, part.split), path) for place, path in found]
+        images += [(_key((*part.within, *place), part.split), path) for place, path in found]
         if part.masks is not None:
             inside = scan.files(part.masks)
-            masks += [(_key(place, part.split), path) for place, path in inside]
+            masks += [(_key((*part.within, *place), part.split), path) for place, path in inside]
     return paired(images, masks, mask_suffix) if apart else paired_together(images, mask_suffix)
 
 
@@ -112,6 +156,19 @@ def _in_folders(scan: Scan, mask_suffix: str | None) -> Files:
     ]
     files = paired_together(found, mask_suffix)
     return files if files.match.complete else Files({}, {}, Match(()))
+
+
+def guessed(layout: Layout, scan: Scan, mask_suffix: str | None = None) -> Files | None:
+    """The files of a layout that is a guess, if the names of folders or masks confirm it."""
+    try:
+        files = files_of(layout, scan, mask_suffix)
+    except DataError:
+        return None
+    affix = files.match.mask_affix
+    word = (affix.after or affix.before).strip("_-. ").lower()
+    known = {each.lower() for each in MASK_WORDS}
+    confirmed = word in known or any(part.within for part in layout.parts)
+    return files if files.match.complete and confirmed else None
 
 
 def paired(

@@ -18,7 +18,13 @@ MASK_FOLDERS = frozenset(
         *("masks", "mask", "mask_dir", "masks_dir", "labels", "label", "label_dir"),
         *("labels_dir", "annotations", "annotation", "annots", "annot", "anns", "ann"),
         *("ann_dir", "gt", "gts", "groundtruth", "ground_truth", "groundtruths"),
-        *("segmentationclass", "segmentationclassraw", "segmentation", "segmentations"),
+        *(
+            "segmentationclass",
+            "segmentationclassraw",
+            "segmentationclasspng",
+            "segmentation",
+            "segmentations",
+        ),
         *("seg", "segs", "target", "targets", "trimaps"),
     )
 )

@@ -21,6 +21,7 @@ _NO_IMAGES = frozenset(
         *(".tar", ".7z", ".rar", ".cache", ".lock"),
     )
 )
+_MEDICAL = (".dcm", ".dicom", ".ima", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz")
 
 
 @dataclass
@@ -98,6 +99,12 @@ class Scan:
         if suffix in _NO_IMAGES or path.name.lower() in ("readme", "license", "makefile"):
             self.left_out.append(path)
             return False
+        if suffix in _MEDICAL:
+            raise DataError(
+                f"{path}: {path.suffix} is not read. Convert scans and their labels to NIfTI "
+                "volumes (dcm2niix does that with DICOM, SimpleITK with NRRD and MetaImage), which "
+                "are read as CASE.nii.gz with CASE_seg.nii.gz, or single pictures to PNG or TIFF."
+            )
         raise DataError(
             f"{path}: {path.suffix or 'a name without extension'} is not supported. Convert it "
             "to an image format such as PNG or TIFF (masks never to JPEG, which changes labels), "

@@ -17,6 +17,17 @@ Range: TypeAlias = tuple[float, float]
 FULL_16 = 2**16 - 1
 
 
+class VolumeForm(Component):
+    """How volumes become slices, which are the model's images."""
+
+    axis: Literal["axial", "coronal", "sagittal"] = Field(description="the slices' direction")
+    windows: tuple[Range | None, ...] = Field(
+        description="what is black and white of each channel; null: percentiles of each volume"
+    )
+    bits: Literal[8, 16] = Field(description="bits of a pixel")
+    spacing_mm: float | None = Field(None, description="millimetres of a pixel; null: as stored")
+
+
 class InputForm(Component):
     """What is read of each file, and which stored values are 0 and 1.
 
@@ -36,6 +47,9 @@ class InputForm(Component):
     )
     ceiling: int | None = Field(
         None, ge=1, description="16-bit values above it are set to it; null: none are"
+    )
+    volumes: VolumeForm | None = Field(
+        None, description="how slices are cut from volumes; null: the images are no slices"
     )
 
     def of_channels(self) -> InputForm:

@@ -20,9 +20,10 @@ from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.entries import entries_of
 from unetexp.data.files.file_sample import FileSample, Listing
 from unetexp.data.files.given_splits import given_splits
-from unetexp.data.formats.manifest_rows import Columns, Row, rows_of
+from unetexp.data.formats.manifest_rows import Columns, Row, rows_of, spelled
 from unetexp.data.formats.remote import fetched, fetched_folder, fetched_if_there, is_uri
 from unetexp.data.formats.tables import SUFFIXES, Table, read_table
+from unetexp.data.formats.windows_paths import as_here
 from unetexp.data.sources.file_source import FileSource, absolute
 from unetexp.data.sources.folder import CLASSES_FILE, read_class_names
 from unetexp.errors import DataError, listed
@@ -88,11 +89,13 @@ class Manifest(FileSource):
     def listing(self, on_progress: Progress | None = None) -> Listing:
         """The table's rows, their remote files fetched."""
         table, base = self._table(on_progress)
-        rows = rows_of(table, self._columns(), base)
+        columns = spelled(self._columns(), table)
+        table, said = as_here(table, [*columns.images, columns.mask], base)
+        rows = rows_of(table, columns, base)
         files = _files(table.path, rows, base, on_progress)
         samples = _samples(rows, files, base)
         names = self._class_names()
-        notes = _notes(rows, self.image_columns)
+        notes = (*said, *_notes(rows, self.image_columns))
         # fetched files keep their names on every machine, wherever its cache folder is
         remote = all(is_uri(place) for row in rows for place in (*row.images, row.mask) if place)
         root = fetched_folder() if remote else Path(table.path).parent
@@ -139,7 +142,7 @@ def _names_pairs(path: Path) -> bool:
     if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
         return False
     try:
-        return {"image", "mask"} <= set(read_table(path).columns)
+        return {"image", "mask"} <= {name.lower() for name in read_table(path).columns}
     except DataError:
         return False
 

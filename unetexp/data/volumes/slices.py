@@ -32,6 +32,12 @@ def as_slices(volume: npt.NDArray[T], axis: Axis) -> npt.NDArray[T]:
     return first.swapaxes(-1, -2)[..., ::-1, :]
 
 
+def as_volume(slices: npt.NDArray[T], axis: Axis) -> npt.NDArray[T]:
+    """(..., S, H, W) -> (..., X, Y, Z): what `as_slices` undoes."""
+    first = slices[..., ::-1, :].swapaxes(-1, -2)
+    return np.moveaxis(first, -3, AXES[axis] - 3)
+
+
 def in_plane(values: tuple[N, N, N], axis: Axis) -> tuple[N, N]:
     """The two of (X, Y, Z) values that belong to the rows and columns of a slice."""
     columns, rows = (value for place, value in enumerate(values) if place != AXES[axis])

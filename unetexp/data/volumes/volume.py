@@ -5,6 +5,7 @@ X Y Z voxels, to the right, to the front and up; C channels.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
 from unetexp.data.collection import Labels
 from unetexp.data.labels import VOID
@@ -23,6 +24,7 @@ from unetexp.errors import DataError
 
 Affine = npt.NDArray[np.float64]
 
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's orientation of those axes
 _HALF_A_VOXEL = 0.5
 _WHOLE = 1e-3  # labels that are stored as floats may be off by this much
 
@@ -90,6 +92,17 @@ def read_labels(path: Path, affine: Affine, ignored: int | None) -> Labels:
             "the number of the class in each voxel."
         )
     return np.asarray(values, np.uint8)
+
+
+def write_labels(path: Path, labels: Labels, like: Path) -> None:
+    """Write labels (X, Y, Z) in RAS+ as a volume that lies on the voxels of the file `like`."""
+    source = _open(like)
+    back = ornt_transform(_RAS, io_orientation(source.affine))
+    image = nibabel.Nifti1Image(apply_orientation(labels, back), source.affine, source.header)
+    image.header.set_data_dtype(np.uint8)
+    image.header.set_slope_inter(1, 0)
+    image.header["cal_min"], image.header["cal_max"] = 0, 0
+    path.write_bytes(gzip.compress(image.to_bytes(), 6))
 
 
 def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from unetexp.data.collection import Labels, Progress, RawImage
+from unetexp.data.reading.input_form import VolumeForm
 from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.case import Case
 from unetexp.data.volumes.cases import find_cases
@@ -64,6 +65,15 @@ class VolumeSet:
         """All cases."""
         return list(itertools.chain(*self.cases.values()))
 
+    def form(self) -> VolumeForm:
+        """How further volumes are cut into slices in the same way."""
+        return VolumeForm(
+            axis=self.slicing.axis,
+            windows=tuple(scale.window for scale in self.scales),
+            bits=self.scales[0].bits,
+            spacing_mm=self.slicing.spacing_mm,
+        )
+
     def count(self, case: Case) -> int:
         """S of a case."""
         return self.headers[case.name].shape[AXES[self.slicing.axis]]
@@ -75,6 +85,13 @@ class VolumeSet:
         if self.slicing.spacing_mm is None:
             return size
         return resampled_size(size, in_plane(header.spacing_mm, axis), self.slicing.spacing_mm)
+
+    def pixel_mm(self, case: Case) -> tuple[float, float]:
+        """Height and width of a pixel of a case's slices."""
+        header, axis = self.headers[case.name], self.slicing.axis
+        stored = zip(in_plane(header.shape, axis), in_plane(header.spacing_mm, axis), strict=True)
+        extent, size = [pixels * mm for pixels, mm in stored], self.size(case)
+        return extent[0] / size[0], extent[1] / size[1]
 
     def images(self, case: Case) -> RawImage:
         """The slices (C, S, H, W) of a case, uint8 or uint16."""
