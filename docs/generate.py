@@ -128,12 +128,21 @@ def _section(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _field_table(part: type[Component], prefix: str, names: Iterable[str]) -> str:
-    fields = part.model_fields
-    rows = [
-        (f"`{prefix}{name}`", _allowed(fields[name]), _default(fields[name]), _text(fields[name]))
-        for name in names
-    ]
-    return _table(("setting", "allowed", "default", "meaning"), rows)
+    rows = _field_rows(part, prefix, names)
+    return _table(("setting", "allowed", "default", "meaning"), list(rows))
+
+
+def _field_rows(
+    part: type[Component], prefix: str, names: Iterable[str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """A row for each field; of a field that is a part, one for each of that part's."""
+    for name in names:
+        field = part.model_fields[name]
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
+            inner = field.annotation
+            yield from _field_rows(inner, f"{prefix}{name}.", inner.model_fields)
+        else:
+            yield f"`{prefix}{name}`", _allowed(field), _default(field), _text(field)
 
 
 def _parts_of(field: FieldInfo) -> list[type[Component]]:
@@ -177,7 +186,7 @@ def _words(annotation: Any) -> str:
     if origin in (tuple, list):
         return f"list of {_plural(inner[0])}"
     if origin is dict:
-        return "mapping of path to value"
+        return f"mapping of {'name to number' if inner[1] is float else 'path to value'}"
     return "value"
 
 

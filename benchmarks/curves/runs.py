@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,17 @@ def base_config(root: str, epochs: int, encoder: dict[str, Any]) -> TrainConfig:
     return decode_config(tree, {"precision": "fp32", "augment.crop_px": SIDE_PX})
 
 
-def follow(config: TrainConfig, data: Dataset, state: TrainState) -> list[dict[str, float]]:
-    """Train; the metrics of each epoch, with the CPU seconds until then."""
-    started, history = time.process_time(), []
+def epochs_of(config: TrainConfig, data: Dataset, state: TrainState) -> Iterator[dict[str, float]]:
+    """Train; the metrics of each epoch, with the CPU and wall seconds until then."""
+    started, wall = time.process_time(), time.perf_counter()
     for report in fit(config, data, state):
-        history.append({**report.metrics, "cpu_s": time.process_time() - started})
-    return history
+        spent = {"cpu_s": time.process_time() - started, "wall_s": time.perf_counter() - wall}
+        yield {**report.metrics, **spent}
+
+
+def follow(config: TrainConfig, data: Dataset, state: TrainState) -> list[dict[str, float]]:
+    """The epochs of a whole training."""
+    return list(epochs_of(config, data, state))
 
 
 def started(config: TrainConfig, data: Dataset) -> TrainState:
@@ -57,15 +63,21 @@ def started(config: TrainConfig, data: Dataset) -> TrainState:
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """The runs that are in the file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The runs that are in the file, without a line that was cut short."""
+    whole = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in whole.split(b"\n")[:-1]]
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Add a line to the file, in place of one that was cut short when its writer was killed."""
+    with path.open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def keep(path: Path, record: dict[str, Any]) -> None:
     """Add a run to the file and print its curve."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append(path, record)
     scores = " ".join(f"{epoch['val/miou']:.3f}" for epoch in record["history"])
     print(f"{record['arm']} seed {record['seed']}: {scores}", flush=True)

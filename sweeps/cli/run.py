@@ -80,8 +80,8 @@ def run(
         typer.Option(
             "--set",
             metavar="PATH=VALUE",
-            help="Fix a setting, which is then not searched; also budget.*, asha.*, objective.* "
-            "and promotion.*. Repeatable.",
+            help="Fix a setting, which is then not searched; also budget.*, search.*, asha.*, "
+            "objective.* and promotion.*. Repeatable.",
         ),
     ] = None,
     tracking_uri: TrackingUri = None,

@@ -8,7 +8,9 @@ from typing import Any
 
 import sweeps
 from sweeps.config.checks import check
+from sweeps.config.gates import is_limit, with_limits
 from sweeps.config.recipe import Recipe
+from sweeps.config.search import Tpe
 from sweeps.config.space import Choice, Dimension, Space, holds
 from unetexp.component import Tree, decode, fields_at, flatten, override
 from unetexp.data.sources.recognised import recognised_tree
@@ -16,7 +18,7 @@ from unetexp.errors import ConfigError, not_a_choice
 from unetexp.training.config import TrainConfig, decode_config, read_tree
 
 RECIPES = Path(str(sweeps.__file__)).parent / "recipes"
-_OWN = ("budget", "asha", "objective", "promotion")  # a recipe's own sections
+_OWN = ("budget", "search", "asha", "objective", "promotion")  # a recipe's own sections
 
 
 def available_recipes() -> list[str]:
@@ -41,18 +43,20 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
     """Read a recipe, apply the user's dotted `changes`, and check all of it.
 
-    A change of `budget.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's own; any other
-    path is the experiment's and is no longer searched. `data` replaces the recipe's data: a
-    folder, a table or a kind. Raises DataError where it can be read as two kinds.
+    A change of `budget.*`, `search.*`, `asha.*`, `objective.*` or `promotion.*` is the recipe's
+    own; any other path is the experiment's and is no longer searched. `data` replaces the recipe's
+    data: a folder, a table or a kind. Raises DataError where it can be read as two kinds.
     """
     path = find_recipe(name)
-    tree = {"name": path.stem, **read_tree(path)}
+    tree = {"name": path.stem, "search": Tpe().tree(), **read_tree(path)}
     base = _mapping(tree, "base")
     if data is not None:
         base["data"] = _data_at(data, _mapping(base, "data"), changes)
     own = {p: v for p, v in changes.items() if p.split(".")[0] in _OWN}
     fixed = _with_kinds(base, {p: v for p, v in changes.items() if p not in own})
-    tree = override(Recipe, tree, own)
+    limits = {p: v for p, v in own.items() if is_limit(p)}
+    tree = override(Recipe, tree, {p: v for p, v in own.items() if p not in limits})
+    tree = with_limits(tree, limits)
     space = _mapping(tree, "space")
     constants = _conditional(space, fixed)
     settled = {p: v for p, v in fixed.items() if p not in constants}

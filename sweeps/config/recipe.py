@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag
 from sweeps.config.budget import Asha, Budget, Objective
 from sweeps.config.gates import Gates
 from sweeps.config.goals import Goals
+from sweeps.config.search import Search, Tpe
 from sweeps.config.space import Space, holds
 from unetexp.component import Component, flatten
 from unetexp.models.encoders import Encoder
@@ -45,6 +46,7 @@ class Recipe(Component):
         description="what trials are compared by: one objective, or a list of several; the first "
         "decides a trial's best epoch, early stopping and the order of trials",
     )
+    search: Search = Field(Tpe(), description="how the next trial is proposed")
     budget: Budget = Field(Budget(), description="how much the sweep may spend")
     asha: Asha = Field(Asha(), description="early stopping by asynchronous successive halving")
     points: tuple[dict[str, Any], ...] = Field(

@@ -41,6 +41,8 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
         if paired is not None:
             console.print(paired.describe(decision.chosen.title))
     console.print()
+    console.print(_figures(decision))
+    console.print()
     console.print(_gates(decision))
     console.print()
 
@@ -105,6 +107,36 @@ def _models(decision: PromotionDecision) -> Table:
             f"{model.measures.size_mb:.1f} MB",
         )
     return table
+
+
+def _figures(decision: PromotionDecision) -> Table:
+    """The chosen model's classes, the one with the lowest IoU first; the card has all figures."""
+    figures = decision.chosen.figures
+    unit, tolerance = figures.unit, figures.settings.tolerance
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    headings = {
+        "iou": "IoU",
+        "boundary_iou": "boundary IoU",
+        "nsd": f"NSD at {tolerance:g} {unit}",
+        "hd95": f"HD95, {unit}",
+        "panoptic_quality": "PQ",
+    }
+    table.add_column(f"class, {decision.chosen.title}", no_wrap=True)
+    for heading in (*headings.values(), "images missed"):
+        table.add_column(heading, justify="right")
+    values = figures.values
+    for name in sorted(figures.class_names, key=lambda name: _last(values[f"iou/{name}"])):
+        cells = [_shown(values[f"{family}/{name}"]) for family in headings]
+        table.add_row(name, *cells, f"{values[f'missed_images/{name}']:.0f}")
+    return table
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def _gates(decision: PromotionDecision) -> Table:

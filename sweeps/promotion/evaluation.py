@@ -19,7 +19,10 @@ from sweeps.tracking.store import TrackingStore
 from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.inference.evaluation import SplitEvaluation, assess, train_config
 from unetexp.metrics.bootstrap import Interval, PairedComparison, score_intervals
+from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.metrics.figures.split import SplitFigures
 from unetexp.metrics.latency import latency_ms
+from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import (
     WEIGHTS,
     ModelSpec,
@@ -30,6 +33,7 @@ from unetexp.models.saved_model import (
 )
 
 TEST, VAL = "test", "val"
+_USUAL = FigureSettings()
 _USES = "test_split.uses."  # plus the fingerprint: a tag of the experiment with the number of uses
 
 
@@ -52,6 +56,12 @@ class ModelEvaluation:
     def miou(self) -> float:
         return self.assessment.metrics["miou"]
 
+    @property
+    def figures(self) -> SplitFigures:
+        """The figures of outlines, objects and probabilities."""
+        assert self.assessment.figures is not None
+        return self.assessment.figures
+
 
 def at_working_size(data: Dataset, source: DataSource, spec: ModelSpec) -> Dataset:
     """`data`, opened from `source`, at the working size that a model was trained at."""
@@ -68,13 +78,28 @@ def evaluate_model(
     split: str,
     device: torch.device,
     val_miou: float | None = None,
+    *,
+    settings: FigureSettings = _USUAL,
+    spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> ModelEvaluation:
-    """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one."""
+    """Evaluate and time the model in `folder`. Raises CheckpointError for a damaged one.
+
+    `settings` and `spacings_mm` are those of the figures, as in `assess`.
+    """
     model, spec = load(folder).to(device), read_spec(folder)
-    assessment = assess(model, spec, data, split, device, train=train_config(folder))
+    assessment = assess(
+        model,
+        spec,
+        data,
+        split,
+        device,
+        train=train_config(folder),
+        figures=settings,
+        spacings_mm=spacings_mm,
+    )
     height, width = statistics.mode(data[VAL].shapes)  # as in training
     measures = Measures(
-        metrics=assessment.metrics,
+        metrics=assessment.all_metrics,
         latency_ms=latency_ms(model, spec.in_channels, height, width),
         size_mb=(folder / WEIGHTS).stat().st_size / 1e6,
     )

@@ -1,12 +1,13 @@
 """Compares a model with the gates of its promotion: one verdict per gate.
 
-Metrics are those of one split: `miou`, `iou/<class>`, ..., NaN where a class does not occur.
+Metrics are those of one split: `miou`, `iou/<class>`, `hd95/<class>`, ..., NaN where a class does
+not occur.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sweeps.config.gates import Gates
@@ -28,7 +29,7 @@ class Measures:
 class Verdict:
     """The result of a gate for a model."""
 
-    gate: str  # mIoU, class IoU, latency, size
+    gate: str  # mIoU, class IoU, latency, size, or a figure's name
     green: bool | None  # None: there is nothing to compare with
     limit: str
     found: str
@@ -60,6 +61,7 @@ def check_gates(
         _check_classes(gates, model.metrics, champion, why_none),
         _check_limit("latency", model.latency_ms, gates.max_latency_ms, "ms"),
         _check_limit("size", model.size_mb, gates.max_size_mb, "MB"),
+        *_check_figures(gates, model.metrics),
     ]
 
 
@@ -107,6 +109,19 @@ def _check_limit(gate: str, value: float, limit: float | None, unit: str) -> Ver
         return Verdict(gate, None, "no limit is set", found)
     wanted = f"at most {limit:g} {unit}"
     return Verdict(gate, value <= limit, wanted, found, f"{value - limit:.1f} {unit}")
+
+
+def _check_figures(gates: Gates, metrics: Mapping[str, float]) -> Iterator[Verdict]:
+    """The limits of single figures. One that could not be computed was not reached: it is red."""
+    for sign, word, limits in ((1, "least", gates.minimum), (-1, "most", gates.maximum)):
+        for name, limit in limits.items():
+            value, wanted = metrics[name], f"at {word} {limit:g}"
+            if math.isnan(value):
+                why = "the class is in no image, so nothing is shown"
+                yield Verdict(name, False, wanted, "undefined", why)
+                continue
+            missed = sign * (limit - value)
+            yield Verdict(name, missed <= _ROUNDING, wanted, f"{value:.4f}", _amount(missed))
 
 
 def _amount(value: float) -> str:

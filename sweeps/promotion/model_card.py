@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.promotion.card_figures import figures_section, with_interval
 from sweeps.promotion.card_origin import (
     final_section,
     origin_section,
@@ -17,7 +18,6 @@ from sweeps.promotion.card_origin import (
     training_section,
 )
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
-from unetexp.metrics.bootstrap import Interval
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 
 _WORST = 3
@@ -30,6 +30,7 @@ def card(decision: PromotionDecision) -> str:
         _head,
         _use,
         _metrics,
+        figures_section,
         _comparison,
         _gates,
         _data,
@@ -55,7 +56,7 @@ def _head(decision: PromotionDecision) -> Iterator[str]:
         f"{len(spec.class_names)} classes: {', '.join(spec.class_names)}."
     )
     yield ""
-    miou = _with_interval(decision.chosen.intervals["miou"])
+    miou = with_interval(decision.chosen.intervals["miou"])
     yield (
         f"Mean IoU {miou} on the {decision.split} split, {_images(decision.images)}. "
         f"{decision.describe_uses()}"
@@ -112,14 +113,14 @@ def _metrics(decision: PromotionDecision) -> Iterator[str]:
     )
     yield ""
     rows = [("mean IoU", "miou"), ("mean Dice", "dice"), ("pixel accuracy", "pixel_accuracy")]
-    cells = [(title, _with_interval(intervals[name])) for title, name in rows]
+    cells = [(title, with_interval(intervals[name])) for title, name in rows]
     yield from table(("metric", "value (95 % interval)"), cells)
     yield ""
     ranked = sorted(
         decision.chosen.spec.class_names, key=lambda name: _last_nan(metrics[f"iou/{name}"])
     )
     by_class = [
-        (name, _with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
+        (name, with_interval(intervals[f"iou/{name}"]), _number(metrics[f"dice/{name}"]))
         for name in ranked
     ]
     yield from table(("class, worst first", "IoU (95 % interval)", "Dice"), by_class)
@@ -243,14 +244,6 @@ def _limits(decision: PromotionDecision) -> Iterator[str]:
     if unseen:
         yield f"- Not in the {decision.split} split, so not evaluated: {', '.join(unseen)}."
     yield "- It has not been evaluated for fairness, nor for medical or other regulated use."
-
-
-def _with_interval(interval: Interval) -> str:
-    if math.isnan(interval.value):
-        return "does not occur"
-    if math.isnan(interval.low):
-        return f"{interval.value:.4f}"
-    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
 
 
 def _number(value: float) -> str:

@@ -99,6 +99,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     if request.confirm:
         require_enough(trials, request.confirm)
     data = open_data(source)
+    gates.require_classes(data.class_names)
     split = _split(source, data, request)
     _require_val(source, data, request)
     baseline = find_baseline(store, data, force=request.force)

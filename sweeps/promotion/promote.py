@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -36,6 +37,7 @@ from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
+from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.models.saved_model import read_spec
 from unetexp.system.stop_signals import shielded
 from unetexp.tracking.locate import locate
@@ -209,8 +211,14 @@ def _evaluate_baseline(
 def _evaluate(
     plan: PromotionPlan, title: str, run_id: str, folder: Path, val_miou: float | None = None
 ) -> ModelEvaluation:
-    data = at_working_size(plan.data, plan.source.recipe.base.data, read_spec(folder))
-    return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou)
+    source = plan.source.recipe.base.data
+    data = at_working_size(plan.data, source, read_spec(folder))
+    unusual: dict[str, Any] = {}  # what the figures are computed with
+    if plan.gates.figures != FigureSettings():
+        unusual["settings"] = plan.gates.figures
+    if (spacings := source.spacings_mm(data[plan.split].names)) is not None:
+        unusual["spacings_mm"] = spacings
+    return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou, **unusual)
 
 
 def _compare(chosen: ModelEvaluation, other: ModelEvaluation) -> PairedResult:
@@ -229,7 +237,7 @@ def _require_green(decision: PromotionDecision) -> None:
 def _log_test_metrics(plan: PromotionPlan, decision: PromotionDecision) -> None:
     """The scores on the test split as metrics of the run."""
     if decision.split == TEST:
-        metrics = {f"test/{name}": v for name, v in decision.chosen.assessment.metrics.items()}
+        metrics = {f"test/{name}": v for name, v in decision.chosen.measures.metrics.items()}
         run = RunWriter(plan.store.client, decision.chosen.run_id)
         run.log_metrics(metrics, int(decision.chosen.description["epoch"]), now_ms())
 

@@ -14,10 +14,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from sweeps.config.goals import USUAL, Goals
+
+
+class StoppingRule(Protocol):
+    """What the controller asks after every epoch with a finite score, but for a trial's last."""
+
+    @property
+    def decisive_epochs(self) -> frozenset[int]:
+        """The epochs after which a trial may end for good."""
+        ...
+
+    def admits(
+        self,
+        trial: str,
+        epoch: int,
+        score: float,
+        bracket: str = "",
+        others: Sequence[float] = (),
+    ) -> bool:
+        """Record the score; False when the trial should stop."""
+        ...
+
+    def describe(self) -> list[str]:
+        """What the rule has seen so far, in lines."""
+        ...
 
 
 class AshaRungs:

@@ -8,7 +8,6 @@ ledger with earlier events continues where they ended.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,8 @@ from optuna.trial import TrialState
 
 from sweeps.config.budget import parse_duration
 from sweeps.config.recipe import Recipe
-from sweeps.config.space import suggest
-from sweeps.search.asha import AshaRungs
+from sweeps.config.space import search_order, suggest
+from sweeps.search.asha import AshaRungs, StoppingRule
 from sweeps.search.bounded_storage import BoundedStorage
 from sweeps.search.trial_report import (
     DiskFull,
@@ -38,7 +37,7 @@ from unetexp.training.config import TrainConfig
 
 Listener = Callable[[Event], None]
 
-STARTUP_TRIALS = 5  # drawn at random before TPE has something to learn from
+STUDY = "sweep"  # Optuna's Hyperband draws a trial's bracket by the study's name
 HOPELESS = 3  # the sweep ends when this many first trials fail with the same error
 
 
@@ -82,8 +81,12 @@ class SweepController:
         ledger: Ledger,
         listeners: Iterable[Listener] = (),
         at_once: int = 1,
+        stopping: StoppingRule | None = None,
     ) -> None:
-        """Replay the ledger's events; `at_once` trials run concurrently."""
+        """Replay the ledger's events; `at_once` trials run concurrently.
+
+        `stopping` takes the place of the recipe's ASHA.
+        """
         self.recipe, self.seed, self.ledger = recipe, seed, ledger
         self.listeners: list[Listener] = list(listeners)
         self.trials: dict[str, Trial] = {}
@@ -98,7 +101,8 @@ class SweepController:
             None if budget is None else now_s() + parse_duration(budget),
             self.goals,
         )
-        self.rungs = AshaRungs(
+        self._searched = search_order(recipe.space)
+        self.rungs: StoppingRule = stopping or AshaRungs(
             recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor, self.goals
         )
         self.halt_reason: str | None = None
@@ -106,7 +110,10 @@ class SweepController:
         # Which trials are good changes with the front: several objectives remember all of them.
         storage = None if self.goals.several else BoundedStorage()
         self.study = optuna.create_study(
-            storage=storage, directions=self.goals.directions, sampler=self._sampler(0)
+            study_name=STUDY,
+            storage=storage,
+            directions=self.goals.directions,
+            sampler=self._sampler(0),
         )
         for point in recipe.points:
             self.study.enqueue_trial(point)
@@ -139,8 +146,7 @@ class SweepController:
         number = len(self.trials)
         if number >= self.recipe.budget.trials:
             return None
-        # One sampler per trial, seeded by its number: a proposal does not depend on how many
-        # random numbers were drawn before a restart.
+        # One sampler per trial: a proposal does not depend on what was drawn before a restart.
         self.study.sampler = self._sampler(number)
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
@@ -293,16 +299,7 @@ class SweepController:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        with warnings.catch_warnings():
-            # `group` handles conditional dimensions; it has been experimental since Optuna 2.8.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                seed=(self.seed * 1_000_003 + number) % 2**32,
-                n_startup_trials=STARTUP_TRIALS,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
+        return self.recipe.search.build(self.seed, number, self._searched)
 
     def _happened(self, event: str, **fields: Any) -> None:
         recorded = self.ledger.append(event, **fields)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from unetexp.cli.evaluation_tables import named_channels, show_results
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_for_model, source_of
 from unetexp.cli.options import Device, SetData, TrackingUri
@@ -23,14 +23,14 @@ from unetexp.data import Dataset
 from unetexp.errors import ConfigError, DataError
 from unetexp.inference.evaluation import (
     ALL,
-    SplitEvaluation,
     as_the_model_takes_it,
     assess,
     recorded_train_config,
     samples_of,
 )
+from unetexp.inference.evaluation_results import partial_results, results_of
 from unetexp.loading import LoadedModel, load
-from unetexp.metrics.bootstrap import Interval, score_intervals
+from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
 from unetexp.training.pictures import worst_grid
@@ -45,6 +45,13 @@ class OutputFormat(StrEnum):
 
     table = "table"
     json = "json"
+
+
+class OutlineForm(StrEnum):
+    """What distances are measured between."""
+
+    pixels = "pixels"
+    contours = "contours"
 
 
 class SplitName(StrEnum):
@@ -91,6 +98,21 @@ def evaluate(
     format_: Annotated[
         OutputFormat, typer.Option("--format", help="Form of what is printed.")
     ] = OutputFormat.table,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            help="Distance up to which outlines agree, for the normalised surface Dice: in "
+            "millimetres where the data knows the size of its pixels, else in pixels.",
+        ),
+    ] = FigureSettings().tolerance,
+    outline: Annotated[
+        OutlineForm,
+        typer.Option(
+            help="What distances are measured between: pixels, the outermost ones of a mask, as in "
+            "MONAI; contours, lines between pixels weighted by length, as in surface-distance."
+        ),
+    ] = OutlineForm.pixels,
     set_: SetData = None,
     without_channel: Annotated[
         list[int] | None,
@@ -105,7 +127,8 @@ def evaluate(
 ) -> None:
     """The metrics of a model on a data set, as training's validation computes them.
 
-    With 95 % intervals over the images, a row per class, and the images with the worst scores.
+    With 95 % intervals over the images, a row per class, and the images with the worst scores; and
+    the figures of outlines, objects and probabilities, also by object size and by group.
     """
     with exit_codes():
         place = out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S")
@@ -115,11 +138,20 @@ def evaluate(
         absolute(tracking_uri)
         loaded = load(model, device=device, tracking_uri=tracking_uri)
         without = tuple(sorted({*(without_channel or ())}))
-        results = _evaluated(model, loaded, data, changes, split, place, worst, chosen, without)
+        settings = _settings(tolerance, outline)
+        results = _evaluated(
+            model, loaded, data, changes, split, place, worst, chosen, without, settings
+        )
         if format_ is OutputFormat.json:
             typer.echo(json.dumps(results, indent=2))
         else:
-            _print(results, place)
+            show_results(results, place)
+
+
+def _settings(tolerance: float, outline: OutlineForm) -> FigureSettings:
+    if not FigureSettings.allows("tolerance", tolerance):
+        raise ConfigError(f"--tolerance {tolerance:g}: give a number greater than 0.")
+    return FigureSettings(tolerance=tolerance, outline=outline.value)
 
 
 def _evaluated(
@@ -132,6 +164,7 @@ def _evaluated(
     worst: int,
     device: torch.device,
     without: tuple[int, ...],
+    settings: FigureSettings,
 ) -> dict[str, Any]:
     """The results of the model, which are written into `place`."""
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -146,81 +179,35 @@ def _evaluated(
     samples = samples_of(dataset, part, spec)
     for warning in _warnings(part, known, samples.warnings, dataset.val_in_train):
         aside.print(f"note: {warning}", style="yellow", markup=False)
+    labels_only = loaded.description is not None and loaded.description.preprocessing
+    judged = partial(
+        assess,
+        loaded.module(),
+        spec,
+        dataset,
+        part,
+        device,
+        train=train,
+        figures=settings,
+        probabilities=not labels_only,
+        spacings_mm=source.spacings_mm(samples.names),
+    )
     with aside.status(f"{len(samples)} images"):
-        found = assess(loaded.module(), spec, dataset, part, device, train=train, worst=worst)
-    if loaded.description is not None and loaded.description.preprocessing:
+        found = judged(worst=worst)
+    if labels_only:
         del found.metrics["loss"]  # of label maps, not of logits
     results = results_of(found, model, dataset, known)
     if without:
         missing = [channel - 1 for channel in without]
-        with aside.status(f"{len(samples)} images without {_channels(without)}"):
-            partial = assess(
-                loaded.module(),
-                spec,
-                dataset,
-                part,
-                device,
-                train=train,
-                worst=0,
-                without=missing,
-            )
-        results["without_channels"] = _partial_results(partial, without)
+        with aside.status(f"{len(samples)} images without {named_channels(without)}"):
+            lacking = judged(worst=0, without=missing)
+        results["without_channels"] = partial_results(lacking, without)
     _write(results, place)
     if found.worst:
         seen = as_the_model_takes_it(dataset, spec)
         picture = worst_grid(seen, found.worst, found.image_miou.tolist(), samples)
         picture.save(place / PICTURE)
     return results
-
-
-def results_of(found: SplitEvaluation, model: str, data: Dataset, known: bool) -> dict[str, Any]:
-    """Everything that was found, JSON-safe: what is undefined is null."""
-    intervals = score_intervals(found.matrices)
-    confusion = found.matrices.sum(axis=0)
-    classes = [
-        {
-            "class": name,
-            "iou": _with_interval(intervals[f"iou/{index}"], found.metrics[f"iou/{name}"]),
-            "dice": _number(found.metrics[f"dice/{name}"]),
-            "true_pixels": int(confusion[index].sum()),
-            "predicted_pixels": int(confusion[:, index].sum()),
-        }
-        for index, name in enumerate(found.class_names)
-    ]
-    names = [*found.image_names]
-    return {
-        "model": model,
-        "split": found.split,
-        "images": len(names),
-        "data": {"fingerprint": data.fingerprint, "same_as_in_training": known},
-        "figures": {name: _number(value) for name, value in found.metrics.items()},
-        "summary": {
-            name: _with_interval(intervals[name], found.metrics[name])
-            for name in ("miou", "dice", "pixel_accuracy")
-        },
-        "classes": classes,
-        "worst": [
-            {"image": names[index], "miou": _number(found.image_miou[index])}
-            for index in found.worst
-        ],
-        "image_miou": [
-            {"image": name, "miou": _number(value)}
-            for name, value in zip(names, found.image_miou, strict=True)
-        ],
-    }
-
-
-def _partial_results(found: SplitEvaluation, without: tuple[int, ...]) -> dict[str, Any]:
-    """What was found with channels missing, in the form of the whole results."""
-    intervals = score_intervals(found.matrices)
-    return {
-        "channels": list(without),
-        "figures": {name: _number(value) for name, value in found.metrics.items()},
-        "summary": {
-            name: _with_interval(intervals[name], found.metrics[name])
-            for name in ("miou", "dice", "pixel_accuracy")
-        },
-    }
 
 
 def _require_channels(without: tuple[int, ...], channels: int) -> None:
@@ -276,58 +263,9 @@ def _warnings(split: str, known: bool, warnings: tuple[str, ...], val_in_train: 
     return found
 
 
-def _with_interval(interval: Interval, value: float) -> dict[str, float | None]:
-    low, high = _number(interval.low), _number(interval.high)
-    return {"value": _number(value), "low": low, "high": high}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
 def _write(results: Mapping[str, Any], place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--out {place}: the results cannot be written there: {error}") from None
-
-
-def _print(results: Mapping[str, Any], place: Path) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    images = "1 image" if results["images"] == 1 else f"{results['images']} images"
-    partial = results.get("without_channels", {})
-    columns = ["without"] if partial else []
-    told = f"; without: with {_channels(partial['channels'])} set to the mean" if partial else ""
-    console.print(f"{results['split']}, {images}{told}", markup=False)
-    figures = partial.get("figures", {})
-    table = Table("", "value", *columns, "95 % interval", "Dice", "true pixels", "predicted")
-    for name, interval in results["summary"].items():
-        beside = [_shown(figures[name])] if partial else []
-        table.add_row(name, _shown(interval["value"]), *beside, _range(interval))
-    table.add_section()
-    for row in results["classes"]:
-        table.add_row(
-            f"iou/{row['class']}",
-            _shown(row["iou"]["value"]),
-            *([_shown(figures[f"iou/{row['class']}"])] if partial else []),
-            _range(row["iou"]),
-            _shown(row["dice"]),
-            f"{row['true_pixels']:,}",
-            f"{row['predicted_pixels']:,}",
-        )
-    console.print(table)
-    if results["worst"]:
-        console.print("Worst images, by their own mIoU")
-    for row in results["worst"]:
-        console.print(f"  {_shown(row['miou'])}  {row['image']}", markup=False)
-    console.print(f"results in {place}", markup=False)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _range(interval: Mapping[str, float | None]) -> str:
-    low, high = interval["low"], interval["high"]
-    return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"

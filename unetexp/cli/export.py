@@ -17,6 +17,7 @@ from unetexp.cli.options import SetData, TrackingUri
 from unetexp.compute.device import limit_threads
 from unetexp.data import Dataset
 from unetexp.errors import DataError, UnetexpError
+from unetexp.export.calibration import IMAGES
 from unetexp.export.card import HEADS, measured_on, rows
 from unetexp.export.exporting import MAX_DROP, Exported, Request
 from unetexp.export.exporting import export as write_export
@@ -34,6 +35,9 @@ class Target(StrEnum):
 
     onnx = "onnx"
     openvino = "openvino"
+    torchscript = "torchscript"
+    pt2 = "pt2"
+    tensorrt = "tensorrt"
 
 
 class InPrecision(StrEnum):
@@ -81,6 +85,14 @@ def export(
             help="Points of mIoU (hundredths) that it may lose; a worse file is not kept.",
         ),
     ] = MAX_DROP,
+    calibration_images: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Training images that int8 is calibrated with, evenly from all; more take longer.",
+        ),
+    ] = IMAGES,
     data: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +120,9 @@ def export(
         changes = parse_assignments(set_ or [])
         limit_threads()
         absolute(tracking_uri)
-        request = Request(to.value, out, precision.value, preprocessing, max_drop)
+        request = Request(
+            to.value, out, precision.value, preprocessing, max_drop, calibration_images
+        )
         request.writer()  # first, because it takes no time
         folder = model_folder(model, tracking_uri)
         origin = origin_of(model, tracking_uri)

@@ -8,7 +8,7 @@ K classes, H W size of the image, h w working size, b rows of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +50,16 @@ def _block(logits: Tensor, rows: slice, height: int, width: int) -> Tensor:
     return wide[0]
 
 
-def upsampled_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class of the highest logit (H, W) uint8, of logits (K, h, w)."""
+def upsampled_labels(
+    logits: Tensor, size: tuple[int, int], see: Callable[[slice, Tensor], None] | None = None
+) -> Tensor:
+    """The class of the highest logit (H, W) uint8, of logits (K, h, w).
+
+    `see` is given the rows and the logits (K, b, W) float32 of each block.
+    """
     labels = torch.empty(size, dtype=torch.uint8, device=logits.device)
     for rows, block in upsampled(logits, size):
         labels[rows] = block.argmax(dim=0)
+        if see:
+            see(rows, block)
     return labels

@@ -16,7 +16,7 @@ import torch
 
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, UnetexpError, UserError
-from unetexp.export.calibration import calibration_inputs, graph_inputs
+from unetexp.export.calibration import IMAGES, calibration_inputs, graph_inputs
 from unetexp.export.card import card
 from unetexp.export.formats import Writer, writer_of
 from unetexp.export.proof import Proof, Reference
@@ -42,6 +42,7 @@ class Request:
     precision: Precision = "fp32"
     preprocessing: bool = False
     max_drop: float = MAX_DROP
+    calibration_images: int = IMAGES  # at most, for int8
     run_id: str | None = None  # that trained the model, where it is known
     commit: str | None = None  # of the code that trained it
 
@@ -90,7 +91,9 @@ def export(folder: Path, request: Request, data: Dataset, split: str) -> Exporte
         spec=spec,
         precision=request.precision,
         preprocessing=request.preprocessing,
-        calibration=calibration_inputs(data, spec, preprocessing=request.preprocessing)
+        calibration=calibration_inputs(
+            data, spec, preprocessing=request.preprocessing, most=request.calibration_images
+        )
         if quantised
         else (),
     )

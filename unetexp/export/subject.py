@@ -31,7 +31,7 @@ class WithPreprocessing(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: UNet, spec: ImageSpec) -> None:
+    def __init__(self, model: nn.Module, spec: ImageSpec) -> None:
         super().__init__()
         self.model = model
         self.image_max = spec.image_max
@@ -87,19 +87,29 @@ class Subject:
     @cached_property
     def program(self) -> ExportedProgram:
         """The graph, of any batch, height and width; UserError where it would be of one size."""
+        return self.exported(self.network)
+
+    def exported(self, network: nn.Module, *, strict: bool = False) -> ExportedProgram:
+        """As `program`, of another form of the network."""
         height, width = self.size_axes
         dynamic = {0: Dim.AUTO, height: Dim.AUTO, width: Dim.AUTO}
         with torch.no_grad():
-            program = torch.export.export(self.network, (self.example,), dynamic_shapes=(dynamic,))
+            program = torch.export.export(
+                network, (self.example,), dynamic_shapes=(dynamic,), strict=strict
+            )
         (name,) = program.graph_signature.user_inputs
         shape = next(n for n in program.graph.nodes if n.name == name).meta["val"].shape
         if fixed := [str(shape[axis]) for axis in dynamic if isinstance(shape[axis], int)]:
-            raise UserError(
-                f"the encoder {self.model.encoder.name} computes differently at each size, so that "
-                f"its graph would take images of one size only ({', '.join(fixed)}), and a file "
-                "takes any. Choose another encoder, or serve the model itself with PyTorch."
-            )
+            raise self.of_one_size(", ".join(fixed))
         return program
+
+    def of_one_size(self, size: str) -> UserError:
+        """The error for a network whose graph depends on the size of the example."""
+        return UserError(
+            f"the encoder {self.model.encoder.name} computes differently at each size, so that "
+            f"its graph would take images of one size only ({size}), and a file "
+            "takes any. Choose another encoder, or serve the model itself with PyTorch."
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +23,10 @@ from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.errors import CheckpointError, ConfigError, DataError, listed
 from unetexp.inference.conforming import conform, full_scale
+from unetexp.metrics.figures.collector import FigureCollector
+from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.metrics.figures.split import SplitFigures
+from unetexp.metrics.surface import Spacing
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import ModelSpec, read_description
 from unetexp.training.config import TrainConfig
@@ -45,6 +49,12 @@ class SplitEvaluation:
     image_miou: NDArray[np.float64]  # (I,), NaN if all of an image is void
     worst: dict[int, Tensor]  # label maps (H, W) uint8 of the worst images, the worst first
     labels: dict[int, Tensor]  # label maps of the images that were to be kept
+    figures: SplitFigures | None = None  # distances, objects, calibration, ..., where asked for
+
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """`metrics`, and every figure by its name; the ones that both have are the same."""
+        return {**(self.figures.values if self.figures else {}), **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,13 @@ class ConformedSamples:
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(shape for part in self.parts for shape in part.shapes)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each image; empty where no image has one."""
+        groups = [tuple(getattr(part, "groups", ())) or ("",) * len(part) for part in self.parts]
+        joined = tuple(group for part in groups for group in part)
+        return joined if any(joined) else ()
 
     @property
     def original_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -94,14 +111,21 @@ def assess(
     worst: int = WORST,
     keep: Sequence[int] = (),
     without: Sequence[int] = (),
+    figures: FigureSettings | None = None,
+    probabilities: bool = True,
+    spacings_mm: Mapping[str, Spacing] | None = None,
 ) -> SplitEvaluation:
     """Evaluate `model`, which is moved to `device`, on a split of `data` or on `all` of it.
 
     With the configuration `train` that the model was trained with, the metrics are those that its
     training would have computed; without it, which only a U-Net's spec allows, batches, precision
     and loss are the defaults. The label maps of the images `keep` are kept.
-    The channels `without`, counted from 0, are set to their means. Raises DataError if the data has
-    other classes or no such split.
+    The channels `without`, counted from 0, are set to their means.
+
+    With `figures` there are figures beside the metrics; they take longer than a small model. The
+    ones of probabilities are undefined without `probabilities`, where the model gives labels alone.
+    `spacings_mm` are those of the images' pixels by name, where they are known: distances are then
+    in millimetres. Raises DataError if the data has other classes or no such split.
     """
     config = train
     if config is None:
@@ -110,6 +134,16 @@ def assess(
     model = model.to(device).to(memory_format=resolved(config, device).layout)
     seen = as_the_model_takes_it(data, spec)
     samples = samples_of(data, split, spec)
+    collector = None
+    if figures is not None:
+        collector = FigureCollector(
+            spec.class_names,
+            samples.names,
+            figures,
+            groups=samples.groups,
+            spacings_mm=spacings_mm,
+            probabilities=probabilities,
+        )
     evaluation = evaluate(
         config,
         seen,
@@ -120,6 +154,7 @@ def assess(
         keep=keep,
         keep_matrices=True,
         without=without,
+        observe=collector,
     )
     assert evaluation.matrices is not None
     return SplitEvaluation(
@@ -131,6 +166,7 @@ def assess(
         image_miou=evaluation.image_miou.numpy(),
         worst=evaluation.worst,
         labels=evaluation.predictions,
+        figures=collector.figures() if collector else None,
     )
 
 

@@ -22,6 +22,7 @@ from unetexp.errors import DataError
 Floats = NDArray[np.float64]
 Matrices = NDArray[np.integer]  # (I, K, K), rows are the target
 
+REPEATS = 2000
 _OUTSIDE = (2.5, 97.5)  # percent
 _DRAWS_AT_ONCE = 2**21
 
@@ -71,7 +72,9 @@ class _PixelCounts:
         }
 
 
-def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> dict[str, Interval]:
+def score_intervals(
+    matrices: Matrices, repeats: int = REPEATS, seed: int = 0
+) -> dict[str, Interval]:
     """Intervals of a model's metrics from one confusion matrix (K, K) per image.
 
     The names are miou, dice, pixel_accuracy and iou/<index>. Resamples in which a
@@ -80,13 +83,13 @@ def score_intervals(matrices: Matrices, repeats: int = 2000, seed: int = 0) -> d
     counts = _pixel_counts(matrices)
     resampled = [drawn.metrics() for (drawn,) in _resamples([counts], repeats, seed)]
     return {
-        name: _interval(float(value), np.concatenate([part[name] for part in resampled]))
+        name: interval_of(float(value), np.concatenate([part[name] for part in resampled]))
         for name, value in _whole(counts).metrics().items()
     }
 
 
 def compare_paired(
-    a: Matrices, b: Matrices, repeats: int = 2000, seed: int = 0, *, metric: str = "miou"
+    a: Matrices, b: Matrices, repeats: int = REPEATS, seed: int = 0, *, metric: str = "miou"
 ) -> PairedComparison:
     """mIoU, or another `metric`, of `a` minus that of `b`, for the same images in the same order.
 
@@ -111,7 +114,7 @@ def compare_paired(
     known = differences[~np.isnan(differences)]
     better = (np.count_nonzero(known > 0) + np.count_nonzero(known == 0) / 2) / max(len(known), 1)
     return PairedComparison(
-        difference=_interval(float(first - second), differences),
+        difference=interval_of(float(first - second), differences),
         probability=float(better) if len(known) else math.nan,
     )
 
@@ -136,11 +139,16 @@ def _whole(counts: _PixelCounts) -> _PixelCounts:
 
 
 def _resamples(models: list[_PixelCounts], repeats: int, seed: int) -> Iterator[list[_PixelCounts]]:
-    """Each model's counts (R, K) in the same resamples, in chunks of resamples.
+    """Each model's counts (R, K) in the same resamples, in chunks of resamples."""
+    for weights in resamples(len(models[0].hits), repeats, seed):
+        yield [_PixelCounts(*(weights @ part for part in _parts(counts))) for counts in models]
 
-    A resample is a vector of how often each image is in it: the sums are a matrix product.
+
+def resamples(images: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[Floats]:
+    """How often each image is in each resample (R, I), in chunks of resamples.
+
+    Sums over a resample's images are then a matrix product. One image has no resamples.
     """
-    images = len(models[0].hits)
     if images < 2:
         repeats = 0  # all resamples would be equal: there is no interval
     generator = np.random.default_rng(seed)
@@ -150,8 +158,7 @@ def _resamples(models: list[_PixelCounts], repeats: int, seed: int) -> Iterator[
         drawn = generator.integers(images, size=(rows, images))
         drawn += np.arange(rows)[:, np.newaxis] * images
         times = np.bincount(drawn.reshape(-1), minlength=rows * images).reshape(rows, images)
-        weights = times.astype(np.float64)
-        yield [_PixelCounts(*(weights @ part for part in _parts(counts))) for counts in models]
+        yield times.astype(np.float64)
 
 
 def _parts(counts: _PixelCounts) -> tuple[Floats, Floats, Floats]:
@@ -166,7 +173,8 @@ def _mean_of_present(values: Floats) -> Floats:
     return mean
 
 
-def _interval(value: float, resampled: Floats) -> Interval:
+def interval_of(value: float, resampled: Floats) -> Interval:
+    """A value with the interval of its resamples, those left out in which it is NaN."""
     known = resampled[~np.isnan(resampled)]
     if not len(known):
         return Interval(value, math.nan, math.nan)

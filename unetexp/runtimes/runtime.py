@@ -50,6 +50,9 @@ class FormatModule(Protocol):
 # In the order in which a file is looked at; ONNX, which has no mark, is the last.
 FORMATS: dict[Format, str] = {
     "openvino": "openvino_runtime",
+    "torchscript": "torchscript_runtime",
+    "pt2": "pt2_runtime",
+    "tensorrt": "tensorrt_runtime",
     "onnx": "onnx_runtime",
 }
 _HEAD_BYTES = 4096

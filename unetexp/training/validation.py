@@ -11,10 +11,10 @@ N batch, I images of a split, C channels, K classes, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from unetexp.compute.upsampling import upsampled_labels
 from unetexp.data import Dataset, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.labels import VOID
+from unetexp.metrics.calibration import BINS, calibration_sums
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import Normalization, input_normalization, to_input
@@ -34,6 +35,9 @@ from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction
 
 WORST = 4  # how many images with the lowest mIoU keep their label maps
+
+# index, predicted labels and truth (H, W) uint8 at the image's own size, and its `calibration_sums`
+Observer: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def evaluate(
     compute: ComputeSettings | None = None,
     workers: int = 0,
     without: Sequence[int] = (),
+    observe: Observer | None = None,
 ) -> Evaluation:
     """The metrics of `model` on whole images at their own size, the same for every trial.
 
@@ -75,6 +80,7 @@ def evaluate(
     the images, and each gets the metrics of them all. `compute` replaces the config's settings.
     Up to two of `workers` threads load images in advance; the metrics do not depend on them.
     The channels `without`, counted from 0, are set to their means, as if they were missing.
+    `observe` is given each image that this rank has computed.
     """
     device = next(model.parameters()).device
     # the ranks' counts are gathered with their images' below
@@ -91,17 +97,21 @@ def evaluate(
         data.image_max,
         Limits.of(model, data.num_classes),
         tuple(without),
+        observe is not None,
     )
+    shapes = original_shapes(split)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     pin = device.type == "cuda"
     with without_benchmark():
         for batch in whole_images(split, judge.limits, ranks, workers=workers, pin=pin):
             judged = judge(batch)
             loss_sum += judged.loss
-            for indices, labels, masks in judged.pairs():
-                scores.update(indices, labels, masks)
-            del judged, labels, masks  # before the next forward pass
-    return _merged(ranks.gather((scores, float(loss_sum))), original_shapes(split))
+            for pair in judged.pairs():
+                scores.update(pair.indices, pair.labels, pair.masks)
+                if observe:
+                    pair.show(observe, shapes)
+            del judged, pair  # before the next forward pass
+    return _merged(ranks.gather((scores, float(loss_sum))), shapes)
 
 
 class _Part(NamedTuple):
@@ -112,24 +122,50 @@ class _Part(NamedTuple):
     logits: Tensor  # (N, K, H, W)
 
 
+class _Pair(NamedTuple):
+    """Predicted labels and truth (N, H, W) uint8 of some images."""
+
+    indices: list[int]
+    labels: Tensor
+    masks: Tensor
+    calibration: Tensor  # (N, B + 2) float64; zeros if it was not asked for
+
+    def show(self, observe: Observer, shapes: Sequence[tuple[int, int]]) -> None:
+        """Give each image, without its padding, to `observe`."""
+        for n, index in enumerate(self.indices):
+            height, width = shapes[index]
+            labels, masks = (part[n, :height, :width] for part in (self.labels, self.masks))
+            observe(index, labels, masks, self.calibration[n])
+
+
 class _Judged(NamedTuple):
     batch: WholeBatch
     labels: Tensor  # (N, H, W) uint8, predicted; nothing where `logits` are given
     masks: Tensor  # (N, H, W) uint8
     loss: Tensor  # float64, the sum over the images of each one's own
     logits: Tensor | None  # (N, K, H, W) of images that were scaled to this size
+    calibration: Tensor  # (N, B + 2) float64; zeros where `logits` are given
+    calibrate: bool
 
-    def pairs(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Indices with predicted labels and truth, (N, H, W) uint8, at the images' own size."""
+    def pairs(self) -> Iterator[_Pair]:
+        """The images at their own size."""
         if self.logits is None:
-            yield self.batch.indices, self.labels, self.masks
+            yield _Pair(self.batch.indices, self.labels, self.masks, self.calibration)
             return
         for n, index in enumerate(self.batch.indices):
             height, width = self.batch.masks[n].shape
-            truth = self.batch.truths[n]
+            truth = self.batch.truths[n].to(self.masks.device, non_blocking=True)
             size = truth.shape[0], truth.shape[1]
-            labels = upsampled_labels(self.logits[n, :, :height, :width], size)
-            yield [index], labels[None], truth.to(labels.device, non_blocking=True)[None]
+            calibration = torch.zeros_like(self.calibration[:1])
+
+            def see(
+                rows: slice, block: Tensor, truth: Tensor = truth, sums: Tensor = calibration
+            ) -> None:
+                sums += calibration_sums(block.softmax(dim=0)[None], truth[None, rows])
+
+            logits = self.logits[n, :, :height, :width]
+            labels = upsampled_labels(logits, size, see if self.calibrate else None)
+            yield _Pair([index], labels[None], truth[None], calibration)
 
 
 @dataclass(frozen=True)
@@ -144,6 +180,7 @@ class _Judge:
     image_max: int
     limits: Limits
     without: tuple[int, ...] = ()  # channels, from 0, that are set to their means
+    calibrate: bool = False
 
     def __call__(self, batch: WholeBatch) -> _Judged:
         images, masks = batch.padded(self.limits, self.device)
@@ -151,11 +188,15 @@ class _Judge:
         scaled: Tensor | None = None
         losses = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
         weights = torch.zeros_like(losses)
+        calibration = losses.new_zeros(len(masks), BINS + 2)
         for part in self._parts(images):
             if batch.truths:
                 scaled = _placed(part, scaled, images)
             else:
                 labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
+                if self.calibrate:
+                    shares = part.logits.float().softmax(dim=1)
+                    calibration += calibration_sums(shares, masks[:, part.rows, part.columns])
             for n, (height, width) in enumerate(mask.shape for mask in batch.masks):
                 mask = masks[n : n + 1, part.rows, part.columns]
                 mask = mask[:, : height - part.rows.start, : width - part.columns.start]
@@ -164,7 +205,8 @@ class _Judge:
                 valid = (mask != VOID).sum()
                 losses[n] += self.loss(logits, mask).double() * valid
                 weights[n] += valid
-        return _Judged(batch, labels, masks, (losses / weights.clamp(min=1)).sum(), scaled)
+        loss = (losses / weights.clamp(min=1)).sum()
+        return _Judged(batch, labels, masks, loss, scaled, calibration, self.calibrate)
 
     def _parts(self, images: Tensor) -> Iterator[_Part]:
         """The logits of raw images (N, C, H, W): in one part, if their loss fits into memory."""

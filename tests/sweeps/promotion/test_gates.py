@@ -97,6 +97,98 @@ def test_what_is_no_gate_is_refused(changes, message):
         changed_gates(Gates(), changes)
 
 
+FIGURES = {"hd95/cell": 4.2, "nsd/cell": 0.91, "ece": 0.03, "nsd/wall": math.nan}
+
+
+def limits(**gates):
+    model = Measures({**CHAMPION, **FIGURES}, 10.0, 50.0)
+    found = check_gates(Gates(**gates), model, CHAMPION, "there is none")
+    return {v.gate: v for v in found[4:]}
+
+
+def test_any_figure_is_a_gate():
+    found = limits(minimum={"nsd/cell": 0.9, "iou/wall": 0.71}, maximum={"hd95/cell": 4, "ece": 1})
+    assert {name: v.light for name, v in found.items()} == {
+        "nsd/cell": "green",
+        "iou/wall": "red",
+        "hd95/cell": "red",
+        "ece": "green",
+    }
+    assert "allowed: at most 4; missed by 0.2000" in found["hd95/cell"].describe()
+    assert "allowed: at least 0.71; missed by 0.0100" in found["iou/wall"].describe()
+
+
+def test_a_limit_is_reached_exactly_and_holds_without_a_champion():
+    model = Measures({**CHAMPION, **FIGURES}, 10.0, 50.0)
+    gates = Gates(minimum={"nsd/cell": 0.91}, maximum={"hd95/cell": 4.2})
+    assert [v.light for v in check_gates(gates, model, None, "none")[4:]] == ["green", "green"]
+
+
+def test_what_could_not_be_computed_does_not_hold_its_limit():
+    found = limits(minimum={"nsd/wall": 0.1})["nsd/wall"]
+    assert found.red and "nothing is shown" in found.describe()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"promotion.minimum": {"nsd/cell": 0.9}}, {"nsd/cell": 0.9}),
+        ({"promotion.minimum.nsd/cell": 0.9}, {"ece": 1.0, "nsd/cell": 0.9}),
+        ({"promotion.minimum.nsd/St. John": 0.9}, {"ece": 1.0, "nsd/St. John": 0.9}),
+        ({"promotion.minimum.ece": 0.5}, {"ece": 0.5}),
+    ],
+)
+def test_limits_are_set_all_together_or_one_by_one(changes, expected):
+    assert changed_gates(Gates(minimum={"ece": 1.0}), changes).minimum == expected
+
+
+def test_how_outlines_are_compared_is_set_beside_the_gates():
+    changes = {"promotion.figures.tolerance": 3, "promotion.figures.outline": "contours"}
+    figures = changed_gates(Gates(), changes).figures
+    assert (figures.tolerance, figures.outline) == (3, "contours")
+    with pytest.raises(ConfigError, match="Did you mean 'tolerance'"):
+        changed_gates(Gates(), {"promotion.figures.tolerence": 3})
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("hd59/cell", "Did you mean 'hd95/cell'"),
+        ("panoptic_qualty/wall", "Did you mean 'panoptic_quality/wall'"),
+        ("zzz", "There are: boundary_iou"),
+    ],
+)
+def test_a_figure_that_does_not_exist_is_told_with_the_nearest(limit, message):
+    for side in ("minimum", "maximum"):
+        for changes in (
+            {f"promotion.{side}": {limit: 0.5}},
+            {f"promotion.{side}.{limit}": 0.5},
+        ):
+            with pytest.raises(ConfigError, match=message):
+                changed_gates(Gates(), changes)
+
+
+def test_a_class_that_does_not_exist_is_told_with_the_nearest():
+    classes = ("back", "cell", "wall")
+    Gates(minimum={"nsd/cell": 0.5, "iou/back": 0.5, "nsd": 0.5}).require_classes(classes)
+    with pytest.raises(ConfigError, match=r"promotion\.maximum: 'hd95/cel'.*mean 'hd95/cell'"):
+        Gates(maximum={"hd95/cel": 3}).require_classes(classes)
+    with pytest.raises(ConfigError, match="sensitivity/cell"):  # of two classes alone
+        Gates(minimum={"sensitivity/cell": 0.5}).require_classes(classes)
+    Gates(minimum={"sensitivity/cell": 0.5}).require_classes(("back", "cell"))
+
+
+def test_a_recipe_sets_limits(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("promotion: {minimum: {nsd: 0.8}, figures: {tolerance: 1}}\n")
+    recipe = load_recipe(str(path), {"promotion.minimum.iou/a.b": 0.02, "promotion.maximum.ece": 1})
+    assert recipe.promotion.minimum == {"nsd": 0.8, "iou/a.b": 0.02}
+    assert recipe.promotion.maximum == {"ece": 1}
+    assert "nsd at least 0.8" in recipe.promotion.describe()
+    with pytest.raises(ConfigError, match="Did you mean 'ece'"):
+        load_recipe(str(path), {"promotion.maximum.eec": 1})
+
+
 def test_a_recipe_sets_gates(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("promotion: {max_latency_ms: 30}\n")

@@ -138,6 +138,24 @@ class TestTheFirst:
             assert re.search(rf"\| {name} \| [01]\.\d{{4}} \([01]\.\d{{4}} to ", card)
         assert "force" not in card
 
+    def test_its_card_and_its_run_have_the_figures_of_outlines_and_objects(self, promoted):
+        card = read_card(promoted, "1")
+        for part in (
+            "## Figures on the test split",
+            "agree up to 2 px",
+            "| HD95 | ",
+            "| PQ | ",
+            "expected calibration error",
+            "Objects by size",
+            "cell: missed altogether in 6 images, predicted in 0 images without it.",
+        ):
+            assert part in card
+        metrics = trial_run(promoted, "good", "0001").data.metrics
+        diagonal = 32 * 2**0.5  # of images in which it finds no cell
+        assert metrics["test/hd95/cell"] == pytest.approx(diagonal)
+        assert metrics["test/nsd/cell"] == 0 and metrics["test/missed_images/cell"] == 6
+        assert {"test/ece", "test/brier", "test/boundary_iou/wall"} <= metrics.keys()
+
     def test_the_newest_finished_sweep_is_taken(self, uri, place):
         store = open_store(uri)
         code, said = call(uri, "--dry-run")
@@ -226,6 +244,20 @@ class TestASecond:
         assert aliases(promoted) == ("1", "2")
         assert call(promoted, "--rollback")[0] == 0
         assert aliases(promoted) == ("2", "1")
+
+    @pytest.mark.parametrize(
+        ("gate", "code", "message"),
+        [
+            ("maximum.hd95/cell=5", 3, "gate red: hd95/cell: 45.2548, allowed: at most 5"),
+            ("minimum={brier: 0.1, nsd/cell: 0}", 0, "brier"),
+            ("minimum.nsd/cel=0.5", 2, "Did you mean 'nsd/cell'"),
+        ],
+    )
+    def test_a_figure_as_a_gate(self, uri, gate, code, message):
+        found, said = call(uri, "good", "--set", f"promotion.{gate}")
+        assert found == code, said
+        assert message in " ".join(said.split())
+        assert (aliases(uri) == (None, None)) is (code != 0)
 
     @pytest.mark.parametrize("gate", ["max_latency_ms", "max_size_mb"])
     def test_latency_and_size(self, uri, gate):

@@ -17,7 +17,8 @@ from unetexp.models.ensemble import Ensemble
 from unetexp.runtimes.description import Description
 from unetexp.runtimes.runtime import format_of, open_runtime
 
-FLOATS = [(target, precision) for target, precision in WRITERS if precision != "int8"]
+HERE = [each for each in WRITERS if each[0] != "tensorrt" or torch.cuda.is_available()]
+FLOATS = [(target, precision) for target, precision in HERE if precision != "int8"]
 TARGETS = list(dict.fromkeys(target for target, _ in FLOATS))
 QUICK = (("onnx", "fp32"), ("openvino", "fp32"))  # the others in `make test-slow`
 SHAPES = [(1, 64, 64), (3, 33, 47), (2, 100, 40)]

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,11 +15,21 @@ from unetexp.cli.main import app
 from unetexp.data import open_dataset
 from unetexp.errors import CheckpointError, DataError
 from unetexp.inference.evaluation import as_the_model_takes_it, assess, train_config
+from unetexp.metrics import (
+    brier_score,
+    expected_calibration_error,
+    hausdorff95,
+    normalized_surface_dice,
+)
+from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics, mean_iou
-from unetexp.models.saved_model import load, read_spec
+from unetexp.models.saved_model import load, model_spec, read_spec
+from unetexp.models.weights.resolution import input_normalization, to_input
 from unetexp.training.config import decode_config
 from unetexp.training.experiment import Experiment, best_figures
+from unetexp.training.losses import loss_for
+from unetexp.training.validation import evaluate as run_evaluation
 
 CPU = torch.device("cpu")
 NAMES = ("ground", "cell", "wall")
@@ -231,3 +242,118 @@ def test_a_model_that_does_not_tell_how_it_was_trained_is_refused(trained, tmp_p
     (folder / "config.json").write_text(json.dumps(description))
     with pytest.raises(CheckpointError, match="train"):
         train_config(folder)
+
+
+def test_the_figures_of_the_json_are_those_of_the_labels_that_the_model_predicts(trained, tmp_path):
+    options = ("--out", tmp_path, "--tolerance", 1.5, "--outline", "contours")
+    result = evaluate(trained[0], trained[1], *options, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    settings = found["figure_settings"]
+    assert (settings["tolerance"], settings["outline"], settings["unit"]) == (1.5, "contours", "px")
+    pairs = predicted(trained)
+    for label, name in enumerate(NAMES):
+        masks = [((t == label) & (t != 255), (p == label) & (t != 255)) for t, p in pairs]
+        distances = [hausdorff95(*pair, outline="contours") for pair in masks]
+        shares = [normalized_surface_dice(*pair, 1.5, outline="contours") for pair in masks]
+        for family, values in (("hd95", distances), ("nsd", shares)):
+            row = found["figure_intervals"][f"{family}/{name}"]
+            assert row["value"] == pytest.approx(np.nanmean(values))
+            assert row["low"] <= row["value"] <= row["high"]
+            assert found["figures"][f"{family}/{name}"] == row["value"]
+            assert row["unit"] == ("px" if family == "hd95" else "1")
+            own = [image["figures"][f"{family}/{name}"] for image in found["by_image"]]
+            assert own == pytest.approx(values)
+        assert found["figures"][f"iou/{name}"] == found["figure_intervals"][f"iou/{name}"]["value"]
+    assert 0 <= found["figures"]["ece"] <= 1 and 0 < found["figures"]["brier"] < 2
+    assert {row["size"] for row in found["by_size"]} <= {"small", "medium", "large"}
+    assert found["by_group"] == []
+
+
+def predicted(trained):
+    """Truth and prediction (H, W) of the validation images."""
+    folder = trained[0] / "best"
+    train = train_config(folder)
+    data = open_dataset(train.data)
+    pairs = {}
+
+    def observe(index, labels, truth, calibration):
+        pairs[index] = truth.numpy(), labels.numpy()
+
+    loss = loss_for(train.loss, data)
+    run_evaluation(train, data, data["val"], load(folder), loss, observe=observe)
+    return [pairs[index] for index in range(len(pairs))]
+
+
+def keep(seen):
+    return lambda *image: seen.append(image)
+
+
+def test_images_seen_one_by_one_are_at_their_own_size_and_their_probabilities_add_up(tmp_path):
+    """As from the whole logits, with and without a working size."""
+    root = write_folder_dataset(tmp_path / "data", {"train": 2, "val": 2}, (50, 70), 3, void=0.1)
+    for resize in (None, 32):
+        config = decode_config(
+            {
+                "data": {"kind": "folder", "root": str(root), "resize": resize},
+                "encoder": {"name": "resnet18", "weights": "none"},
+            }
+        )
+        data = open_dataset(config.data)
+        torch.manual_seed(0)
+        model = model_spec(config, data).build().eval()
+        seen = []
+        loss = loss_for(config.loss, data)
+        run_evaluation(config, data, data["val"], model, loss, observe=keep(seen))
+        assert sorted(index for index, *_ in seen) == [0, 1]
+        for index, labels, truth, calibration in seen:
+            assert labels.shape == truth.shape == (50, 70)
+            assert torch.equal(truth, data["val"].original_mask(index))
+            image = data["val"][index].image[None].float() / data.image_max
+            inputs = to_input(image, input_normalization(config.encoder, data.channels))
+            with torch.inference_mode():
+                logits = model(inputs).float()
+            if resize:
+                logits = F.interpolate(logits, (50, 70), mode="bilinear", align_corners=False)
+            shares = logits.softmax(dim=1)[0].numpy()
+            expected = brier_score(shares, truth.numpy())
+            assert float(calibration[-2] / calibration[-1]) == pytest.approx(expected, rel=1e-4)
+            expected = expected_calibration_error(shares, truth.numpy())
+            found = float(calibration[:-2].abs().sum() / calibration[-1])
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_table_shows_figures_with_unit_and_misses(trained, tmp_path):
+    grouped = ("--set", "data.group_pattern=^(0)")
+    result = evaluate(trained[0], trained[1], "--out", tmp_path, *grouped)
+    assert result.exit_code == 0, result.output
+    for word in (
+        "hd95/wall",
+        "px",
+        "outlines agree up to 2 px",
+        "ece",
+        "Objects by size",
+        "Groups",
+    ):
+        assert word in result.output
+
+
+def test_distances_are_in_millimetres_where_the_source_knows_its_pixels(trained, tmp_path):
+    data = open_dataset(train_config(trained[0] / "best").data)
+    folder = trained[0] / "best"
+    spacings = dict.fromkeys(data["val"].names, (2.0, 2.0))
+    common = (load(folder), read_spec(folder), data, "val", CPU)
+    pixels = assess(*common, figures=FigureSettings(tolerance=1)).figures
+    found = assess(*common, figures=FigureSettings(tolerance=2), spacings_mm=spacings).figures
+    assert (pixels.unit, found.unit) == ("px", "mm")
+    assert found.values["hd95/cell"] == pytest.approx(2 * pixels.values["hd95/cell"])
+    assert found.values["nsd/cell"] == pytest.approx(pixels.values["nsd/cell"])
+
+
+def test_a_model_that_gives_labels_alone_has_no_figures_of_probabilities(trained):
+    folder = trained[0] / "best"
+    data = open_dataset(train_config(folder).data)
+    options = {"figures": FigureSettings(), "probabilities": False}
+    found = assess(load(folder), read_spec(folder), data, "val", CPU, **options).figures
+    assert np.isnan(found.values["ece"]) and np.isnan(found.values["brier"])
+    assert assess(load(folder), read_spec(folder), data, "val", CPU).figures is None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -53,6 +54,10 @@ class Mni152(ResizedSource):
                 "gap_slices": GAP_SLICES,
             },
         )
+
+    def spacings_mm(self, names: Sequence[str]) -> Mapping[str, tuple[float, float]]:
+        """Square pixels of `downsample` voxels of 1 mm."""
+        return dict.fromkeys(names, (float(self.downsample), float(self.downsample)))
 
     def _pairs(self) -> dict[str, list[Pair]]:
         image, labels, heights = _slices(self.downsample)

@@ -130,6 +130,12 @@ class Nifti(FileSource):
         name = f"nifti {json.dumps(told)}"
         return FileReader(name, image, mask, image_max=FULL_16, volumes=volumes.form())
 
+    def spacings_mm(self, names: Sequence[str]) -> Mapping[str, tuple[float, float]]:
+        """Of each slice, from the header of its volume."""
+        volumes = open_volumes(Path(self.root), self._slicing())
+        pixels = {case.name: volumes.pixel_mm(case) for case in volumes.every()}
+        return {name: pixels[name.rpartition(f"_{self.axis}_")[0]] for name in names}
+
     def _slicing(self) -> Slicing:
         window = WINDOWS[self.window] if isinstance(self.window, str) else self.window
         return Slicing(self.axis, window, self.bits, self.spacing_mm, self.affines == "check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -30,6 +31,13 @@ class ResizedSource(Component):
         "before: nothing is left to choose by, so the last epoch is kept, and `val/...` is of "
         "images that the model has seen",
     )
+
+    def spacings_mm(self, names: Sequence[str]) -> Mapping[str, tuple[float, float]] | None:
+        """Height and width of a pixel of each image, in millimetres; None where they are unknown.
+
+        Of the images' own size, before they are scaled to the working size.
+        """
+        return None
 
     @model_serializer(mode="wrap")
     def _without_unset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

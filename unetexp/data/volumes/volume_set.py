@@ -86,6 +86,13 @@ class VolumeSet:
             return size
         return resampled_size(size, in_plane(header.spacing_mm, axis), self.slicing.spacing_mm)
 
+    def pixel_mm(self, case: Case) -> tuple[float, float]:
+        """Height and width of a pixel of a case's slices."""
+        header, axis = self.headers[case.name], self.slicing.axis
+        stored = zip(in_plane(header.shape, axis), in_plane(header.spacing_mm, axis), strict=True)
+        extent, size = [pixels * mm for pixels, mm in stored], self.size(case)
+        return extent[0] / size[0], extent[1] / size[1]
+
     def images(self, case: Case) -> RawImage:
         """The slices (C, S, H, W) of a case, uint8 or uint16."""
         volumes = itertools.chain.from_iterable(read_volume(path) for path in case.images)

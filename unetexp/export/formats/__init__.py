@@ -18,6 +18,16 @@ WRITERS: dict[tuple[Format, Precision], str] = {
     ("onnx", "fp16"): "onnx_file",
     ("openvino", "fp32"): "openvino_file",
     ("openvino", "fp16"): "openvino_file",
+    ("onnx", "int8"): "onnx_int8",
+    ("openvino", "int8"): "openvino_int8",
+    ("torchscript", "fp32"): "torchscript_file",
+    ("torchscript", "fp16"): "torchscript_file",
+    ("pt2", "fp32"): "pt2_file",
+    ("pt2", "fp16"): "pt2_file",
+    ("pt2", "int8"): "pt2_int8",
+    ("tensorrt", "fp32"): "tensorrt_engine",
+    ("tensorrt", "fp16"): "tensorrt_engine",
+    ("tensorrt", "int8"): "tensorrt_engine",
 }
 
 
@@ -44,6 +54,12 @@ class Writer(Protocol):
 
 def writer_of(target: Format, precision: Precision) -> Writer:
     """The writer of a format in a precision; ConfigError if there is none."""
+    if (target, precision) == ("torchscript", "int8"):
+        raise ConfigError(
+            "--precision int8: TorchScript has none, because torch's quantisation works on the "
+            "graphs of torch.export. Choose --to openvino or --to onnx for int8 on a CPU, --to "
+            "pt2 for torch, --to tensorrt for an NVIDIA GPU; or --precision fp32 or fp16."
+        )
     if (target, precision) not in WRITERS:
         known = [p for t, p in WRITERS if t == target]
         raise ConfigError(not_a_choice(f"--precision of {target}", precision, known))

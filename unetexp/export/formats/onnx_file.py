@@ -34,12 +34,7 @@ def write(subject: Subject, path: Path) -> None:
     """See `Writer`. In fp16 the weights and the layers between input and output are halves."""
     import onnx
 
-    model = onnx_model(subject)
-    if subject.precision == "fp16":
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        model = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
-    onnx.save(model, path)
+    onnx.save(model_in_precision(subject), path)
 
 
 def describe(path: Path, text: str) -> None:
@@ -49,6 +44,19 @@ def describe(path: Path, text: str) -> None:
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {KEY: text})
     onnx.save(model, path)
+
+
+def model_in_precision(subject: Subject) -> onnx.ModelProto:
+    """The graph in fp32 or fp16, with images and logits in fp32."""
+    model = onnx_model(subject)
+    if subject.precision == "fp32":
+        return model
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    halved: onnx.ModelProto = convert_float_to_float16(
+        model, keep_io_types=True, disable_shape_infer=True
+    )
+    return halved
 
 
 def onnx_model(subject: Subject) -> onnx.ModelProto:

@@ -135,6 +135,24 @@ def test_slices_are_resampled_to_square_pixels_with_labels_kept(tmp_path):
     np.testing.assert_allclose(image[0, 1::3], 255 * scan.clip(0, 1), atol=1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "pixel"),
+    [
+        ({"axis": "axial"}, (0.7, 0.8)),
+        ({"axis": "coronal"}, (2.0, 0.8)),
+        ({"axis": "sagittal", "resize": 16}, (2.0, 0.7)),
+        ({"axis": "coronal", "spacing_mm": 1.5}, (10 * 2 / 13, 20 * 0.8 / 11)),
+    ],
+)
+def test_the_size_of_pixels_is_that_of_the_header(tmp_path, fields, pixel):
+    root = write_nifti(tmp_path, cases=2, affine=np.diag([-0.8, -0.7, 2.0, 1.0]))
+    source = Nifti(root=str(root), **fields)
+    names = [sample.name for sample in source.listing().samples()]
+    found = source.spacings_mm(names)
+    assert list(found) == names
+    assert all(each == pytest.approx(pixel) for each in found.values())
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     old=st.tuples(st.integers(1, 20), st.integers(1, 20)),

@@ -1,0 +1,1 @@
+"""Searchers and stopping rules, replayed on recorded learning curves."""
