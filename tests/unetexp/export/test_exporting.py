@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -19,8 +22,9 @@ from typer.testing import CliRunner
 import unetexp
 from tests.support.exportable import CLASSES, config_on, write_data, write_model
 from unetexp.cli.main import app
-from unetexp.errors import UserError
+from unetexp.errors import GateError, UserError
 from unetexp.export.formats import onnx_file
+from unetexp.export.proof import Figures, Proof
 from unetexp.models.saved_model import WEIGHTS
 
 runner = CliRunner()
@@ -80,25 +84,29 @@ class TestProof:
             assert found["data"]["same_as_in_training"]
 
     @pytest.mark.slow
-    def test_a_worse_file_is_refused_with_the_classes_that_lost(self, place, tmp_path, monkeypatch):
+    def test_a_worse_file_is_refused_and_what_was_there_stays(self, place, tmp_path, monkeypatch):
         def spoilt(subject):
-            model = exact(subject)
-            weights = max(model.graph.initializer, key=lambda tensor: tensor.dims[:1] == [3])
-            values = onnx.numpy_helper.to_array(weights)
-            weights.CopyFrom(onnx.numpy_helper.from_array(-values, weights.name))
-            return model
+            other = copy.deepcopy(subject.model)
+            other.head.bias.data = other.head.bias.data.roll(1)
+            return exact(dataclasses.replace(subject, model=other))
 
         exact = onnx_file.onnx_model
         monkeypatch.setattr(onnx_file, "onnx_model", spoilt)
-        out = tmp_path / "model.onnx"
+        folder = tmp_path / "all-background"
+        shutil.copytree(place.model, folder)
+        weights = load_file(folder / WEIGHTS)
+        weights["head.weight"] *= 0
+        weights["head.bias"] = torch.tensor([1.0, 0.0, 0.0])
+        save_file(weights, folder / WEIGHTS)
+        out = tmp_path / "out" / "model.onnx"
+        out.parent.mkdir()
         out.write_bytes(b"before")
-        result = export(place.model, "--to", "onnx", "--out", out)
+        result = export(folder, "--to", "onnx", "--out", out)
         assert result.exit_code == 3, result.output
         assert "--max-drop allows 0.5" in shown(result)
-        assert "Classes that lost: " in shown(result)
-        assert any(f"{name} " in shown(result) for name in CLASSES)
+        assert "Classes that lost: back " in shown(result)
         assert out.read_bytes() == b"before"
-        assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+        assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
 
     @pytest.mark.slow
     def test_it_is_recorded_in_the_models_run(self, place, tmp_path):
@@ -120,6 +128,31 @@ class TestProof:
         ]
         description = unetexp.load(out).description
         assert (description.run_id, description.commit) == (run, "0123abc")
+
+
+def proof(**iou):
+    """Of a file whose classes have these IoUs, and of a PyTorch model with 0.6 of each."""
+    fields = {"split": "val", "images": 3, "latency_size": (40, 48), "threads": 1}
+    ours, theirs = (
+        Figures(name="a", miou=sum(each.values()) / len(each), iou=each, latency_ms=1)
+        for each in (dict.fromkeys(iou, 0.6), iou)
+    )
+    return Proof(**fields, pytorch=ours, exported=theirs, equal_pixels=0.9)
+
+
+class TestGate:
+    def test_a_file_that_loses_more_names_the_classes_that_lost_most_first(self):
+        one = proof(back=0.59, cell=0.4, wall=0.6)
+        assert one.lost_points == pytest.approx(7)
+        words = "falls by 7.00 points, from 0.6000 to 0.5300, and --max-drop allows 0.5"
+        with pytest.raises(GateError, match=words) as raised:
+            one.require(0.5, "model.onnx")
+        losers = "cell 20.00 points (0.6000 to 0.4000), back 1.00 points (0.6000 to 0.5900)."
+        assert f"Classes that lost: {losers}" in str(raised.value)
+
+    def test_one_that_loses_as_much_as_is_allowed_is_kept(self):
+        proof(back=0.59, cell=0.4, wall=0.6).require(7.001, "model.onnx")
+        proof(back=0.7, cell=0.6).require(0, "model.onnx")
 
 
 class TestMistakes:
