@@ -22,6 +22,17 @@ def required(module: str, extra: str, purpose: str) -> Any:
         ) from None
 
 
+def required_torch(purpose: str) -> Any:
+    """The module torch, without which an image that serves other files has to do."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs torch, which cannot be imported here ({error}). Install it, or "
+            "export the model to onnx or openvino, which need no torch."
+        ) from None
+
+
 def require_cpu(device: str, runtime: str) -> None:
     """ConfigError if a GPU is asked of a runtime that computes on the CPU."""
     if device.startswith("cuda"):

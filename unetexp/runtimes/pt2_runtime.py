@@ -9,11 +9,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import torch
-
-from unetexp.runtimes.pt2_archive import read_program
+from unetexp.runtimes.installed import required_torch
 from unetexp.runtimes.runtime import LoadedFile
-from unetexp.runtimes.torch_network import run_with_torch, torch_device
 
 SUFFIXES = (".pt2",)
 
@@ -28,6 +25,10 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
     """See `FormatModule`."""
+    torch = required_torch(f"{path}, an archive of torch.export,")
+    from unetexp.runtimes.pt2_archive import read_program
+    from unetexp.runtimes.torch_network import run_with_torch, torch_device
+
     place = torch_device(device)
     program, text = read_program(path)
     # The guards would refuse a batch of one or a side of 32 pixels, which the graph computes.

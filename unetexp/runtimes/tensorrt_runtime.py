@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from unetexp.errors import CheckpointError, ConfigError, UserError
-from unetexp.runtimes.installed import required
+from unetexp.runtimes.installed import required, required_torch
 from unetexp.runtimes.runtime import LoadedFile
 
 SUFFIXES = (".engine",)
@@ -21,7 +20,7 @@ _LENGTH = 4  # bytes of the description's length
 
 def required_tensorrt(purpose: str) -> Any:
     """The module `tensorrt`; UserError where there is no GPU for it, or it is not installed."""
-    if not torch.cuda.is_available():
+    if not required_torch(purpose).cuda.is_available():
         raise UserError(
             f"{purpose} needs an NVIDIA GPU, and torch finds none on this machine. An engine fits "
             "the kind of GPU that it was built on: use the machine that will serve it, with pip "
@@ -63,9 +62,9 @@ def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
     engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(content)
     if engine is None:
         raise CheckpointError(
-            f"{path}: TensorRT {trt.__version__} on {torch.cuda.get_device_name()} cannot load "
-            "it. An engine fits the version and the kind of GPU that it was built with: export "
-            "the model again on this machine."
+            f"{path}: TensorRT {trt.__version__} cannot load it on this GPU. An engine "
+            "fits the version and the kind of GPU that it was built with: export the model again "
+            "on this machine."
         )
     return LoadedFile(
         text or None, _Engine(trt, engine, path), f"tensorrt {trt.__version__}", "cuda"
@@ -77,16 +76,18 @@ class _Engine:
 
     def __init__(self, trt: Any, engine: Any, path: Path) -> None:
         self._engine, self._path = engine, path
+        self._torch = required_torch(f"{path}, a TensorRT engine,")
         self._context = engine.create_execution_context()
-        cuda: Any = torch.cuda  # its constructors carry no types
-        self._stream = cuda.Stream()
+        self._stream = self._torch.cuda.Stream()
         names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
         given = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         (self._input,) = given
         (self._output,) = set(names) - set(given)
-        self._dtype = _TYPES[str(engine.get_tensor_dtype(self._output)).rpartition(".")[2]]
+        kind = str(engine.get_tensor_dtype(self._output)).rpartition(".")[2]
+        self._dtype = getattr(self._torch, _TYPES[kind])
 
     def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
+        torch = self._torch
         given = torch.from_numpy(images).cuda().contiguous()
         if not self._context.set_input_shape(self._input, tuple(given.shape)):
             smallest, _, largest = self._engine.get_tensor_profile_shape(self._input, 0)
@@ -106,4 +107,4 @@ class _Engine:
         return result
 
 
-_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "UINT8": torch.uint8}
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}  # TensorRT's, torch's

@@ -11,12 +11,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unetexp.errors import CheckpointError
 from unetexp.runtimes.description import KEY
+from unetexp.runtimes.installed import required_torch
 from unetexp.runtimes.runtime import LoadedFile
-from unetexp.runtimes.torch_network import run_with_torch, torch_device
 
 SUFFIXES = (".pt", ".torchscript")
 
@@ -31,13 +29,15 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
     """See `FormatModule`."""
+    torch = required_torch(f"{path}, a TorchScript file,")
+    from unetexp.runtimes.torch_network import run_with_torch, torch_device
+
     place = torch_device(device)
     texts: dict[str, Any] = {KEY: ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated in favour of torch.export
-            jit: Any = torch.jit  # carries no types
-            network = jit.load(path, map_location=place, _extra_files=texts)
+            network = torch.jit.load(path, map_location=place, _extra_files=texts)
     except Exception as error:  # RuntimeError and ValueError of several kinds
         raise CheckpointError(f"{path}: torch cannot load this TorchScript: {error}") from None
     text = texts[KEY]

@@ -38,7 +38,7 @@ def scores(monkeypatch):
     monkeypatch.setattr(
         unetexp.TrainState,
         "record",
-        lambda state, metrics, _: record(state, metrics, known[state.epoch]),
+        lambda state, metrics, _, **kept: record(state, metrics, known[state.epoch], **kept),
     )
     return known
 

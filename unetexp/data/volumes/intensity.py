@@ -6,6 +6,7 @@ of each volume, because MRI has no unit.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,10 @@ WINDOWS: dict[str, Window] = {  # low and high in Hounsfield units: centre -+ ha
 WIDE: Window = (-1000.0, 1000.0)  # air to dense bone
 PERCENTILES = (0.5, 99.5)
 
+_MRI = re.compile(
+    r"(?<![a-z0-9])(t1|t2|t1c|t1ce|t1gd|t1n|t2f|t[12]w|flair|pd|pdw|dwi|adc|mri?|bold)(?![a-z0-9])",
+    re.IGNORECASE,
+)
 _AIR_HU = -500  # volumes that go below hold air in Hounsfield units
 
 
@@ -84,3 +89,8 @@ def robust_range(volume: Volume) -> Window:
 def is_hounsfield(volume: Volume) -> bool:
     """Whether a volume looks like CT in Hounsfield units: it holds air."""
     return bool(np.nanmin(volume) <= _AIR_HU)
+
+
+def named_mri(channel: str) -> bool:
+    """Whether a channel's name, such as T1, flair or sub-01_T2w, says that it is no CT."""
+    return bool(_MRI.search(channel))

@@ -20,7 +20,7 @@ from unetexp.data.threads import mapped_and_told
 from unetexp.data.volumes.case import Case
 from unetexp.data.volumes.cases import find_cases
 from unetexp.data.volumes.description import Description, read_description
-from unetexp.data.volumes.intensity import WIDE, Scale, Window, is_hounsfield
+from unetexp.data.volumes.intensity import WIDE, Scale, Window, is_hounsfield, named_mri
 from unetexp.data.volumes.slices import (
     AXES,
     Axis,
@@ -154,6 +154,9 @@ def _scales(
         windows = [WIDE if each else None for each in ct]
     else:
         volumes = itertools.chain.from_iterable(read_volume(path) for path in first.images)
-        windows = [WIDE if is_hounsfield(volume) else None for volume in volumes]
+        windows = [
+            WIDE if is_hounsfield(volume) and not named_mri(name) else None
+            for volume, name in itertools.zip_longest(volumes, first.channels, fillvalue="")
+        ]
     wide = not slicing.window and WIDE in windows
     return tuple(Scale(window, slicing.bits or (16 if wide else 8)) for window in windows)
