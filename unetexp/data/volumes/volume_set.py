@@ -154,9 +154,10 @@ def _scales(
         windows = [WIDE if each else None for each in ct]
     else:
         volumes = itertools.chain.from_iterable(read_volume(path) for path in first.images)
+        names = itertools.chain(first.channels, itertools.repeat(""))
         windows = [
             WIDE if is_hounsfield(volume) and not named_mri(name) else None
-            for volume, name in itertools.zip_longest(volumes, first.channels, fillvalue="")
+            for volume, name in zip(volumes, names, strict=False)
         ]
     wide = not slicing.window and WIDE in windows
     return tuple(Scale(window, slicing.bits or (16 if wide else 8)) for window in windows)
