@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from sweeps.promotion.candidates import Candidate
+from sweeps.promotion.card.model_card import card
 from sweeps.promotion.evaluation import (
     TEST,
     ModelEvaluation,
@@ -30,7 +31,6 @@ from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.final_training.train import FinalTrainer
 from sweeps.promotion.gates import check_gates
 from sweeps.promotion.lock import promotion_lock
-from sweeps.promotion.model_card import card
 from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baseline
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import exports
 from benchmarks.exports import CLOCKS, data_of, rows_of, table
 from tests.support.exportable import config_on, write_data, write_model
 from unetexp.errors import UserError
 
 
+@pytest.mark.slow
 def test_a_row_for_each_file_and_what_was_not_run_says_why(tmp_path, monkeypatch):
     def lacking(target, precision):
         if target == "openvino":

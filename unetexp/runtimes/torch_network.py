@@ -34,8 +34,9 @@ def run_with_torch(
         torch.set_num_threads(threads)  # torch has one pool of threads for all
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
+        writable = np.require(images, requirements=["C", "W"])  # as torch asks of arrays
         with torch.inference_mode(), full_precision():
-            output: NDArray[Any] = network(torch.from_numpy(images).to(device)).cpu().numpy()
+            output: NDArray[Any] = network(torch.from_numpy(writable).to(device)).cpu().numpy()
         return np.ascontiguousarray(output)
 
     return run

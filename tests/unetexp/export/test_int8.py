@@ -53,6 +53,7 @@ def trained(data, tmp_path_factory):
     return place
 
 
+@pytest.mark.slow  # it trains, and converts
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_trained_model_hardly_loses(target, trained, data, tmp_path):
     suffix = writer_of(target, "int8").SUFFIX

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.promotion.card_figures import figures_section, with_interval
-from sweeps.promotion.card_origin import (
+from sweeps.promotion.card.figures import figures_section, with_interval
+from sweeps.promotion.card.origin import (
     final_section,
     origin_section,
     table,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sweeps.promotion.card_origin import table
+from sweeps.promotion.card.origin import table
 from sweeps.promotion.evaluation import PromotionDecision
 from sweeps.text import count
 from unetexp.metrics.bootstrap import Interval, score_intervals

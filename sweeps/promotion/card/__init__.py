@@ -1,0 +1,1 @@
+"""The model card: what was promoted, why, and how well it does."""
