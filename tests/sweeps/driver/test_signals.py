@@ -270,6 +270,7 @@ class Terminal:
         if self.pid == 0:
             os.chdir(ROOT)
             os.environ["OMP_NUM_THREADS"] = "1"
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
             os.execv(sys.executable, [sys.executable, *map(str, arguments)])
 
     def wait_until(self, seen, timeout_s=150):
