@@ -29,9 +29,9 @@ from benchmarks.curves.arms import INITIALISED, PEER, initialise_as_the_peer, ru
 from benchmarks.curves.runs import (  # noqa: E402
     arguments,
     base_config,
+    finished,
     follow,
     keep,
-    records,
     started,
 )
 from benchmarks.curves.small_set import cut  # noqa: E402
@@ -63,9 +63,9 @@ def measure(asked: argparse.Namespace) -> None:
     config = base_config(asked.set, asked.epochs, encoder)
     data = open_dataset(config.data)
     place = {"set": asked.set, "epochs": asked.epochs, "encoder": asked.encoder}
-    done = {(*(r[name] for name in place), r["arm"], r["seed"]) for r in records(asked.out)}
+    done = finished(asked.out, place)
     for arm, seed, changes in runs(asked.what, asked.seeds, asked.trials):
-        if (*place.values(), arm, seed) in done or (asked.arms and arm not in asked.arms):
+        if (arm, seed) in done or (asked.arms and arm not in asked.arms):
             continue
         if arm == PEER and smp_version() is None:
             print(f"{arm}: left out, {SMP} is not installed ({HOW_TO_INSTALL})")

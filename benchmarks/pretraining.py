@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 from benchmarks.curves.runs import (  # noqa: E402
     arguments,
     base_config,
+    finished,
     follow,
     keep,
     records,
@@ -64,11 +65,11 @@ def measure(asked: argparse.Namespace) -> None:
     config = base_config(asked.set, asked.epochs, encoder)
     data = open_dataset(config.data)
     place = {"set": asked.set, "epochs": asked.epochs, "encoder": asked.encoder}
-    done = {(*(r[name] for name in place), r["arm"], r["seed"]) for r in records(asked.out)}
+    done = finished(asked.out, place)
     for seed, (arm, changes) in itertools.product(
         range(asked.seeds), arms(asked.weights, asked.epochs)
     ):
-        if (*place.values(), arm, seed) in done or (asked.arms and arm not in asked.arms):
+        if (arm, seed) in done or (asked.arms and arm not in asked.arms):
             continue
         changes = {"loss.kind": LOSS, **changes, "seed": seed}
         changed = decode_config(override(TrainConfig, config.tree(), changes))

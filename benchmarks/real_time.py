@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 from benchmarks.curves.runs import (  # noqa: E402
     arguments,
     base_config,
+    finished,
     follow,
     keep,
     records,
@@ -45,11 +46,11 @@ def measure(asked: argparse.Namespace) -> None:
     """Do the runs that the file does not hold."""
     torch.set_num_threads(1)
     place = {"set": asked.set, "epochs": asked.epochs}
-    done = {(*(r[name] for name in place), r["arm"], r["seed"]) for r in records(asked.out)}
+    done = finished(asked.out, place)
     for seed in range(asked.seeds):
         for kind, name, decoder in MODELS:
             arm = f"{name}, {decoder}"
-            if (*place.values(), arm, seed) in done or (asked.arms and arm not in asked.arms):
+            if (arm, seed) in done or (asked.arms and arm not in asked.arms):
                 continue
             base = base_config(
                 asked.set, asked.epochs, {"kind": kind, "name": name, "weights": "auto"}

@@ -76,6 +76,15 @@ def append(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record).encode() + b"\n")
 
 
+def finished(path: Path, place: dict[str, Any]) -> set[tuple[str, int]]:
+    """(arm, seed) of the runs in the file that have what `place` says: its set, epochs, ..."""
+    return {
+        (record["arm"], record["seed"])
+        for record in records(path)
+        if place.items() <= record.items()
+    }
+
+
 def keep(path: Path, record: dict[str, Any]) -> None:
     """Add a run to the file and print its curve."""
     append(path, record)

@@ -225,10 +225,6 @@ def _require_channels(without: tuple[int, ...], channels: int) -> None:
         )
 
 
-def _channels(numbers: list[int] | tuple[int, ...]) -> str:
-    return f"channel{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-
-
 def _require_test(part: str, data: Dataset) -> None:
     """Raise DataError where models of folds would be judged on images that they were trained on."""
     if part != "test":

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from unetexp.errors import ConfigError
 
 TILE_PX, OVERLAP_PX = 1024, 256
 
+T = TypeVar("T")
 Scores = NDArray[np.float32]
 
 
@@ -61,12 +63,12 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Block:
-    """The finished scores of a part of the image."""
+class Block(Generic[T]):
+    """The finished scores of a part of the image: an array, or a tensor of torch."""
 
     rows: slice
     columns: slice
-    scores: Scores  # (K, h, w)
+    scores: T  # (K, h, w) float32
 
 
 def spans(size: int, tile: int, overlap: int, seam: int) -> list[Span]:
@@ -170,7 +172,7 @@ def _divisions(size: int, overlap: int, stride: int) -> list[list[Span]]:
 
 def blended(
     rows: Sequence[Span], columns: Sequence[Span], score: Callable[[slice, slice], Scores]
-) -> Iterator[Block]:
+) -> Iterator[Block[Scores]]:
     """The scores of the whole image in blocks that do not overlap and cover the image.
 
     `score` returns those of the tile at (rows, columns): (K, H, W) float32 of the tile's size.

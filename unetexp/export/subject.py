@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,11 +109,3 @@ class Subject:
             f"its graph would take images of one size only ({size}), and a file "
             "takes any. Choose another encoder, or serve the model itself with PyTorch."
         )
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """A file as it was written, and those that belong to it."""
-
-    path: Path
-    beside: tuple[Path, ...] = ()  # such as OpenVINO's weights

@@ -65,7 +65,7 @@ class FilePredictor:
             for image, blocks in zip(images, self._blocks(images), strict=True)
         ]
 
-    def _blocks(self, images: Sequence[RawImage]) -> list[Iterator[Block]]:
+    def _blocks(self, images: Sequence[RawImage]) -> list[Iterator[Block[Scores]]]:
         """The logits of each image, in parts that cover it."""
         sizes = [working_size(self.spec.resize, *image.shape[1:]) for image in images]
         working = [
@@ -81,13 +81,13 @@ class FilePredictor:
             for image, size, blocks in zip(images, sizes, found, strict=True)
         ]
 
-    def _in_tiles(self, image: RawImage) -> Iterator[Block]:
+    def _in_tiles(self, image: RawImage) -> Iterator[Block[Scores]]:
         rows, columns = self._tiles.grid(*image.shape[1:])
         return blended(rows, columns, lambda r, c: self._together([image[:, r, c]])[0])
 
     def _scaled_back(
-        self, blocks: Iterator[Block], size: tuple[int, int], image: RawImage
-    ) -> Iterator[Block]:
+        self, blocks: Iterator[Block[Scores]], size: tuple[int, int], image: RawImage
+    ) -> Iterator[Block[Scores]]:
         scores = np.empty((len(self.spec.class_names), *size), np.float32)
         for block in blocks:
             scores[:, block.rows, block.columns] = block.scores
@@ -140,11 +140,11 @@ class FilePredictor:
         return np.pad(image, ((0, 0), (0, below), (0, right)), mode="edge")
 
 
-def _whole(scores: Scores) -> Block:
+def _whole(scores: Scores) -> Block[Scores]:
     return Block(slice(0, scores.shape[1]), slice(0, scores.shape[2]), scores)
 
 
-def _filled(result: NDArray[Any], blocks: Iterator[Block], what: Any) -> NDArray[Any]:
+def _filled(result: NDArray[Any], blocks: Iterator[Block[Scores]], what: Any) -> NDArray[Any]:
     for block in blocks:
         result[..., block.rows, block.columns] = what(block.scores)
     return result

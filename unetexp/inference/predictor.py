@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unetexp.compute.tiling import TILE_PX, Tiles, blended
+from unetexp.compute.tiling import TILE_PX, Block, Tiles, blended
 from unetexp.compute.upsampling import block_rows, upsampled
 from unetexp.data.resizing import resized_image, working_size
 from unetexp.errors import UserError
@@ -27,15 +26,6 @@ from unetexp.runtimes.runtime import Runtime
 Flip = Literal["left_right", "up_down"]
 
 _AXES: dict[Flip, int] = {"left_right": -1, "up_down": -2}
-
-
-@dataclass(frozen=True)
-class Block:
-    """The finished scores of a part of the image."""
-
-    rows: slice
-    columns: slice
-    scores: Tensor  # (K, h, w) float32
 
 
 class Predictor:
@@ -118,7 +108,7 @@ class Predictor:
         """Raise UserError where a file gives label maps, and `purpose` needs more than that."""
         self._network.require_probabilities(purpose)
 
-    def blocks(self, image: Tensor) -> Iterator[Block]:
+    def blocks(self, image: Tensor) -> Iterator[Block[Tensor]]:
         """The logits of the image (C, H, W) part by part, if all do not fit into memory.
 
         The parts do not overlap and cover the image. Raises as `labels`.
@@ -169,7 +159,7 @@ class Predictor:
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         return working_size(self.spec.resize, height, width)
 
-    def _scaled_back(self, image: Tensor, size: tuple[int, int]) -> Iterator[Block]:
+    def _scaled_back(self, image: Tensor, size: tuple[int, int]) -> Iterator[Block[Tensor]]:
         """The logits of an image of another size than the working one, in blocks of rows."""
         working = self._working_size(*size)
         logits = torch.empty(len(self.spec.class_names), *working)
@@ -178,7 +168,7 @@ class Predictor:
         for rows, scores in upsampled(logits, size):
             yield Block(rows, slice(0, size[1]), scores)
 
-    def _blocks(self, image: Tensor) -> Iterator[Block]:
+    def _blocks(self, image: Tensor) -> Iterator[Block[Tensor]]:
         rows, columns = self._tiles.grid(image.shape[1], image.shape[2])
         for block in blended(rows, columns, lambda r, c: self._score(image[:, r, c]).numpy()):
             yield Block(block.rows, block.columns, torch.from_numpy(block.scores))

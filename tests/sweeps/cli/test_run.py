@@ -92,7 +92,7 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(sweep, tmp_path):
     assert result.exit_code == 0, result.output
     for words in (
         "encoder.freeze: one of",
-        "16 trials of 7 epochs",
+        "18 trials of 6 epochs",
         "4 trials at once",
         "simulated",
         "Models, for an image of 96 x 96 px",

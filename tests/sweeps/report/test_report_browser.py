@@ -1,24 +1,13 @@
 """The report in a real Chromium: every figure is drawn, nothing is fetched, nothing complains."""
 
-import shutil
-
 import pytest
 
 from sweeps.report import write_report
 from sweeps.tracking.store import open_store
+from tests.support.browser import chromium, in_a_browser
 from tests.support.planted_sweeps import RECIPE, planted, write_sheets, write_sweep
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+pytestmark = in_a_browser
 FIGURES = {
     *("importance", "slices", "heat", "parallel", "history", "curves"),
     *("classes", "prices", "hours", "endings"),
@@ -48,10 +37,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 def opened(browser, address, scheme, html=None):

@@ -6,7 +6,6 @@ The UI runs as `make ui` starts it, on a store that our tracker wrote.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,26 +22,9 @@ from sweeps.leaderboard.trials import histories, trials_frame
 from sweeps.tracking.mlflow_ui import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
 from sweeps.tracking.store import open_store
 from sweeps.tracking.tracker import Tracker
+from tests.support.browser import chromium, in_a_browser
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-]
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
+pytestmark = in_a_browser
 START_S = 60
 # What MLflow's own pages complain about: it asks for a login that a local server has not.
 MLFLOWS_OWN = ("status of 404", "ResizeObserver loop")
@@ -130,10 +112,8 @@ def wait_for(address, server, log):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.data_folders import write_folder_dataset
 from tests.support.exportable import subject_of
-from unetexp.data import Folder, open_dataset
+from tests.support.trained_model import three_classes, train_briefly
 from unetexp.export.calibration import calibration_inputs
 from unetexp.export.exporting import Request, export
 from unetexp.export.formats import writer_of
-from unetexp.models.saved_model import read_spec, save_model
+from unetexp.models.saved_model import read_spec
 from unetexp.runtimes.runtime import format_module
-from unetexp.training.config import decode_config
-from unetexp.training.loop import fit
-from unetexp.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,32 +21,14 @@ TARGETS = ["openvino", "onnx", "pt2"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = write_folder_dataset(
-        tmp_path_factory.mktemp("data"), {"train": 16, "val": 3}, size=(64, 80), classes=3
-    )
-    return open_dataset(Folder(root=str(root)))
+    return three_classes(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     """A briefly trained model's folder."""
-    config = decode_config(
-        {
-            "encoder": {"name": "resnet18", "weights": "none"},
-            "decoder": {"widths": [32, 16, 16, 8, 8]},
-            "augment": {"crop_px": 64},
-            "epochs": 6,
-            "batch_size": 4,
-            "precision": "fp32",
-            "data": {"kind": "mni152"},
-        },
-        {},
-    )
-    place = tmp_path_factory.mktemp("model")
-    state = TrainState(config, data, torch.device("cpu"))
-    list(fit(config, data, state))
-    save_model(place, state.evaluated_model, config, data, state.epoch)
-    return place
+    decoder = {"widths": [32, 16, 16, 8, 8]}
+    return train_briefly(tmp_path_factory.mktemp("model"), data, decoder=decoder)
 
 
 @pytest.mark.slow  # it trains, and converts

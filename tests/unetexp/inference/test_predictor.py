@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from tests.support.data_folders import blobs, write_folder_dataset
-from unetexp.data import Folder, open_dataset
+from tests.support.data_folders import blobs
+from tests.support.trained_model import three_classes, train_briefly
 from unetexp.errors import ConfigError, UserError
 from unetexp.inference.conforming import conform
 from unetexp.inference.predictor import Predictor
@@ -19,11 +19,9 @@ from unetexp.models.decoders import Decoder
 from unetexp.models.encoders import ResNet
 from unetexp.models.factory import create_segmentation_model
 from unetexp.models.receptive_field import receptive_radius_px
-from unetexp.models.saved_model import ModelSpec, load, read_spec, save_model
+from unetexp.models.saved_model import ModelSpec, load, read_spec
 from unetexp.training.config import decode_config
-from unetexp.training.loop import fit
 from unetexp.training.losses import loss_for
-from unetexp.training.state import TrainState
 from unetexp.training.validation import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,31 +31,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = write_folder_dataset(
-        tmp_path_factory.mktemp("data"), {"train": 16, "val": 3}, size=(64, 80), classes=3
-    )
-    return open_dataset(Folder(root=str(root)))
+    return three_classes(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def folder(data, tmp_path_factory):
     """A briefly trained model."""
-    config = decode_config(
-        {
-            "encoder": {"name": "resnet18", "weights": "none"},
-            "augment": {"crop_px": 64},
-            "epochs": 6,
-            "batch_size": 4,
-            "precision": "fp32",
-            "data": {"kind": "mni152"},
-        },
-        {},
-    )
-    place = tmp_path_factory.mktemp("model")
-    state = TrainState(config, data, CPU)
-    list(fit(config, data, state))
-    save_model(place, state.evaluated_model, config, data, state.epoch)
-    return place
+    return train_briefly(tmp_path_factory.mktemp("model"), data)
 
 
 @pytest.fixture(scope="module")

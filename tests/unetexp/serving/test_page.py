@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.browser import chromium, in_a_browser
 from tests.support.serving import BrightPixels, PlainSpec, encoded, served
 from unetexp.data.painting import paint
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+pytestmark = in_a_browser
 HOSTILE = "<img src=x onerror=alert(1)>"
 IMAGE = np.zeros((40, 64, 3), np.uint8)
 IMAGE[:, 48:] = 200
@@ -45,10 +35,8 @@ PIXELS = """image => {
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(params=["light", "dark"])

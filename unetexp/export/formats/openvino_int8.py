@@ -19,6 +19,8 @@ __all__ = ["SUFFIX", "describe", "require_installed", "write"]
 def require_installed() -> None:
     """See `Writer`."""
     openvino_file.require_installed()
+    # NNCF looks for a CUDA compiler, which is not needed here, and warns that there is none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     required("nncf", "openvino", "an export to OpenVINO in int8")
 
 
