@@ -22,7 +22,8 @@ from sweeps.cli.run_sweep import console_for_lines, run_sweep
 from sweeps.cli.run_sweep import dry_run as dry_run_of
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepOptions, SweepPlan, plan_sweep
 from sweeps.driver.planned import with_planned_recipe
-from sweeps.driver.resume import plan_resume, require_sound_warm_start
+from sweeps.driver.resume import plan_resume
+from sweeps.driver.warm_starting import require_sound_warm_start
 from sweeps.state.ledger import TRUNCATE
 from sweeps.state.manifest import SweepManifest
 from unetexp.cli.command_line import Command
@@ -120,7 +121,9 @@ def run(
     warm_start: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Start a new sweep whose search knows this sweep's trials."
+            metavar="NAME|auto",
+            help="Start a new sweep whose search knows this sweep's trials; auto: those of all "
+            "your sweeps on the same data, and first the best settings of those on data alike.",
         ),
     ] = None,
     truncate_ledger_: Annotated[

@@ -13,6 +13,7 @@ from sweeps.driver.plan import SweepPlan, describe
 from sweeps.driver.prepare import PreparedSweep, prepare
 from sweeps.driver.resume import ended_trials
 from sweeps.driver.sweep import Sweep
+from sweeps.driver.warm_starting import NOTHING, warm_start
 from sweeps.preflight.preflight import preflight, require_store_and_disk_space
 from sweeps.state.manifest import SweepManifest
 from sweeps.state.stop_reason import StopReason
@@ -42,7 +43,10 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
         console.print(
             "note: not measured: precision and memory format follow the rule for the device"
         )
-    sweep = Sweep.resume(prepared, manifest) if manifest else Sweep.start(prepared)
+    warm = NOTHING if manifest else warm_start(plan, prepared.data)
+    for sentence in warm.sentences:
+        console.print(f"warm start: {sentence}")
+    sweep = Sweep.resume(prepared, manifest) if manifest else Sweep.start(prepared, warm)
     view = sweep.view()
     with view:
         reason = sweep.run(view)
@@ -70,6 +74,8 @@ def dry_run(plan: SweepPlan, manifest: SweepManifest | None) -> None:
         console.print(f"data: {paragraph(source, data)}")
         for note in data.notes:
             console.print(f"note: {note}", style="yellow")
+        for sentence in warm_start(plan, data).sentences if manifest is None else ():
+            console.print(f"warm start: {sentence}")
     lines = ["", describe(plan), "", *describe_models(plan.recipe)]
     Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
 

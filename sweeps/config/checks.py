@@ -17,6 +17,7 @@ from unetexp.training.batches.train_batches import require_even_shares
 from unetexp.training.config import TrainConfig
 
 _SAMPLES = 64  # random points of the space that are checked before a sweep starts
+WARM_START_AUTO = "auto"  # in place of a sweep's name: all earlier ones
 PLANNED_RECIPES = (
     "recipes"  # the folder beside those of sweeps that keeps recipes planned from data
 )
@@ -29,6 +30,11 @@ def check_name(name: str) -> None:
         raise UserError(
             f"the sweep name {name!r} cannot be used. Allowed: up to 100 letters, digits, dots, "
             "dashes and underscores, the first a letter or digit."
+        )
+    if name.lower() == WARM_START_AUTO:
+        raise UserError(
+            f"a sweep cannot be named {name!r}: --warm-start {WARM_START_AUTO} means all "
+            "earlier sweeps. Choose another with --name."
         )
     if name.lower() == PLANNED_RECIPES:  # equal where a file system ignores case
         raise UserError(

@@ -75,12 +75,6 @@ def require_sound_ledger(control: Path, options: SweepOptions) -> None:
         raise CheckpointError(content.describe_damage(tracking_option(options.tracking_uri)))
 
 
-def require_sound_warm_start(options: SweepOptions) -> None:
-    """Raise UserError where the sweep of `--warm-start` is missing or its ledger is damaged."""
-    if options.warm_start is not None:
-        require_sound_ledger(find_control(options.warm_start, options), options)
-
-
 def ended_trials(plan: SweepPlan) -> int:
     """How many trials of the planned sweep ended for good under an earlier driver."""
     ledger = Ledger(plan.control / FILE, write=False)

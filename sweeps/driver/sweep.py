@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from sweeps.driver.live_view import LiveView
 from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
 from sweeps.driver.provenance import manifest_of, parameters, tags_of
-from sweeps.driver.resume import find_control, refuse_other_data
+from sweeps.driver.resume import refuse_other_data
+from sweeps.driver.warm_starting import NOTHING, WarmStart
 from sweeps.execution.ray_session import ray_up
 from sweeps.execution.trial import TrialContext
 from sweeps.execution.tune_run import private_folder, run_trials
 from sweeps.search.controller import SweepController
-from sweeps.search.warm_start import known_trials
 from sweeps.state.ledger import DRIVER_LOCK, FILE, Event, Ledger, now_s
 from sweeps.state.manifest import SweepManifest, read_manifest
 from sweeps.state.progress import SweepProgress
@@ -50,9 +50,9 @@ class Sweep:
         prepared: PreparedSweep,
         tracker: Tracker,
         lock: FileLock,
-        known: Iterable[Event] = (),
+        warm: WarmStart = NOTHING,
     ) -> None:
-        """Use `start` or `resume` instead; `known` are trials of another sweep."""
+        """Use `start` or `resume` instead; `warm` is what it takes over from other sweeps."""
         self.plan, self.data, self.tracker, self._lock = (
             prepared.plan,
             prepared.data,
@@ -61,8 +61,8 @@ class Sweep:
         )
         plan = self.plan
         self.ledger = Ledger(plan.control / FILE)
-        for fields in known:  # before the controller, which replays the ledger
-            self.ledger.append("known", **fields)
+        for event, fields in warm.events:  # before the controller, which replays the ledger
+            self.ledger.append(event, **fields)
         self.controller = SweepController(
             plan.recipe, plan.seed, self.ledger, at_once=plan.placement.max_concurrent
         )
@@ -73,7 +73,7 @@ class Sweep:
         self.estimate_outcome: EstimateOutcome | None = None  # once the sweep is at its end
 
     @classmethod
-    def start(cls, prepared: PreparedSweep) -> Sweep:
+    def start(cls, prepared: PreparedSweep, warm: WarmStart = NOTHING) -> Sweep:
         """Create a new sweep's folder and run; UserError where a place cannot be written."""
         plan, data = prepared.plan, prepared.data
         tracker = Tracker(open_store(plan.tracking_uri))
@@ -91,7 +91,7 @@ class Sweep:
         tracker.start_sweep(
             plan.name,
             storage=plan.storage.root,
-            tags=tags_of(prepared),
+            tags={**tags_of(prepared), **warm.tags()},
             params=parameters(plan),
             artifacts={
                 "recipe.yaml": yaml.safe_dump(plan.recipe.tree(), sort_keys=False),
@@ -102,11 +102,7 @@ class Sweep:
             dimensions=[path for path, some in plan.recipe.space.items() if not some.when],
             goals=plan.recipe.goals,
         )
-        known: Iterable[Event] = ()
-        if plan.options.warm_start is not None:
-            other = find_control(plan.options.warm_start, plan.options)
-            known = known_trials(plan.recipe, Ledger(other / FILE, write=False))
-        return cls(prepared, tracker, lock, known)
+        return cls(prepared, tracker, lock, warm)
 
     @classmethod
     def resume(cls, prepared: PreparedSweep, manifest: SweepManifest) -> Sweep:

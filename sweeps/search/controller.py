@@ -115,10 +115,11 @@ class SweepController:
             directions=self.goals.directions,
             sampler=self._sampler(0),
         )
-        for point in recipe.points:
-            self.study.enqueue_trial(point)
+        self._first: list[dict[str, Any]] = list(recipe.points)  # what is tried first
         for event in ledger.events:
             self._replay(event)
+        for point in self._first[len(self.trials) :]:
+            self.study.enqueue_trial(point)
         self.progress.all_workers_gone()
         self.to_continue = self.running  # unfinished trials come first
 
@@ -235,13 +236,14 @@ class SweepController:
         self.progress.apply(event)
         match event["event"]:
             case "trial":
-                if len(self.trials) >= len(self.recipe.points):
-                    self.study.enqueue_trial(event["values"])
+                self.study.enqueue_trial(event["values"])  # what a point left out was drawn then
                 asked = self.study.ask()
                 suggest(self.recipe.space, asked, self.recipe.fixed_values())
                 self._add(event["trial"], asked)
             case "known":
                 self.study.add_trial(known_trial(self.recipe, event))
+            case "first":
+                self._first.append(event["values"])
             case "epoch":
                 self._decide(self.trials[event["trial"]])
             case "end" if not StopReason(event["reason"]).resumable:

@@ -172,6 +172,12 @@ class TestReplay:
         states = [[(t.state, t.params, t.value) for t in c.study.trials] for c in (again, whole)]
         assert states[0] == states[1]
 
+    @pytest.mark.parametrize("cut", [2, 5, 17])
+    def test_what_a_first_point_leaves_out_stays_as_it_was_drawn(self, recipe, tmp_path, cut):
+        points = ({"loss.kind": "focal"}, {"encoder.kind": "timm"})
+        partial = recipe.model_copy(update={"points": points})
+        self.test_replayed_from_any_point_it_ends_the_same(partial, tmp_path, cut)
+
     @pytest.mark.parametrize("cut", [9, 30, 45, 60])
     def test_it_has_forgotten_the_same_trials(self, recipe, tmp_path, monkeypatch, cut):
         monkeypatch.setattr(
