@@ -48,8 +48,8 @@ def one(table: Path, key: tuple[Any, ...]) -> dict[str, Any]:
     """The record of a replay."""
     of_set, surrogate, trainings, arm, devices, seed = key
     landscape = landscape_of(table, of_set, surrogate)
-    controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices)
     unit = landscape.training_s
+    controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices, unit)
     found = replay(controller, landscape, devices, trainings * unit, seed)
     reached = None if found.reached_s is None else found.reached_s / unit
     times = grid(trainings)

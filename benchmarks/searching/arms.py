@@ -43,10 +43,14 @@ class PrunerRule:
         score: float,
         bracket: str = "",
         others: Sequence[float] = (),
+        spent_s: float = 0.0,
     ) -> bool:
         """Optuna knows the score already: the controller reports it first."""
         assert self._controller is not None
         return not self._controller.trials[trial].optuna_trial.should_prune()
+
+    def completed(self, trial: str, score: float, bracket: str, spent_s: float) -> None:
+        """Optuna is told by the controller."""
 
     def describe(self) -> list[str]:
         return []
@@ -60,10 +64,16 @@ class Arm:
     asha: Asha = field(default_factory=Asha)
     pruner: Callable[[int], optuna.pruners.BasePruner] | None = None  # of the epochs of a trial
     promotes: bool = False
+    grace_trainings: float | None = None  # rungs in time, the first after this many trainings
 
-    def controller(self, recipe: Recipe, seed: int, ledger: Ledger, devices: int) -> Any:
-        """A sweep that has not begun."""
-        asked = recipe.model_copy(update={"search": self.search, "asha": self.asha})
+    def controller(
+        self, recipe: Recipe, seed: int, ledger: Ledger, devices: int, training_s: float
+    ) -> Any:
+        """A sweep that has not begun; a whole training takes `training_s` in the mean."""
+        asha = self.asha
+        if self.grace_trainings is not None:
+            asha = Asha(grace_time=f"{self.grace_trainings * training_s:f}s")
+        asked = recipe.model_copy(update={"search": self.search, "asha": asha})
         if self.promotes:
             return PromotingController(asked, seed, ledger, at_once=devices)
         if self.pruner is None:
@@ -101,6 +111,9 @@ ARMS: dict[str, Arm] = {
     "tpe, asha by freezing": Arm(Tpe(), BY_FREEZING),
     "tpe after 10, asha": Arm(Tpe(startup_trials=10)),
     "tpe after 20, asha": Arm(Tpe(startup_trials=20)),
+    "tpe by gain a second, asha": Arm(Tpe(cost_aware=True)),
+    "tpe, asha in time": Arm(Tpe(), grace_trainings=1 / 9),
+    "tpe by gain a second, asha in time": Arm(Tpe(cost_aware=True), grace_trainings=1 / 9),
     "tpe, judged by the last epoch": Arm(Tpe(), Asha(judged="last")),
     "tpe, median": Arm(Tpe(), pruner=_median),
     "random, hyperband": Arm(Random(), pruner=_hyperband),

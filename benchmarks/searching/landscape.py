@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.curves.curve_table import RUN, Curves
-from benchmarks.searching.surrogates import SURROGATES, features, share, validation
+from benchmarks.searching.surrogates import SURROGATES, validation
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, Dimension, LogUniform, holds, search_order
+from sweeps.search.features import features, share
 from unetexp.component import decode
 
 SCORE = "val/miou"

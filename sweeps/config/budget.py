@@ -143,6 +143,12 @@ class Asha(Component):
         description="no trial is stopped before it has trained this many epochs; null: a third of "
         "all epochs, or more where warm-up or thawing take longer",
     )
+    grace_time: str | None = Field(
+        None,
+        description="rungs in time on a worker instead of epochs: no trial is stopped before it "
+        "has trained this long, such as 90s or 10m; for spaces whose trials differ much in their "
+        "time; null: rungs in epochs",
+    )
     reduction_factor: float = Field(
         3.0,
         gt=1,
@@ -158,3 +164,10 @@ class Asha(Component):
         description="dotted path of a setting; only trials with the same value of it are compared "
         "with each other; null: all trials are",
     )
+
+    @field_validator("grace_time")
+    @classmethod
+    def _grace_is_a_duration(cls, time: str | None) -> str | None:
+        if time is not None:
+            parse_duration(time)
+        return time

@@ -69,6 +69,11 @@ def check(recipe: Recipe) -> None:
             raise ConfigError(f"space: {_describe(values)} do not fit together: {error}") from None
     if recipe.asha.enabled:
         _check_stopping(recipe)
+    if recipe.asha.grace_time is not None and recipe.goals.several:
+        raise ConfigError(
+            f"asha.grace_time {recipe.asha.grace_time}: rungs in time compare one objective, and "
+            "this recipe has several. Leave it out, or give one objective."
+        )
     for batch_size in _possible(recipe, "batch_size"):
         for accumulation in _possible(recipe, "accumulation"):
             require_even_shares(batch_size, accumulation, recipe.budget.ranks)

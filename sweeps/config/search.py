@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optuna
 from pydantic import Field
@@ -22,6 +22,11 @@ class Tpe(Component):
     )
     multivariate: bool = Field(
         True, description="true: all settings together; false: each setting by itself"
+    )
+    cost_aware: bool = Field(
+        False,
+        description="true: of several proposals the one with the largest expected improvement a "
+        "second, for spaces whose trials differ much in their time",
     )
 
     def build(self, seed: int, number: int, paths: Sequence[str]) -> optuna.samplers.BaseSampler:
@@ -42,6 +47,7 @@ class Gp(Component):
     """Optuna's Gaussian process with expected improvement; it learns from full trials only."""
 
     kind: Literal["gp"] = "gp"
+    cost_aware: ClassVar[bool] = False
     startup_trials: int = Field(
         5, ge=1, description="trials drawn at random before there is something to learn from"
     )
@@ -61,6 +67,7 @@ class Random(Component):
     """Every trial by chance alone."""
 
     kind: Literal["random"] = "random"
+    cost_aware: ClassVar[bool] = False
 
     def build(self, seed: int, number: int, paths: Sequence[str]) -> optuna.samplers.BaseSampler:
         """The sampler of trial `number`."""
@@ -71,6 +78,7 @@ class QuasiRandom(Component):
     """A Sobol sequence, which covers the space more evenly than chance does."""
 
     kind: Literal["qmc"] = "qmc"
+    cost_aware: ClassVar[bool] = False
 
     def build(self, seed: int, number: int, paths: Sequence[str]) -> optuna.samplers.BaseSampler:
         """The sampler of every trial: which point of the sequence follows from its number."""

@@ -187,6 +187,13 @@ def _keeping(recipe: Recipe) -> str:
 def _stopping(recipe: Recipe) -> str:
     if not recipe.asha.enabled:
         return "no early stopping"
+    factor = recipe.asha.reduction_factor
+    if recipe.asha.grace_time is not None:
+        return (
+            f"early stopping (ASHA) by time: after {recipe.asha.grace_time} and each time "
+            f"{factor:g} times as long a trial continues if it is among the best 1/{factor:g}"
+            + (f" of its {recipe.asha.bracket_by}" if recipe.asha.bracket_by else "")
+        )
     epochs = recipe.base.epochs
     grace = recipe.grace_epochs
     rungs = milestones(grace, epochs, recipe.asha.reduction_factor)

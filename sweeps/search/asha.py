@@ -36,8 +36,17 @@ class StoppingRule(Protocol):
         score: float,
         bracket: str = "",
         others: Sequence[float] = (),
+        spent_s: float = 0.0,
     ) -> bool:
-        """Record the score; False when the trial should stop."""
+        """Record the score; False when the trial should stop.
+
+        `others` are the values of the further objectives (G - 1,), `spent_s` the seconds that the
+        trial has been on workers.
+        """
+        ...
+
+    def completed(self, trial: str, score: float, bracket: str, spent_s: float) -> None:
+        """Record what a trial had after its last epoch."""
         ...
 
     def describe(self) -> list[str]:
@@ -70,21 +79,22 @@ class AshaRungs:
         score: float,
         bracket: str = "",
         others: Sequence[float] = (),
+        spent_s: float = 0.0,
     ) -> bool:
-        """Record the score if `epoch` is a rung; False when the trial should stop there.
-
-        `others` are the values of the further objectives (G - 1,).
-        """
+        """Record the score if `epoch` is a rung; False when the trial should stop there."""
         if epoch not in self.milestones:
             return True
         rung = self.scores.setdefault((bracket, epoch), {})
         if trial in rung:
             return True
-        cutoff = self._cutoff(rung.values())
+        needed = cutoff(rung.values(), self.reduction_factor)
         costs = self._costs.setdefault((bracket, epoch), {})
         before = [(rung[other], *costs[other]) for other in rung]
         rung[trial], costs[trial] = score, others
-        return score >= cutoff or self._is_on_front((score, *others), before)
+        return score >= needed or self._is_on_front((score, *others), before)
+
+    def completed(self, trial: str, score: float, bracket: str, spent_s: float) -> None:
+        """No rung is at the last epoch."""
 
     def describe(self) -> list[str]:
         """One line per rung: how many trials reached it."""
@@ -99,11 +109,13 @@ class AshaRungs:
             return False
         return not any(self.goals.dominates(other, point) for other in before)
 
-    def _cutoff(self, scores: Iterable[float]) -> float:
-        recorded = list(scores)
-        if not recorded:
-            return -math.inf
-        return float(np.percentile(recorded, (1 - 1 / self.reduction_factor) * 100))
+
+def cutoff(scores: Iterable[float], reduction_factor: float) -> float:
+    """What is among the best 1/reduction_factor of the scores; -inf without any."""
+    recorded = list(scores)
+    if not recorded:
+        return -math.inf
+    return float(np.percentile(recorded, (1 - 1 / reduction_factor) * 100))
 
 
 def milestones(grace_epochs: int, max_epochs: int, reduction_factor: float) -> list[int]:

@@ -19,7 +19,9 @@ from sweeps.config.budget import parse_duration
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import search_order, suggest
 from sweeps.search.asha import AshaRungs, StoppingRule
-from sweeps.search.bounded_storage import BoundedStorage
+from sweeps.search.bounded_storage import LATEST, BoundedStorage
+from sweeps.search.per_second import PROPOSALS, Known, drafts, most_per_second
+from sweeps.search.time_rungs import TimeRungs
 from sweeps.search.trial_report import (
     DiskFull,
     EpochFinished,
@@ -102,9 +104,7 @@ class SweepController:
             self.goals,
         )
         self._searched = search_order(recipe.space)
-        self.rungs: StoppingRule = stopping or AshaRungs(
-            recipe.grace_epochs, self.epochs, recipe.asha.reduction_factor, self.goals
-        )
+        self.rungs: StoppingRule = stopping or _rungs(recipe)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Which trials are good changes with the front: several objectives remember all of them.
@@ -149,6 +149,8 @@ class SweepController:
             return None
         # One sampler per trial: a proposal does not depend on what was drawn before a restart.
         self.study.sampler = self._sampler(number)
+        if self.recipe.search.cost_aware and number >= len(self._first):
+            self.study.enqueue_trial(self._most_per_second(number))
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
         config = self.recipe.config(values)
@@ -260,16 +262,19 @@ class SweepController:
         judged = trial.progress.best if self.recipe.asha.judged == "best" else score
         if math.isfinite(score) and not self.goals.several:  # Optuna has it for one objective only
             trial.optuna_trial.report(judged, epoch)
+        bracket, spent_s = self.recipe.bracket(trial.values), trial.progress.wall_s()
         if epoch >= self.epochs:
             trial.decision = StopReason.COMPLETED
+            self.rungs.completed(trial.id, judged, bracket, spent_s)
         elif not math.isfinite(score):
             trial.decision = StopReason.NAN
         elif self.recipe.asha.enabled and not self.rungs.admits(
             trial.id,
             epoch,
             judged,
-            self.recipe.bracket(trial.values),
+            bracket,
             trial.progress.point[1:],
+            spent_s,
         ):
             trial.decision = StopReason.ASHA
 
@@ -300,14 +305,37 @@ class SweepController:
         elif reason is not StopReason.INTERRUPTED:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return self.recipe.search.build(self.seed, number, self._searched)
+    def _most_per_second(self, number: int) -> dict[str, Any]:
+        """The values for trial `number` that promise most for their time."""
+        samplers = (self._sampler(number, other) for other in range(PROPOSALS))
+        space, trials = self.recipe.space, self.recipe.budget.trials
+        proposals = drafts(self.study, samplers, space, self.recipe.fixed_values())
+        known = [
+            Known(trial.values, trial.progress.best, trial.progress.wall_s() / trial.epoch)
+            for trial in self.ended[-LATEST:]
+            if trial.progress.best_epoch and trial.progress.wall_s() > 0
+        ]
+        return most_per_second(proposals, space, known, 1 - number / trials)
+
+    def _sampler(self, number: int, other: int = 0) -> optuna.samplers.BaseSampler:
+        """The sampler of trial `number`, or an `other` one for it, of another seed."""
+        return self.recipe.search.build(self.seed + other, number, self._searched)
 
     def _happened(self, event: str, **fields: Any) -> None:
         recorded = self.ledger.append(event, **fields)
         self.progress.apply(recorded)
         for listener in self.listeners:
             listener(recorded)
+
+
+def _rungs(recipe: Recipe) -> StoppingRule:
+    """The recipe's early stopping."""
+    epochs, asha = recipe.base.epochs, recipe.asha
+    if asha.grace_time is None:
+        return AshaRungs(recipe.grace_epochs, epochs, asha.reduction_factor, recipe.goals)
+    settled = max((epoch for _, epoch in recipe.settled_by()), default=1)
+    grace_epochs = asha.grace_epochs or settled
+    return TimeRungs(parse_duration(asha.grace_time), grace_epochs, epochs, asha.reduction_factor)
 
 
 def _last_line(text: str) -> str:

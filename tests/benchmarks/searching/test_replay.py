@@ -24,7 +24,7 @@ def landscape():
 
 
 def replayed(landscape, arm, seed=0, devices=1, trainings=8.0):
-    controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices)
+    controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices, 9.0)
     device_s = trainings * landscape.training_s
     return controller, replay(controller, landscape, devices, device_s, seed)
 
