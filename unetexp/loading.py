@@ -17,6 +17,7 @@ from unetexp.compute.tiling import TILE_PX
 from unetexp.data.collection import RawImage
 from unetexp.data.reading.image_decoding import read_image
 from unetexp.data.reading.input_form import AS_STORED
+from unetexp.errors import ConfigError
 from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import Labels, read_payload
 from unetexp.inference.predictor import Flip, Predictor
@@ -25,12 +26,11 @@ from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import CONFIG, read_description, read_spec
 from unetexp.models.unet import UNet
 from unetexp.runtimes.description import Description
+from unetexp.runtimes.flavors import PYTORCH, file_of_flavor
 from unetexp.runtimes.network import RuntimeNetwork
 from unetexp.runtimes.runtime import Runtime, format_of, open_runtime
 
 log = logging.getLogger(__name__)
-
-PYTORCH = "pytorch"
 
 Probabilities = NDArray[np.float32]
 
@@ -145,22 +145,35 @@ def load(
     where: str | Path,
     *,
     device: str | torch.device = "auto",
+    flavor: str | None = None,
     tracking_uri: str | None = None,
 ) -> LoadedModel:
     """The model at `where`: models:/NAME@ALIAS, a run's id, a model's folder or an exported file.
 
-    `device` is auto, cpu or cuda. Raises CheckpointError where there is no model or it is damaged,
-    and UserError for a runtime that is not installed.
+    `device` is auto, cpu or cuda. `flavor` is `pytorch` or the name of an export that a promoted
+    model has, such as `openvino-int8`; None: what it was promoted with. Raises CheckpointError
+    where there is no model or it is damaged, ConfigError for a flavor that it does not have, and
+    UserError for a runtime that is not installed.
     """
     if is_exported_file(where):
-        runtime = open_runtime(Path(where).expanduser(), str(device))
-        described = runtime.description
-        record = {"train": described.train, "data_fingerprint": described.data_fingerprint}
-        return LoadedModel(runtime, described.model, record, torch.device("cpu"))
+        if flavor is not None:
+            raise ConfigError(f"flavor {flavor}: {where} is one exported file. Leave it out.")
+        return _exported(Path(where).expanduser(), device)
     chosen = device if isinstance(device, torch.device) else pick_device(device)
     folder = model_folder(where, tracking_uri)
+    file = file_of_flavor(folder, flavor)
+    if file is not None:
+        return _exported(file, device)
     network = saved_model.load(folder)
     return LoadedModel(network, read_spec(folder), read_description(folder), chosen)
+
+
+def _exported(file: Path, device: str | torch.device) -> LoadedModel:
+    """An exported file in its runtime."""
+    runtime = open_runtime(file, str(device))
+    described = runtime.description
+    record = {"train": described.train, "data_fingerprint": described.data_fingerprint}
+    return LoadedModel(runtime, described.model, record, torch.device("cpu"))
 
 
 def is_exported_file(where: str | Path) -> bool:

@@ -19,6 +19,7 @@ from sweeps.promotion.console import (
     show_final,
     show_rollback,
 )
+from sweeps.promotion.exports.asked import ExportRequest
 from sweeps.promotion.final_training.settings import TIMES, FinalRequest
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.plan import Request, plan_promotion
@@ -33,6 +34,7 @@ from unetexp.cli.options import TrackingUri
 from unetexp.component import Tree
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.errors import ConfigError, UserError
+from unetexp.export.exporting import MAX_DROP
 from unetexp.training.config import parse_assignments
 
 _SEEDS = 3
@@ -122,6 +124,35 @@ def promote(
             help="Take the best trial that needs at most this long for one image on this machine.",
         ),
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Exports that are registered beside the weights under the same gates, such as "
+            "openvino-int8,onnx.",
+        ),
+    ] = None,
+    flavor: Annotated[
+        str | None,
+        typer.Option(
+            "--flavour",
+            "--flavor",
+            metavar="NAME",
+            help="What the registered model is used with: pytorch, or one of --export; the "
+            "latency gate judges it.",
+            show_default="pytorch",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="POINTS",
+            help="Points of mIoU (hundredths) that an export may lose.",
+            show_default=f"{MAX_DROP}",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,7 +197,7 @@ def promote(
         in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
         if rollback and (
-            sweep or run or confirm or train_final or force or dry_run or max_latency_ms
+            sweep or run or confirm or train_final or export or force or dry_run or max_latency_ms
         ):
             raise ConfigError("--rollback swaps champion and previous and takes no other choice.")
         if sweep is not None and run is not None:
@@ -183,6 +214,8 @@ def promote(
                 f"--seeds {seeds}: this needs --confirm K, the number of trials that get them, or "
                 "--train-final."
             )
+        exports = ExportRequest.of(export, flavor, max_drop)
+        exports.require_installed()
         changes = parse_assignments(set_ or [])
         _require_one_limit(max_latency_ms, run, changes)
         require_gpus_here(gpus)
@@ -201,6 +234,7 @@ def promote(
             split=split,
             candidates=candidates,
             max_latency_ms=max_latency_ms,
+            exports=exports,
             force=force,
             changes=changes,
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),

@@ -43,6 +43,10 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
     console.print()
     console.print(_figures(decision))
     console.print()
+    if decision.exports:
+        console.print(_exports(decision))
+        console.print(f"models:/{MODEL}@{CHAMPION} would be used with {decision.flavor}.")
+        console.print()
     console.print(_gates(decision))
     console.print()
 
@@ -128,6 +132,25 @@ def _figures(decision: PromotionDecision) -> Table:
     for name in sorted(figures.class_names, key=lambda name: _last(values[f"iou/{name}"])):
         cells = [_shown(values[f"{family}/{name}"]) for family in headings]
         table.add_row(name, *cells, f"{values[f'missed_images/{name}']:.0f}")
+    return table
+
+
+def _exports(decision: PromotionDecision) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("export", no_wrap=True)
+    split = decision.exports[0].proof.split
+    headings = (f"{decision.split} mIoU", f"points lost on {split}", "pixels equal", "latency")
+    for heading in (*headings, "size"):
+        table.add_column(heading, justify="right")
+    for each in decision.exports:
+        table.add_row(
+            f"{each.name}{' *' if each.served else ''}",
+            f"{each.metrics['miou']:.4f}",
+            f"{each.proof.lost_points:.2f}",
+            f"{each.proof.equal_pixels:.3%}",
+            f"{each.latency_ms:.1f} ms",
+            f"{each.exported.size_mb:.1f} MB",
+        )
     return table
 
 

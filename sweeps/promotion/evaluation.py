@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sweeps.promotion.candidates import Candidate, SourceSweep
+from sweeps.promotion.exports.judged import JudgedExport
 from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.gates import Measures, Verdict
 from sweeps.promotion.seed_confirmation import Confirmation
@@ -31,6 +32,7 @@ from unetexp.models.saved_model import (
     read_description,
     read_spec,
 )
+from unetexp.runtimes.flavors import PYTORCH
 
 TEST, VAL = "test", "val"
 _USUAL = FigureSettings()
@@ -164,11 +166,17 @@ class PromotionDecision:
     forced: bool
     max_latency_ms: float | None = None  # what the choice was limited to
     final: FinalTraining | None = None  # of the trial's settings
+    exports: tuple[JudgedExport, ...] = ()  # of the chosen model
 
     @property
     def is_final(self) -> bool:
         """Whether the chosen model is of the final training, and not the sweep's own."""
         return self.final is not None and self.final.is_new
+
+    @property
+    def flavor(self) -> str:
+        """What the registered model is used with: its weights, or one of the exports."""
+        return next((each.name for each in self.exports if each.served), PYTORCH)
 
     @property
     def red(self) -> list[Verdict]:

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from sweeps.promotion.candidates import Candidate
-from sweeps.tracking.store import TrackingStore
 from unetexp.data import Dataset
 from unetexp.errors import GateError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import load, read_spec
-from unetexp.tracking.locate import locate
 
 
 def fast_enough(
-    store: TrackingStore,
     trials: Sequence[Candidate],
-    data: Dataset,
-    device: torch.device,
+    timed_ms: Callable[[Candidate], float],
     limit_ms: float,
     *,
     force: bool,
 ) -> tuple[list[Candidate], dict[str, float]]:
     """The `trials`, best first, with the first that takes at most `limit_ms` before all others.
 
-    Also the milliseconds of those that were timed, by run id, for one image as it is served here.
+    Also the milliseconds of those that were `timed_ms`, by run id, for one image as it is served
+    here.
     Raises GateError, naming the fastest, where none holds the limit; `force` leaves the order then.
     """
     measured: dict[str, float] = {}
     for trial in trials:
-        measured[trial.run_id] = _latency_ms(store, trial, data, device)
+        measured[trial.run_id] = timed_ms(trial)
         if measured[trial.run_id] <= limit_ms:
             return [trial, *(other for other in trials if other is not trial)], measured
     if force:
@@ -47,9 +45,7 @@ def fast_enough(
     )
 
 
-def _latency_ms(
-    store: TrackingStore, trial: Candidate, data: Dataset, device: torch.device
-) -> float:
-    folder = locate(trial.run_id, store.uri)
+def weights_ms(folder: Path, data: Dataset, device: torch.device) -> float:
+    """Milliseconds for one image of the model in `folder`, in PyTorch as it is served here."""
     height, width = statistics.mode(data["val"].shapes)  # as in training
     return latency_ms(load(folder).to(device), read_spec(folder).in_channels, height, width)

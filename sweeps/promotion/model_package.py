@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from unetexp.data.decoded.split_table import DEPTH_STEP
 from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import read_payload
 from unetexp.models.saved_model import CONFIG, WEIGHTS, ModelSpec, read_spec
+from unetexp.runtimes.flavors import FOLDER, KEY, PYTORCH
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -25,35 +28,56 @@ REQUIREMENTS = (
     *("imagecodecs", "mlflow", "numpy", "pillow", "pydantic", "safetensors"),
     *("torch", "torchvision"),
 )
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt-cu13"}
 EXAMPLE_PX = 64  # the example is stored as text
 _PACKAGE = Path(unetexp.__file__).parent
 
 
-def package(source: Path, target: Path, *, run_id: str, name: str, example: NDArray[Any]) -> None:
+def package(
+    source: Path,
+    target: Path,
+    *,
+    run_id: str,
+    name: str,
+    example: NDArray[Any],
+    exports: Mapping[str, Path] = MappingProxyType({}),
+    flavor: str = PYTORCH,
+) -> None:
     """Write the model in the folder `source` as an MLflow model into `target`, which is created.
 
     It will be stored in the artifact folder `name` of the run `run_id`.
-    `example`, an image (H, W, C) or (H, W), is stored with it, cut to `EXAMPLE_PX`. Raises
+    `example`, an image (H, W, C) or (H, W), is stored with it, cut to `EXAMPLE_PX`. `exports` are
+    files by name, all in one folder, which goes with it; `flavor` is what it is used with. Raises
     CheckpointError where `source` holds no model and UserError where the image does not fit it.
     """
     import mlflow
 
     spec = read_spec(source)
+    artifacts = {path.partition(".")[0]: str(source / path) for path in (WEIGHTS, CONFIG)}
+    if exports:
+        (folder,) = {path.parent for path in exports.values()}
+        artifacts[FOLDER] = str(folder)
     mlflow.pyfunc.save_model(
         path=target,
         python_model=_PACKAGE / "inference" / "served_model.py",
         code_paths=[str(_PACKAGE)],
-        artifacts={path.partition(".")[0]: str(source / path) for path in (WEIGHTS, CONFIG)},
-        pip_requirements=pinned_requirements(spec.encoder.kind),
+        artifacts=artifacts,
+        model_config={KEY: flavor},
+        pip_requirements=pinned_requirements(spec.encoder.kind, list(exports)),
         signature=_signature(spec),
         input_example=_example(example, spec),
         mlflow_model=mlflow.models.Model(artifact_path=name, run_id=run_id),
     )
 
 
-def pinned_requirements(encoder_kind: str = "resnet") -> list[str]:
-    """The requirements of a served model, in the versions that are installed here."""
+def pinned_requirements(encoder_kind: str = "resnet", exports: Sequence[str] = ()) -> list[str]:
+    """The requirements of a served model, in the versions that are installed here.
+
+    `exports` are the names of those that go with it.
+    """
     own = () if encoder_kind == "resnet" else ("timm",)
+    formats = {name.partition("-")[0] for name in exports}
+    own = (*own, *(package for format_, package in RUNTIMES.items() if format_ in formats))
     versions = {name: Version(importlib.metadata.version(name)) for name in (*REQUIREMENTS, *own)}
     # a local version (2.14.1+cpu) is not on PyPI
     return [f"{name}=={version.public}" for name, version in versions.items()]

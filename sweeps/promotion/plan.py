@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from sweeps.promotion.candidates import (
     sweep_of_run,
     sweep_to_promote,
 )
-from sweeps.promotion.evaluation import TEST, VAL
+from sweeps.promotion.evaluation import TEST, VAL, at_working_size
+from sweeps.promotion.exports.asked import ExportRequest
+from sweeps.promotion.exports.judged import served_ms
 from sweeps.promotion.final_training.settings import FinalRequest
-from sweeps.promotion.latency_limit import fast_enough
+from sweeps.promotion.latency_limit import fast_enough, weights_ms
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
 from sweeps.promotion.seed_confirmation import require_enough
 from sweeps.tracking.own_files import require_own_files
@@ -48,6 +51,7 @@ class Request:
     split: str = TEST
     candidates: int = 3
     max_latency_ms: float | None = None  # the best trial that holds it is taken
+    exports: ExportRequest = field(default_factory=ExportRequest)  # registered beside the weights
     force: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths: promotion.*
     options: SweepOptions = field(default_factory=SweepOptions)  # GPUs, store and storage
@@ -105,9 +109,8 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     baseline = find_baseline(store, data, force=request.force)
     latencies: dict[str, float] = {}
     if request.max_latency_ms is not None:
-        able, latencies = fast_enough(
-            store, able, data, device, request.max_latency_ms, force=request.force
-        )
+        timed = partial(_served_ms, store, source, data, device, request.exports)
+        able, latencies = fast_enough(able, timed, request.max_latency_ms, force=request.force)
     warnings = [
         *_forced_split_warnings(split, request),
         *_source_warnings(source),
@@ -129,6 +132,22 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
         warnings=tuple(warnings),
         latencies=latencies,
     )
+
+
+def _served_ms(
+    store: TrackingStore,
+    source: SourceSweep,
+    data: Dataset,
+    device: torch.device,
+    exports: ExportRequest,
+    trial: Candidate,
+) -> float:
+    """Milliseconds for one image of the trial's model, here, as it would be served."""
+    folder = locate(trial.run_id, store.uri)
+    if exports.serves_weights:
+        return weights_ms(folder, data, device)
+    own = at_working_size(data, source.recipe.base.data, read_spec(folder))
+    return served_ms(exports.flavor, folder, own)
 
 
 def _gates(source: SourceSweep, request: Request) -> Gates:

@@ -8,7 +8,8 @@ part of the search.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sweeps.promotion.evaluation import (
     count_use,
     evaluate_model,
 )
+from sweeps.promotion.exports.judged import Judge, JudgedExport, judged_weights
 from sweeps.promotion.final_training.outcome import Contender, FinalTraining
 from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.final_training.train import FinalTrainer
@@ -35,11 +37,15 @@ from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baselin
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
+from unetexp.data import Dataset
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
 from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import read_spec
+from unetexp.runtimes.flavors import FOLDER
 from unetexp.system.stop_signals import shielded
+from unetexp.tracking.export_record import origin_of, record_export
 from unetexp.tracking.locate import locate
 
 
@@ -91,7 +97,10 @@ def _same_again(plan: PromotionPlan, final: FinalRequest) -> str:
     given = [part for flag, at in values.items() if at is not None for part in (flag, str(at))]
     gates = [part for path, at in request.changes.items() for part in ("--set", f"{path}={at}")]
     force = ["--force"] if request.force else []
-    return plan.store.command("promote", *asked, *final.arguments(), *given, *gates, *force)
+    exports = request.exports.arguments()
+    return plan.store.command(
+        "promote", *asked, *final.arguments(), *exports, *given, *gates, *force
+    )
 
 
 def promote(
@@ -108,9 +117,13 @@ def promote(
     `show` gets the decision before anything is changed; with `dry` nothing is changed.
     Raises GateError where a gate is red and not forced.
     """
-    with promotion_lock(plan.store, lambda text: console.print(text)):
+    with (
+        promotion_lock(plan.store, lambda text: console.print(text)),
+        tempfile.TemporaryDirectory(prefix="unetexp-exports-") as scratch,
+    ):
         baseline = find_baseline(plan.store, plan.data, force=plan.request.force)
-        decision = decide(plan, baseline, confirmation, console, final)
+        folder = Path(scratch, FOLDER)  # by this name it goes into the registered model
+        decision = decide(plan, baseline, confirmation, console, final, folder)
         show(decision)
         _require_green(decision)
         return None if dry else make_champion(plan, baseline, decision)
@@ -121,11 +134,13 @@ def decide(
     baseline: Baseline,
     confirmation: Confirmation | None,
     console: Console,
-    final: FinalTraining | None = None,
+    final: FinalTraining | None,
+    scratch: Path,
 ) -> PromotionDecision:
     """Evaluate the candidates and the current champion; counts a use of the test split.
 
-    A model of the `final` training comes first where it was picked.
+    A model of the `final` training comes first where it was picked. Exports are written into
+    `scratch`.
     """
     trials = plan.candidates[: plan.request.candidates]
     evaluated = [_evaluate_trial(plan, trial, console) for trial in trials]
@@ -137,6 +152,10 @@ def decide(
     champion = _evaluate_baseline(plan, baseline, console)
     metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
+    asked = plan.request.exports
+    judge = Judge(asked, plan.gates, plan.split, metrics, baseline.why_none)
+    exports = _judge_exports(plan, judge, chosen, scratch, console)
+    of_exports = [verdict for each in exports for verdict in each.verdicts]
     uses = count_use(plan.store, plan.data.fingerprint) if plan.split == TEST else 0
     return PromotionDecision(
         source=plan.source,
@@ -149,12 +168,13 @@ def decide(
         others=tuple(others),
         runner_up=_compare(chosen, others[0]) if others else None,
         champion=_compare(chosen, champion) if champion else None,
-        verdicts=tuple(verdicts),
+        verdicts=(*judged_weights(verdicts, asked), *of_exports),
         confirmation=confirmation,
         warnings=plan.warnings,
         forced=plan.request.force,
         max_latency_ms=plan.request.max_latency_ms,
         final=final,
+        exports=exports,
     )
 
 
@@ -171,12 +191,15 @@ def make_champion(plan: PromotionPlan, baseline: Baseline, decision: PromotionDe
             tags=_tags(decision),
             run_id=decision.chosen.run_id,
             example=plan.data[plan.split][0].image.permute(1, 2, 0).numpy(),
+            exports={each.name: each.exported.path for each in decision.exports},
+            flavor=plan.request.exports.flavor,
         )
         if interrupted():
             withdraw(plan.store, version)
             raise KeyboardInterrupt
         before = set_champion(plan.store, version, compared_with=baseline.version)
         _log_test_metrics(plan, decision)
+        _record_exports(plan, decision)
     return Promoted(decision, version, before)
 
 
@@ -185,7 +208,7 @@ def _evaluate_trial(plan: PromotionPlan, trial: Candidate, console: Console) -> 
     with console.status(f"{title}, on the {plan.split} split"):
         folder = locate(trial.run_id, plan.store.uri)
         found = _evaluate(plan, title, trial.run_id, folder, trial.score)
-    if trial.run_id not in plan.latencies:
+    if trial.run_id not in plan.latencies or not plan.request.exports.serves_weights:
         return found
     # The one that the trial was chosen by: a second one near the limit could fall on its other side
     measured = replace(found.measures, latency_ms=plan.latencies[trial.run_id])
@@ -211,14 +234,35 @@ def _evaluate_baseline(
 def _evaluate(
     plan: PromotionPlan, title: str, run_id: str, folder: Path, val_miou: float | None = None
 ) -> ModelEvaluation:
-    source = plan.source.recipe.base.data
-    data = at_working_size(plan.data, source, read_spec(folder))
+    data = _data_for(plan, folder)
     unusual: dict[str, Any] = {}  # what the figures are computed with
     if plan.gates.figures != FigureSettings():
         unusual["settings"] = plan.gates.figures
-    if (spacings := source.spacings_mm(data[plan.split].names)) is not None:
+    if (spacings := _spacings_mm(plan)) is not None:
         unusual["spacings_mm"] = spacings
     return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou, **unusual)
+
+
+def _judge_exports(
+    plan: PromotionPlan, judge: Judge, chosen: ModelEvaluation, scratch: Path, console: Console
+) -> tuple[JudgedExport, ...]:
+    """The asked exports of the chosen model."""
+    if not judge.asked.names:
+        return ()
+    origin = origin_of(f"runs:/{chosen.run_id}", plan.store.uri)
+    figures = {"figures": plan.gates.figures, "spacings_mm": _spacings_mm(plan)}
+    with console.status(f"exporting {chosen.title}: {', '.join(judge.asked.names)}"):
+        data = _data_for(plan, chosen.folder)
+        return judge.judged(chosen.folder, data, origin, scratch, **figures)
+
+
+def _data_for(plan: PromotionPlan, folder: Path) -> Dataset:
+    """The data at the working size of the model in `folder`."""
+    return at_working_size(plan.data, plan.source.recipe.base.data, read_spec(folder))
+
+
+def _spacings_mm(plan: PromotionPlan) -> Mapping[str, Spacing] | None:
+    return plan.source.recipe.base.data.spacings_mm(plan.data[plan.split].names)
 
 
 def _compare(chosen: ModelEvaluation, other: ModelEvaluation) -> PairedResult:
@@ -242,6 +286,18 @@ def _log_test_metrics(plan: PromotionPlan, decision: PromotionDecision) -> None:
         run.log_metrics(metrics, int(decision.chosen.description["epoch"]), now_ms())
 
 
+def _record_exports(plan: PromotionPlan, decision: PromotionDecision) -> None:
+    """The exports' figures and cards in the model's run, as `unetexp export` keeps them."""
+    for each in decision.exports:
+        metrics = {
+            **each.proof.metrics(),
+            f"{decision.split}_miou": each.metrics["miou"],
+            "served_latency_ms": each.latency_ms,
+        }
+        card_text = each.exported.card.read_text("utf-8")
+        record_export(decision.chosen.run_id, each.name, metrics, card_text, plan.store.uri)
+
+
 def _tags(decision: PromotionDecision) -> dict[str, str]:
     return {
         "sweep.name": decision.source.name,
@@ -251,4 +307,12 @@ def _tags(decision: PromotionDecision) -> dict[str, str]:
         "promotion.forced": str(bool(decision.red and decision.forced)),
         f"{decision.split}/miou": f"{decision.chosen.miou:.6f}",
         **({"promotion.model": decision.final.chosen.title} if decision.final else {}),
+        **_export_tags(decision),
     }
+
+
+def _export_tags(decision: PromotionDecision) -> dict[str, str]:
+    if not decision.exports:
+        return {}
+    names = ", ".join(each.name for each in decision.exports)
+    return {"exports": names, "flavor": decision.flavor}

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from sweeps.promotion.model_package import CARD, package
 from sweeps.tracking.store import TrackingStore
 from unetexp.errors import UnetexpError, UserError
+from unetexp.runtimes.flavors import PYTORCH
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -73,17 +75,28 @@ def register(
     tags: Mapping[str, str],
     run_id: str,
     example: NDArray[Any],
+    exports: Mapping[str, Path] = MappingProxyType({}),
+    flavor: str = PYTORCH,
 ) -> str:
     """Make the model in `folder` a version of the registered model, and return its number.
 
     It becomes an artifact of the run `run_id`, with the card beside it. No alias is set.
-    `example` is an image (H, W, C) as the model takes it. Raises CheckpointError and DataError as
+    `example` is an image (H, W, C) as the model takes it; `exports` are files by name, one of
+    which may be the `flavor` that the model is used with. Raises CheckpointError and DataError as
     `model_package.package` does.
     """
     client = store.client
     with tempfile.TemporaryDirectory() as scratch:
         name = _free_folder(store, run_id)
-        package(folder, Path(scratch, name), run_id=run_id, name=name, example=example)
+        package(
+            folder,
+            Path(scratch, name),
+            run_id=run_id,
+            name=name,
+            example=example,
+            exports=exports,
+            flavor=flavor,
+        )
         Path(scratch, name, CARD).write_text(card, encoding="utf-8")
         client.log_artifacts(run_id, scratch)
     if _registered_model(store) is None:

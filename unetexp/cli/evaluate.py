@@ -17,7 +17,7 @@ from rich.console import Console
 from unetexp.cli.evaluation_tables import named_channels, show_results
 from unetexp.cli.exit_codes import exit_codes
 from unetexp.cli.open_data import open_for_model, source_of
-from unetexp.cli.options import Device, SetData, TrackingUri
+from unetexp.cli.options import Device, Flavor, SetData, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data import Dataset
 from unetexp.errors import ConfigError, DataError
@@ -122,6 +122,7 @@ def evaluate(
             "were missing. Repeatable: all that are named are missing together.",
         ),
     ] = None,
+    flavor: Flavor = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -136,7 +137,7 @@ def evaluate(
         changes = parse_assignments(set_ or [])
         limit_threads()
         absolute(tracking_uri)
-        loaded = load(model, device=device, tracking_uri=tracking_uri)
+        loaded = load(model, device=device, flavor=flavor, tracking_uri=tracking_uri)
         without = tuple(sorted({*(without_channel or ())}))
         settings = _settings(tolerance, outline)
         results = _evaluated(

@@ -40,4 +40,15 @@ SetData = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="A setting of the data, data.*. Repeatable."),
 ]
+Flavor = Annotated[
+    str | None,
+    typer.Option(
+        "--flavour",
+        "--flavor",
+        metavar="NAME",
+        help="What a promoted model is used with: pytorch, or an export that it has, such as "
+        "openvino-int8.",
+        show_default="what it was promoted with",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unetexp.cli.exit_codes import exit_codes
-from unetexp.cli.options import Device, TrackingUri
+from unetexp.cli.options import Device, Flavor, TrackingUri
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.compute.tiling import OVERLAP_PX, TILE_PX
 from unetexp.data.reading.input_form import AS_STORED
@@ -71,6 +71,7 @@ def predict(
             show_default=f"{OVERLAP_PX}, or half of a small tile",
         ),
     ] = None,
+    flavor: Flavor = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -89,7 +90,7 @@ def predict(
             raise ConfigError("--probabilities: they are written of images, not of volumes.")
         if not are_volumes:
             find_inputs(inputs, out)  # first, because it takes no time
-        loaded = load(model, device=device, tracking_uri=tracking_uri)
+        loaded = load(model, device=device, flavor=flavor, tracking_uri=tracking_uri)
         spec = loaded.spec
         images: Sequence[Input | VolumeInput]
         if are_volumes:

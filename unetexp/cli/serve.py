@@ -13,7 +13,7 @@ from rich.console import Console
 
 from unetexp.cli.command_line import Command
 from unetexp.cli.exit_codes import exit_codes
-from unetexp.cli.options import Device, TrackingUri
+from unetexp.cli.options import Device, Flavor, TrackingUri
 from unetexp.serving.app import create_app
 from unetexp.serving.host_names import require_names
 from unetexp.serving.opening import open_engine
@@ -82,6 +82,7 @@ def serve(
             "Repeatable.",
         ),
     ] = None,
+    flavor: Flavor = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -103,7 +104,9 @@ def serve(
         )
         console = Console(highlight=False, soft_wrap=True)
         listening = bound_socket(host, port)  # before the model, which takes longer
-        engine = open_engine(model, device=device, threads=threads, tracking_uri=tracking_uri)
+        engine = open_engine(
+            model, device=device, threads=threads, flavor=flavor, tracking_uri=tracking_uri
+        )
         address = address_of(listening)
 
         def announce() -> None:

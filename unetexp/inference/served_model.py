@@ -8,6 +8,7 @@ stated with the model.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import Answer, Labels, read_payload
 from unetexp.inference.predictor import Predictor
 from unetexp.models.saved_model import load, read_spec
+from unetexp.runtimes.flavors import KEY, file_of_flavor
+from unetexp.runtimes.runtime import open_runtime
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +32,17 @@ class ServedModel(PythonModel):
     """Images in, label maps out, on the GPU if there is one."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load weights and config, which are in one folder."""
-        weights = context.artifacts["model"]
+        """Load the weights, or the exported file that the configuration's `flavor` names.
+
+        `mlflow.pyfunc.load_model(uri, model_config={"flavor": "pytorch"})` takes another than the
+        model was promoted with.
+        """
+        weights = Path(context.artifacts["model"])
         self.spec = read_spec(weights)
-        self.predictor = Predictor(load(weights), self.spec, device=pick_device())
+        asked = (context.model_config or {}).get(KEY)
+        file = file_of_flavor(weights.parent, asked)
+        network = load(weights) if file is None else open_runtime(file)
+        self.predictor = Predictor(network, self.spec, device=pick_device())
 
     # The type hint tells MLflow that the model checks its input itself.
     def predict(

@@ -11,9 +11,9 @@ from unetexp.runtimes.runtime import open_runtime
 from unetexp.serving.engine import Prediction
 
 
-def file_engine(path: Path, device: str, threads: int | None) -> FileEngine:
-    """The engine of an exported file. Raises UserError."""
-    return FileEngine(path.name, FilePredictor(open_runtime(path, device, threads=threads)))
+def file_engine(path: Path, name: str, device: str, threads: int | None) -> FileEngine:
+    """The engine of an exported file, by its `name`. Raises UserError."""
+    return FileEngine(name, FilePredictor(open_runtime(path, device, threads=threads)))
 
 
 class FileEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -10,19 +11,18 @@ from unetexp.compute.device import device_kind, limit_threads, pick_device
 from unetexp.data.collection import RawImage
 from unetexp.inference.predictor import Predictor
 from unetexp.loading import load
+from unetexp.runtimes.flavors import PYTORCH
 from unetexp.serving.engine import Prediction
 
 
-def torch_engine(
-    address: str, device: str, threads: int | None, tracking_uri: str | None
-) -> TorchEngine:
-    """The engine of the model at `address`. Raises UserError."""
+def torch_engine(folder: Path, name: str, device: str, threads: int | None) -> TorchEngine:
+    """The engine of the weights in `folder`, by its `name`. Raises UserError."""
     chosen = pick_device(device)
     limit_threads()
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load(address, device=chosen, tracking_uri=tracking_uri)
-    return TorchEngine(address, loaded.predictor)
+    loaded = load(folder, device=chosen, flavor=PYTORCH)
+    return TorchEngine(name, loaded.predictor)
 
 
 class TorchEngine:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.promotion.card.exports import exports_section
 from sweeps.promotion.card.figures import figures_section, with_interval
 from sweeps.promotion.card.origin import (
     final_section,
@@ -38,6 +39,8 @@ def card(decision: PromotionDecision) -> str:
         origin_section,
         _limits,
     ]
+    if decision.exports:
+        sections.insert(sections.index(_gates), exports_section)
     if decision.final is not None:
         sections.insert(sections.index(_gates), final_section)
     return "\n\n".join("\n".join(section(decision)) for section in sections) + "\n"
