@@ -25,6 +25,7 @@ from unetexp.models import saved_model
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import CONFIG, read_description, read_spec
 from unetexp.models.unet import UNet
+from unetexp.postprocessing.uncertainty import entropy_of
 from unetexp.runtimes.description import Description
 from unetexp.runtimes.flavors import PYTORCH, file_of_flavor
 from unetexp.runtimes.network import RuntimeNetwork
@@ -112,6 +113,18 @@ class LoadedModel:
         )
         return found
 
+    def uncertainty(self, images: Any) -> Probabilities | list[Probabilities]:
+        """How unsure it is of each pixel, (H, W) float32 from 0 to 1: in the form of `predict`.
+
+        The entropy of the probabilities, averaged over the image and its mirror images. Raises as
+        `probabilities`.
+        """
+        predictor = self.predictor_with(flips=trained_flips(self.record))
+        found: Probabilities | list[Probabilities] = self._answer(
+            images, lambda image: entropy_of(predictor.probabilities(image).numpy())
+        )
+        return found
+
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, C, H, W) float32 -> logits (N, K, H, W), as the network itself."""
         if isinstance(self.network, Runtime):
@@ -174,6 +187,13 @@ def _exported(file: Path, device: str | torch.device) -> LoadedModel:
     described = runtime.description
     record = {"train": described.train, "data_fingerprint": described.data_fingerprint}
     return LoadedModel(runtime, described.model, record, torch.device("cpu"))
+
+
+def trained_flips(record: Mapping[str, Any]) -> list[Flip]:
+    """The mirror images that a model has learnt from; left-right if it has from none."""
+    augment = (record.get("train") or {}).get("augment", {})
+    names: dict[str, Flip] = {"hflip": "left_right", "vflip": "up_down"}
+    return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
 
 
 def is_exported_file(where: str | Path) -> bool:

@@ -124,6 +124,14 @@ def promote(
             help="Take the best trial that needs at most this long for one image on this machine.",
         ),
     ] = None,
+    postprocess: Annotated[
+        bool,
+        typer.Option(
+            "--postprocess",
+            help="Choose temperature, thresholds and smallest areas on validation, as `unetexp "
+            "tune` does; what does not help stays off.",
+        ),
+    ] = False,
     export: Annotated[
         str | None,
         typer.Option(
@@ -196,9 +204,8 @@ def promote(
     with exit_codes():
         in_a_log = not sys.stdout.isatty()  # there, a line is a line; a terminal gets whole words
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=in_a_log)
-        if rollback and (
-            sweep or run or confirm or train_final or export or force or dry_run or max_latency_ms
-        ):
+        others = (sweep, run, confirm, train_final, export, postprocess, force, dry_run)
+        if rollback and any((*others, max_latency_ms)):
             raise ConfigError("--rollback swaps champion and previous and takes no other choice.")
         if sweep is not None and run is not None:
             raise ConfigError(f"give the sweep {sweep!r} or --run {run}, not both.")
@@ -235,6 +242,7 @@ def promote(
             candidates=candidates,
             max_latency_ms=max_latency_ms,
             exports=exports,
+            postprocess=postprocess,
             force=force,
             changes=changes,
             options=SweepOptions(gpus=gpus, tracking_uri=tracking_uri, storage=storage),

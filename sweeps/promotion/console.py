@@ -43,6 +43,9 @@ def show_decision(console: Console, decision: PromotionDecision) -> None:
     console.print()
     console.print(_figures(decision))
     console.print()
+    if decision.tuned is not None:
+        console.print(f"postprocessing, chosen on val: {decision.tuned.verdict}")
+        console.print()
     if decision.exports:
         console.print(_exports(decision))
         console.print(f"models:/{MODEL}@{CHAMPION} would be used with {decision.flavor}.")

@@ -33,6 +33,7 @@ from unetexp.models.saved_model import (
     read_spec,
 )
 from unetexp.runtimes.flavors import PYTORCH
+from unetexp.tuning.tune import Tuned
 
 TEST, VAL = "test", "val"
 _USUAL = FigureSettings()
@@ -167,6 +168,7 @@ class PromotionDecision:
     max_latency_ms: float | None = None  # what the choice was limited to
     final: FinalTraining | None = None  # of the trial's settings
     exports: tuple[JudgedExport, ...] = ()  # of the chosen model
+    tuned: Tuned | None = None  # its postprocessing, where that was asked for
 
     @property
     def is_final(self) -> bool:

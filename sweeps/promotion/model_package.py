@@ -18,6 +18,7 @@ from unetexp.inference.conforming import conform
 from unetexp.inference.payloads import read_payload
 from unetexp.models.saved_model import CONFIG, WEIGHTS, ModelSpec, read_spec
 from unetexp.runtimes.flavors import FOLDER, KEY, PYTORCH
+from unetexp.tuning.stored import DIAGRAM, RECORD
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -53,7 +54,8 @@ def package(
     import mlflow
 
     spec = read_spec(source)
-    artifacts = {path.partition(".")[0]: str(source / path) for path in (WEIGHTS, CONFIG)}
+    parts = [WEIGHTS, CONFIG, *(name for name in (RECORD, DIAGRAM) if (source / name).is_file())]
+    artifacts = {name.partition(".")[0]: str(source / name) for name in parts}
     if exports:
         (folder,) = {path.parent for path in exports.values()}
         artifacts[FOLDER] = str(folder)
@@ -63,21 +65,25 @@ def package(
         code_paths=[str(_PACKAGE)],
         artifacts=artifacts,
         model_config={KEY: flavor},
-        pip_requirements=pinned_requirements(spec.encoder.kind, list(exports)),
+        pip_requirements=pinned_requirements(spec, list(exports)),
         signature=_signature(spec),
         input_example=_example(example, spec),
         mlflow_model=mlflow.models.Model(artifact_path=name, run_id=run_id),
     )
 
 
-def pinned_requirements(encoder_kind: str = "resnet", exports: Sequence[str] = ()) -> list[str]:
+def pinned_requirements(spec: ModelSpec, exports: Sequence[str] = ()) -> list[str]:
     """The requirements of a served model, in the versions that are installed here.
 
     `exports` are the names of those that go with it.
     """
-    own = () if encoder_kind == "resnet" else ("timm",)
+    tuned = spec.postprocessing
     formats = {name.partition("-")[0] for name in exports}
-    own = (*own, *(package for format_, package in RUNTIMES.items() if format_ in formats))
+    own = [
+        *([] if spec.encoder.kind == "resnet" else ["timm"]),
+        *(["scipy"] if tuned is not None and tuned.minimum_px else []),
+        *(package for format_, package in RUNTIMES.items() if format_ in formats),
+    ]
     versions = {name: Version(importlib.metadata.version(name)) for name in (*REQUIREMENTS, *own)}
     # a local version (2.14.1+cpu) is not on PyPI
     return [f"{name}=={version.public}" for name, version in versions.items()]

@@ -52,6 +52,7 @@ class Request:
     candidates: int = 3
     max_latency_ms: float | None = None  # the best trial that holds it is taken
     exports: ExportRequest = field(default_factory=ExportRequest)  # registered beside the weights
+    postprocess: bool = False  # choose what is done to labels and probabilities on validation
     force: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted paths: promotion.*
     options: SweepOptions = field(default_factory=SweepOptions)  # GPUs, store and storage
@@ -106,6 +107,7 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     gates.require_classes(data.class_names)
     split = _split(source, data, request)
     _require_val(source, data, request)
+    _require_unseen_val(source, data, request)
     baseline = find_baseline(store, data, force=request.force)
     latencies: dict[str, float] = {}
     if request.max_latency_ms is not None:
@@ -217,6 +219,17 @@ def _require_val(source: SourceSweep, data: Dataset, request: Request) -> None:
         raise DataError(
             f"--with-val: the data of sweep {source.name!r} has no val split (it has: "
             f"{', '.join(data.splits)}). Leave --with-val out."
+        )
+
+
+def _require_unseen_val(source: SourceSweep, data: Dataset, request: Request) -> None:
+    """DataError where the models have seen what `--postprocess` would be chosen on."""
+    seen = request.final is not None and request.final.with_val
+    if request.postprocess and (data.folds or seen or VAL not in data.splits):
+        why = "--with-val trains on it" if seen else "its models have seen all images but test"
+        raise DataError(
+            f"--postprocess chooses on the validation split of sweep {source.name!r}, and {why}. "
+            "Leave it out."
         )
 
 

@@ -20,6 +20,7 @@ from sweeps.promotion.candidates import Candidate
 from sweeps.promotion.card.model_card import card
 from sweeps.promotion.evaluation import (
     TEST,
+    VAL,
     ModelEvaluation,
     PairedResult,
     PromotionDecision,
@@ -37,16 +38,20 @@ from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baselin
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
-from unetexp.data import Dataset
+from unetexp.data import Dataset, open_dataset
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
 from unetexp.metrics.figures.settings import FigureSettings
 from unetexp.metrics.surface import Spacing
 from unetexp.models.saved_model import read_spec
+from unetexp.postprocessing.settings import Postprocessing
 from unetexp.runtimes.flavors import FOLDER
 from unetexp.system.stop_signals import shielded
 from unetexp.tracking.export_record import origin_of, record_export
 from unetexp.tracking.locate import locate
+from unetexp.tuning.model import tune_model
+from unetexp.tuning.stored import store
+from unetexp.tuning.tune import Tuned
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def _same_again(plan: PromotionPlan, final: FinalRequest) -> str:
     given = [part for flag, at in values.items() if at is not None for part in (flag, str(at))]
     gates = [part for path, at in request.changes.items() for part in ("--set", f"{path}={at}")]
     force = ["--force"] if request.force else []
+    force += ["--postprocess"] if request.postprocess else []
     exports = request.exports.arguments()
     return plan.store.command(
         "promote", *asked, *final.arguments(), *exports, *given, *gates, *force
@@ -149,6 +155,7 @@ def decide(
         first = [_evaluate_final(plan, final.chosen, console)] if final.is_new else []
         evaluated = [*first, *beside, *evaluated] if final.is_new else [*evaluated, *beside]
     chosen, *others = evaluated
+    chosen, tuned = _tuned(plan, chosen, scratch.parent / "model", console)
     champion = _evaluate_baseline(plan, baseline, console)
     metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
@@ -175,6 +182,7 @@ def decide(
         max_latency_ms=plan.request.max_latency_ms,
         final=final,
         exports=exports,
+        tuned=tuned,
     )
 
 
@@ -243,6 +251,27 @@ def _evaluate(
     return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou, **unusual)
 
 
+def _tuned(
+    plan: PromotionPlan, chosen: ModelEvaluation, folder: Path, console: Console
+) -> tuple[ModelEvaluation, Tuned | None]:
+    """The chosen model with the postprocessing that helps on validation, if that is asked for."""
+    if not plan.request.postprocess:
+        return chosen, None
+    source = plan.source.recipe.base.data.model_copy(update={"resize": None})
+    data = plan.data if plan.data.resize is None else open_dataset(source, to_train=False)
+    with console.status(f"postprocessing of {chosen.title}, on validation"):
+        tuned = tune_model(chosen.folder, data, VAL, plan.device)
+        store(chosen.folder, folder, tuned, VAL, plan.data.fingerprint)
+    if tuned.settings == Postprocessing():
+        return replace(chosen, folder=folder), tuned
+    title = f"{chosen.title}, postprocessed"
+    with console.status(f"{title}, on the {plan.split} split"):
+        found = _evaluate(plan, title, chosen.run_id, folder, chosen.val_miou)
+    # What it was chosen by, where there is a limit
+    measures = replace(found.measures, latency_ms=chosen.measures.latency_ms)
+    return replace(found, measures=measures), tuned
+
+
 def _judge_exports(
     plan: PromotionPlan, judge: Judge, chosen: ModelEvaluation, scratch: Path, console: Console
 ) -> tuple[JudgedExport, ...]:
@@ -307,6 +336,7 @@ def _tags(decision: PromotionDecision) -> dict[str, str]:
         "promotion.forced": str(bool(decision.red and decision.forced)),
         f"{decision.split}/miou": f"{decision.chosen.miou:.6f}",
         **({"promotion.model": decision.final.chosen.title} if decision.final else {}),
+        **({"postprocessing": decision.tuned.verdict} if decision.tuned else {}),
         **_export_tags(decision),
     }
 

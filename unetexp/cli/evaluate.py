@@ -31,6 +31,7 @@ from unetexp.inference.evaluation import (
 from unetexp.inference.evaluation_results import partial_results, results_of
 from unetexp.loading import LoadedModel, load
 from unetexp.metrics.figures.settings import FigureSettings
+from unetexp.postprocessing.settings import Postprocessing
 from unetexp.tracking.uri import absolute
 from unetexp.training.config import parse_assignments
 from unetexp.training.pictures import worst_grid
@@ -122,6 +123,12 @@ def evaluate(
             "were missing. Repeatable: all that are named are missing together.",
         ),
     ] = None,
+    postprocessing: Annotated[
+        bool,
+        typer.Option(
+            help="As the model was tuned (`unetexp tune`), or the most probable class alone."
+        ),
+    ] = True,
     flavor: Flavor = None,
     device: Device = "auto",
     tracking_uri: TrackingUri = None,
@@ -138,6 +145,8 @@ def evaluate(
         limit_threads()
         absolute(tracking_uri)
         loaded = load(model, device=device, flavor=flavor, tracking_uri=tracking_uri)
+        if not postprocessing:
+            loaded.spec = loaded.spec.model_copy(update={"postprocessing": None})
         without = tuple(sorted({*(without_channel or ())}))
         settings = _settings(tolerance, outline)
         results = _evaluated(
@@ -198,6 +207,7 @@ def _evaluated(
     if labels_only:
         del found.metrics["loss"]  # of label maps, not of logits
     results = results_of(found, model, dataset, known)
+    results["postprocessing"] = (spec.postprocessing or Postprocessing()).describe()
     if without:
         missing = [channel - 1 for channel in without]
         with aside.status(f"{len(samples)} images without {named_channels(without)}"):

@@ -39,6 +39,8 @@ def show_results(results: Mapping[str, Any], place: Path) -> None:
 def _heading(results: Mapping[str, Any]) -> str:
     channels = results.get("without_channels", {}).get("channels", [])
     told = f"; without: with {named_channels(channels)} set to the mean" if channels else ""
+    tuned = results.get("postprocessing", "none")
+    told += "" if tuned == "none" else f"; postprocessing: {tuned}"
     return f"{results['split']}, {_images(results['images'])}{told}"
 
 

@@ -21,6 +21,7 @@ from unetexp.cli.options import CacheGb, Device, limit_cache
 from unetexp.cli.predict import predict
 from unetexp.cli.reproduce import reproduce
 from unetexp.cli.serve import serve
+from unetexp.cli.tune import tune
 from unetexp.compute.device import limit_threads, pick_device
 from unetexp.data.layouts.paragraph import paragraph
 from unetexp.data.sources.recognised import recognised_tree
@@ -44,6 +45,7 @@ def unetexp() -> None:
 
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(tune)
 app.command(cls=Command)(export)
 app.command(cls=Command)(reproduce)
 app.command(cls=Command)(serve)

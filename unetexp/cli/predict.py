@@ -19,7 +19,7 @@ from unetexp.data.reading.input_form import AS_STORED
 from unetexp.errors import ConfigError, UnetexpError, UserError
 from unetexp.inference.input_images import Input, find_inputs, find_samples
 from unetexp.inference.prediction_files import Results, make_folder, predict_file
-from unetexp.inference.predictor import Flip, Predictor
+from unetexp.inference.predictor import Predictor
 from unetexp.inference.volumes import (
     VolumeInput,
     find_volumes,
@@ -27,7 +27,7 @@ from unetexp.inference.volumes import (
     predict_volume,
     volume_form,
 )
-from unetexp.loading import LoadedModel, load
+from unetexp.loading import LoadedModel, load, trained_flips
 from unetexp.tracking.uri import absolute
 
 
@@ -49,6 +49,14 @@ def predict(
         typer.Option(
             "--probabilities",
             help="Also write the probability of each class, a float16 .npy (K, H, W).",
+        ),
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also write how unsure the model is of each pixel, averaged over mirror images as "
+            "with --flips: 0 sure, 255 all classes alike.",
         ),
     ] = False,
     flips: Annotated[
@@ -86,8 +94,9 @@ def predict(
         limit_threads()
         absolute(tracking_uri)
         are_volumes = hold_volumes(inputs)
-        if are_volumes and probabilities:
-            raise ConfigError("--probabilities: they are written of images, not of volumes.")
+        for flag, given in {"--probabilities": probabilities, "--uncertainty": uncertainty}.items():
+            if are_volumes and given:
+                raise ConfigError(f"{flag}: that is written of images, not of volumes.")
         if not are_volumes:
             find_inputs(inputs, out)  # first, because it takes no time
         loaded = load(model, device=device, flavor=flavor, tracking_uri=tracking_uri)
@@ -98,19 +107,14 @@ def predict(
         else:
             images = find_samples(inputs, out, spec.input or AS_STORED)
         predictor = loaded.predictor_with(
-            tile_px=tile, overlap_px=overlap, flips=_trained_flips(loaded) if flips else ()
+            tile_px=tile,
+            overlap_px=overlap,
+            flips=trained_flips(loaded.record) if flips or uncertainty else (),
         )
-        if probabilities:
-            predictor.require_probabilities("--probabilities")
+        if probabilities or uncertainty:
+            predictor.require_probabilities("--probabilities" if probabilities else "--uncertainty")
         make_folder(out)
-        _predict_all(predictor, images, Results(out, overlay, probabilities))
-
-
-def _trained_flips(loaded: LoadedModel) -> list[Flip]:
-    """The mirror images that the model has learnt from; left-right if it has from none."""
-    augment = (loaded.record.get("train") or {}).get("augment", {})
-    names: dict[str, Flip] = {"hflip": "left_right", "vflip": "up_down"}
-    return [flip for name, flip in names.items() if augment.get(name)] or ["left_right"]
+        _predict_all(predictor, images, Results(out, overlay, probabilities, uncertainty))
 
 
 def _kind_of_data(loaded: LoadedModel) -> str | None:

@@ -84,7 +84,7 @@ def export(folder: Path, request: Request, data: Dataset, split: str) -> Exporte
     """
     writer = request.writer()
     spec, model = read_spec(folder), load(folder)
-    _require_own_size(spec, request)
+    _require_in_the_graph(spec, request)
     quantised = request.precision == "int8"
     subject = Subject(
         model=model,
@@ -123,7 +123,15 @@ def export(folder: Path, request: Request, data: Dataset, split: str) -> Exporte
     return Exported(request.out, beside, described, proof, size_mb)
 
 
-def _require_own_size(spec: ModelSpec, request: Request) -> None:
+def _require_in_the_graph(spec: ModelSpec, request: Request) -> None:
+    """UserError where the graph would have to do more than the network, to give label maps."""
+    tuned = spec.postprocessing
+    if request.preprocessing and tuned is not None and tuned.changes_labels:
+        raise UserError(
+            f"--preprocessing: this model's labels are postprocessed ({tuned.describe()}), which "
+            "no graph does. Leave the option out: `unetexp predict`, `unetexp.load` and `unetexp "
+            "serve` do it for every file."
+        )
     if request.preprocessing and spec.resize is not None:
         raise UserError(
             "--preprocessing: this model works on images that are scaled to another size first, "

@@ -120,7 +120,8 @@ def assess(
     With the configuration `train` that the model was trained with, the metrics are those that its
     training would have computed; without it, which only a U-Net's spec allows, batches, precision
     and loss are the defaults. The label maps of the images `keep` are kept.
-    The channels `without`, counted from 0, are set to their means.
+    The channels `without`, counted from 0, are set to their means. Labels and probabilities are
+    postprocessed as `spec` says.
 
     With `figures` there are figures beside the metrics; they take longer than a small model. The
     ones of probabilities are undefined without `probabilities`, where the model gives labels alone.
@@ -155,6 +156,7 @@ def assess(
         keep_matrices=True,
         without=without,
         observe=collector,
+        postprocessing=spec.postprocessing,
     )
     assert evaluation.matrices is not None
     return SplitEvaluation(

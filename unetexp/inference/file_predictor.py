@@ -7,6 +7,7 @@ h w size of a part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from unetexp.data.collection import Labels, RawImage
 from unetexp.data.resizing import resized_image, working_size
 from unetexp.errors import UserError
 from unetexp.inference.conforming import full_scale
+from unetexp.postprocessing.labels import labels_of, shares_of
+from unetexp.postprocessing.settings import Postprocessing
 from unetexp.runtimes.runtime import Runtime
 
 Scores = NDArray[np.float32]
@@ -29,6 +32,7 @@ class FilePredictor:
     def __init__(self, runtime: Runtime, *, tile_px: int = TILE_PX) -> None:
         self.runtime = runtime
         self.spec = runtime.description.model
+        self._post = self.spec.postprocessing or Postprocessing()
         described = runtime.description
         self._multiple = described.size_multiple
         self._tiles = Tiles.of(tile_px, None, self._multiple, described.receptive_radius_px)
@@ -47,6 +51,8 @@ class FilePredictor:
 
     def labels(self, images: Sequence[RawImage]) -> list[Labels]:
         """The label maps (H, W) of images of one padded size, or of a single one."""
+        if self._post.changes_labels:
+            return [self.labels_of(shares) for shares in self.probabilities(images)]
         return [
             _filled(np.empty(image.shape[1:], np.uint8), blocks, highest)
             for image, blocks in zip(images, self._blocks(images), strict=True)
@@ -60,10 +66,17 @@ class FilePredictor:
                 "only: ask for labels or overlay, or serve a file without it."
             )
         classes = len(self.spec.class_names)
+        softmax = partial(shares_of, temperature=self._post.temperature)
         return [
             _filled(np.empty((classes, *image.shape[1:]), np.float32), blocks, softmax)
             for image, blocks in zip(images, self._blocks(images), strict=True)
         ]
+
+    def labels_of(self, shares: Scores) -> Labels:
+        """The labels (H, W) of an image's probabilities (K, H, W), postprocessed."""
+        if not self._post.changes_labels:
+            return highest(shares)
+        return labels_of(shares, self._post, self.spec.class_names)
 
     def _blocks(self, images: Sequence[RawImage]) -> list[Iterator[Block[Scores]]]:
         """The logits of each image, in parts that cover it."""
@@ -157,10 +170,3 @@ def highest(scores: Scores) -> Labels:
         labels[scores[label] > best] = label
         best = np.maximum(best, scores[label])
     return labels
-
-
-def softmax(scores: Scores) -> Scores:
-    """Probabilities of logits (K, h, w)."""
-    shares = np.exp(scores - scores.max(axis=0))
-    normalised: Scores = shares / shares.sum(axis=0)
-    return normalised

@@ -17,6 +17,7 @@ from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import ConfigError, DataError
 
 OVERLAY, PROBABILITIES = "_overlay.png", "_probabilities.npy"
+UNCERTAINTY = "_uncertainty.png"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Input:
 
     def probabilities(self, out: Path) -> Path:
         return self._named(out, PROBABILITIES)
+
+    def uncertainty(self, out: Path) -> Path:
+        return self._named(out, UNCERTAINTY)
 
     def _named(self, out: Path, ending: str) -> Path:
         return out / self.stem.with_name(self.stem.name + ending)

@@ -26,6 +26,7 @@ from unetexp.errors import ConfigError, UnetexpError
 from unetexp.inference.conforming import conform, full_scale
 from unetexp.inference.input_images import Input
 from unetexp.inference.predictor import Predictor
+from unetexp.postprocessing.uncertainty import entropy_of
 
 _ROWS = 256  # painted at a time
 
@@ -37,6 +38,7 @@ class Results:
     folder: Path
     overlay: bool = True
     probabilities: bool = False
+    uncertainty: bool = False
 
 
 def make_folder(folder: Path) -> None:
@@ -68,11 +70,14 @@ def predict_file(
     out = results.folder
     try:
         image.labels(out).parent.mkdir(parents=True, exist_ok=True)
+        unsure = np.empty(pixels.shape[-2:], np.uint8) if results.uncertainty else None
         if results.probabilities:
             with _replacing(image.probabilities(out)) as scratch:
-                labels = _predicted(predictor, pixels, on_block, scratch)
+                labels = _predicted(predictor, pixels, on_block, scratch, unsure)
         else:
-            labels = _predicted(predictor, pixels, on_block)
+            labels = _predicted(predictor, pixels, on_block, None, unsure)
+        if unsure is not None:
+            _save(unsure, image.uncertainty(out))
         if results.overlay:
             picture = _overlay(raw, full_scale(raw.itemsize, predictor.spec), labels)
             _save(picture, image.overlay(out))
@@ -87,8 +92,12 @@ def _predicted(
     image: Tensor,
     on_block: Callable[[int, int], None],
     file: Path | None = None,
+    unsure: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """The label map (H, W); the probabilities (K, H, W) go into `file` as float16."""
+    """The label map (H, W); the probabilities (K, H, W) go into `file` as float16.
+
+    The uncertainty (H, W), 0 to 255, goes into `unsure`.
+    """
     height, width = image.shape[-2:]
     total = predictor.block_count(height, width)
     labels = np.empty((height, width), np.uint8)
@@ -96,11 +105,23 @@ def _predicted(
     if file is not None:
         shape = (len(predictor.spec.class_names), height, width)
         probabilities = open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    whole = None
+    if predictor.needs_whole_images:
+        whole = torch.empty(len(predictor.spec.class_names), height, width)
     for done, block in enumerate(predictor.blocks(image), start=1):
-        labels[block.rows, block.columns] = block.scores.argmax(dim=0).to(torch.uint8).numpy()
-        if probabilities is not None:
-            probabilities[:, block.rows, block.columns] = block.scores.softmax(dim=0).numpy()
+        if whole is not None:
+            whole[:, block.rows, block.columns] = block.scores
+        else:
+            labels[block.rows, block.columns] = predictor.labels_of(block.scores).numpy()
+        if probabilities is not None or unsure is not None:
+            shares = predictor.shares_of(block.scores).numpy()
+            if probabilities is not None:
+                probabilities[:, block.rows, block.columns] = shares
+            if unsure is not None:
+                unsure[block.rows, block.columns] = (255 * entropy_of(shares)).round()
         on_block(done, total)
+    if whole is not None:
+        labels = predictor.labels_of(whole).numpy()
     if probabilities is not None:
         probabilities.flush()
     return labels

@@ -21,6 +21,8 @@ from unetexp.inference.conforming import full_scale
 from unetexp.inference.networks import network_of
 from unetexp.models.image_spec import ImageSpec
 from unetexp.models.unet import UNet
+from unetexp.postprocessing.labels import labels_of
+from unetexp.postprocessing.settings import Postprocessing
 from unetexp.runtimes.runtime import Runtime
 
 Flip = Literal["left_right", "up_down"]
@@ -62,6 +64,7 @@ class Predictor:
         for flips of a file that gives label maps.
         """
         self.spec = spec
+        self._post = spec.postprocessing or Postprocessing()
         self._network = network_of(model, spec, device)
         self.device = self._network.device
         if flips:
@@ -77,10 +80,14 @@ class Predictor:
     def labels(self, image: Tensor) -> Tensor:
         """The image (C, H, W) uint8 or uint16 -> its label map (H, W) uint8, on the CPU.
 
+        Postprocessed as `spec.postprocessing` says.
+
         An image of a model that works at another size is scaled to it, and the logits back.
 
         Raises UserError for an image of another form; `conform` brings it to the model's channels.
         """
+        if self._post.changes_labels:  # which needs the whole image
+            return self.labels_of(self.logits(image))
         labels = torch.empty(image.shape[-2:], dtype=torch.uint8)
         for block in self.blocks(image):
             labels[block.rows, block.columns] = block.scores.argmax(dim=0).to(torch.uint8)
@@ -102,7 +109,23 @@ class Predictor:
         Raises as `labels`, and UserError where a file gives label maps.
         """
         self.require_probabilities("probabilities")
-        return self.logits(image).softmax(dim=0)
+        return self.shares_of(self.logits(image))
+
+    def labels_of(self, logits: Tensor) -> Tensor:
+        """Logits (K, H, W) of a whole image -> labels (H, W) uint8, postprocessed."""
+        if not self._post.changes_labels:
+            return logits.argmax(dim=0).to(torch.uint8)
+        shares = self.shares_of(logits).numpy()
+        return torch.from_numpy(labels_of(shares, self._post, self.spec.class_names))
+
+    def shares_of(self, logits: Tensor) -> Tensor:
+        """Logits (K, h, w) -> probabilities, by the model's temperature."""
+        return (logits / self._post.temperature).softmax(dim=0)
+
+    @property
+    def needs_whole_images(self) -> bool:
+        """Whether labels of a part depend on the rest of the image, which `blocks` does not see."""
+        return self._post.changes_labels
 
     def require_probabilities(self, purpose: str) -> None:
         """Raise UserError where a file gives label maps, and `purpose` needs more than that."""

@@ -162,7 +162,7 @@ def _labels(predictor: Predictor, image: RawImage, size: tuple[int, int]) -> Lab
     if image.shape[1:] == size:
         return np.asarray(predictor.labels(tensor).numpy())
     logits = functional.interpolate(predictor.logits(tensor)[None], size, mode="bilinear")
-    return np.asarray(logits[0].argmax(dim=0).to(torch.uint8).numpy())
+    return np.asarray(predictor.labels_of(logits[0]).numpy())
 
 
 def _in_folder(root: Path, folder: Path, channels: int) -> Iterator[VolumeInput]:

@@ -60,8 +60,8 @@ class _PixelCounts:
     def metrics(self) -> dict[str, Floats]:
         """miou, dice, pixel_accuracy and iou/<index>, (...) each; NaN where undefined."""
         sizes = self.target + self.predicted
+        iou = _ious(self)
         with np.errstate(invalid="ignore", divide="ignore"):
-            iou = self.hits / (sizes - self.hits)
             dice = 2 * self.hits / sizes
             accuracy = self.hits.sum(axis=-1) / self.target.sum(axis=-1)
         return {
@@ -117,6 +117,22 @@ def compare_paired(
         difference=interval_of(float(first - second), differences),
         probability=float(better) if len(known) else math.nan,
     )
+
+
+def mean_iou(matrices: Matrices) -> float:
+    """The mean IoU of all images together; NaN where no class occurs."""
+    return float(_whole(_pixel_counts(matrices)).metrics()["miou"])
+
+
+def class_ious(matrices: Matrices) -> Floats:
+    """The IoU of each class (K,) over all images together; NaN where it does not occur."""
+    return _ious(_whole(_pixel_counts(matrices)))
+
+
+def _ious(counts: _PixelCounts) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ious: Floats = counts.hits / (counts.target + counts.predicted - counts.hits)
+    return ious
 
 
 def _pixel_counts(matrices: Matrices) -> _PixelCounts:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from unetexp.component import Component
 from unetexp.data.reading.input_form import InputForm
 from unetexp.data.resizing import ResizeSetting
+from unetexp.postprocessing.settings import NAME, Postprocessing
+
+OPTIONAL = (NAME, "folds", "members")  # fields that are written only where they are set
 
 
 class Normalization(NamedTuple):
@@ -32,6 +35,15 @@ class ImageSpec(Component):
     resize: ResizeSetting = Field(
         None, description="how an image is scaled to the working size; predictions are scaled back"
     )
+
+    postprocessing: Postprocessing | None = Field(
+        None, description="what is done to probabilities and labels; null: nothing"
+    )
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)  # earlier versions read what they can do
+        return {name: value for name, value in tree.items() if name not in OPTIONAL or value}
 
     @property
     def normalization(self) -> Normalization:

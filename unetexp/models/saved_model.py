@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from unetexp.training.config import TrainConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_SEVERAL = ("folds", "members")  # fields of the spec
 
 
 class ModelSpec(ImageSpec):
@@ -42,11 +41,6 @@ class ModelSpec(ImageSpec):
     members: int | None = Field(
         None, ge=2, description="number of models of different seeds, which predict together"
     )
-
-    @model_serializer(mode="wrap")
-    def _of_one_model(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = dump(self)  # earlier versions read what is one model
-        return {name: value for name, value in tree.items() if name not in _SEVERAL or value}
 
     def build(self) -> UNet:
         """The model with untrained weights."""

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from unetexp.data.collection import RawImage
-from unetexp.inference.file_predictor import FilePredictor, highest
+from unetexp.inference.file_predictor import FilePredictor
 from unetexp.runtimes.runtime import open_runtime
 from unetexp.serving.engine import Prediction
 
@@ -37,6 +37,6 @@ class FileEngine:
             return [Prediction(labels, None) for labels in self._predictor.labels(images)]
         found = self._predictor.probabilities(images)
         return [
-            Prediction(highest(each), each if wanted else None)
+            Prediction(self._predictor.labels_of(each), each if wanted else None)
             for each, wanted in zip(found, probabilities, strict=True)
         ]

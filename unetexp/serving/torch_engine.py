@@ -45,15 +45,16 @@ class TorchEngine:
             return [self._one(torch.from_numpy(images[0]), probabilities[0])]
         found = self._predictor.logits_of([torch.from_numpy(image) for image in images])
         return [
-            _prediction(scores, wanted) for scores, wanted in zip(found, probabilities, strict=True)
+            self._prediction(scores, wanted)
+            for scores, wanted in zip(found, probabilities, strict=True)
         ]
 
     def _one(self, image: torch.Tensor, wanted: bool) -> Prediction:
         if wanted:
-            return _prediction(self._predictor.logits(image), wanted)
+            return self._prediction(self._predictor.logits(image), wanted)
         return Prediction(self._predictor.labels(image).numpy(), None)
 
-
-def _prediction(logits: torch.Tensor, probabilities: bool) -> Prediction:
-    labels = logits.argmax(dim=0).to(torch.uint8).numpy()
-    return Prediction(labels, logits.softmax(dim=0).numpy() if probabilities else None)
+    def _prediction(self, logits: torch.Tensor, probabilities: bool) -> Prediction:
+        labels = self._predictor.labels_of(logits).numpy()
+        shares = self._predictor.shares_of(logits).numpy() if probabilities else None
+        return Prediction(labels, shares)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unetexp.compute.cudnn import without_benchmark
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.compute.settings import ComputeSettings, resolved
-from unetexp.compute.upsampling import upsampled_labels
+from unetexp.compute.upsampling import upsampled, upsampled_labels
 from unetexp.data import Dataset, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.labels import VOID
@@ -30,6 +30,8 @@ from unetexp.metrics.calibration import BINS, calibration_sums
 from unetexp.metrics.per_image import ImageScores
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import Normalization, input_normalization, to_input
+from unetexp.postprocessing.labels import labels_of
+from unetexp.postprocessing.settings import Postprocessing
 from unetexp.training.batches.whole_images import Limits, WholeBatch, whole_images
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction
@@ -73,6 +75,7 @@ def evaluate(
     workers: int = 0,
     without: Sequence[int] = (),
     observe: Observer | None = None,
+    postprocessing: Postprocessing | None = None,
 ) -> Evaluation:
     """The metrics of `model` on whole images at their own size, the same for every trial.
 
@@ -80,7 +83,8 @@ def evaluate(
     the images, and each gets the metrics of them all. `compute` replaces the config's settings.
     Up to two of `workers` threads load images in advance; the metrics do not depend on them.
     The channels `without`, counted from 0, are set to their means, as if they were missing.
-    `observe` is given each image that this rank has computed.
+    `observe` is given each image that this rank has computed. Labels and probabilities are
+    postprocessed where that is asked for; the loss is the model's own.
     """
     device = next(model.parameters()).device
     # the ranks' counts are gathered with their images' below
@@ -98,6 +102,8 @@ def evaluate(
         Limits.of(model, data.num_classes),
         tuple(without),
         observe is not None,
+        postprocessing,
+        data.class_names,
     )
     shapes = original_shapes(split)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -145,7 +151,7 @@ class _Judged(NamedTuple):
     loss: Tensor  # float64, the sum over the images of each one's own
     logits: Tensor | None  # (N, K, H, W) of images that were scaled to this size
     calibration: Tensor  # (N, B + 2) float64; zeros where `logits` are given
-    calibrate: bool
+    judge: _Judge
 
     def pairs(self) -> Iterator[_Pair]:
         """The images at their own size."""
@@ -154,8 +160,12 @@ class _Judged(NamedTuple):
             return
         for n, index in enumerate(self.batch.indices):
             height, width = self.batch.masks[n].shape
-            truth = self.batch.truths[n].to(self.masks.device, non_blocking=True)
+            truths = self.batch.truths or self.batch.masks
+            truth = truths[n].to(self.masks.device, non_blocking=True)
             size = truth.shape[0], truth.shape[1]
+            if self.judge.postprocessing is not None:
+                yield self._postprocessed(n, index, truth)
+                continue
             calibration = torch.zeros_like(self.calibration[:1])
 
             def see(
@@ -164,8 +174,24 @@ class _Judged(NamedTuple):
                 sums += calibration_sums(block.softmax(dim=0)[None], truth[None, rows])
 
             logits = self.logits[n, :, :height, :width]
-            labels = upsampled_labels(logits, size, see if self.calibrate else None)
+            labels = upsampled_labels(logits, size, see if self.judge.calibrate else None)
             yield _Pair([index], labels[None], truth[None], calibration)
+
+    def _postprocessed(self, n: int, index: int, truth: Tensor) -> _Pair:
+        """The image number `n` of the batch, as the model's user gets it."""
+        settings, classes = self.judge.postprocessing, self.judge.class_names
+        assert settings is not None and self.logits is not None
+        height, width = self.batch.masks[n].shape
+        logits = self.logits[n, :, :height, :width].float()
+        size = truth.shape[0], truth.shape[1]
+        whole = torch.cat([part for _, part in upsampled(logits, size)], dim=1)
+        shares = (whole / settings.temperature).softmax(dim=0)
+        found = labels_of(shares.cpu().numpy(), settings, classes)
+        labels = torch.from_numpy(found).to(truth.device)
+        calibration = torch.zeros_like(self.calibration[:1])
+        if self.judge.calibrate:
+            calibration += calibration_sums(shares[None], truth[None])
+        return _Pair([index], labels[None], truth[None], calibration)
 
 
 @dataclass(frozen=True)
@@ -181,6 +207,8 @@ class _Judge:
     limits: Limits
     without: tuple[int, ...] = ()  # channels, from 0, that are set to their means
     calibrate: bool = False
+    postprocessing: Postprocessing | None = None
+    class_names: tuple[str, ...] = ()
 
     def __call__(self, batch: WholeBatch) -> _Judged:
         images, masks = batch.padded(self.limits, self.device)
@@ -190,7 +218,7 @@ class _Judge:
         weights = torch.zeros_like(losses)
         calibration = losses.new_zeros(len(masks), BINS + 2)
         for part in self._parts(images):
-            if batch.truths:
+            if batch.truths or self.postprocessing is not None:
                 scaled = _placed(part, scaled, images)
             else:
                 labels[:, part.rows, part.columns] = part.logits.argmax(dim=1)
@@ -206,7 +234,7 @@ class _Judge:
                 losses[n] += self.loss(logits, mask).double() * valid
                 weights[n] += valid
         loss = (losses / weights.clamp(min=1)).sum()
-        return _Judged(batch, labels, masks, loss, scaled, calibration, self.calibrate)
+        return _Judged(batch, labels, masks, loss, scaled, calibration, self)
 
     def _parts(self, images: Tensor) -> Iterator[_Part]:
         """The logits of raw images (N, C, H, W): in one part, if their loss fits into memory."""

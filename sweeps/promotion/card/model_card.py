@@ -18,6 +18,7 @@ from sweeps.promotion.card.origin import (
     table,
     training_section,
 )
+from sweeps.promotion.card.postprocessing import postprocessing_section
 from sweeps.promotion.evaluation import TEST, PairedResult, PromotionDecision
 from unetexp.models.saved_model import CONFIG, WEIGHTS
 
@@ -33,6 +34,7 @@ def card(decision: PromotionDecision) -> str:
         _metrics,
         figures_section,
         _comparison,
+        postprocessing_section,
         _gates,
         _data,
         training_section,

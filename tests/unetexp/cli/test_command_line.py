@@ -106,6 +106,15 @@ WRONG = {
         "--set": ("data", "PATH=VALUE"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
+    "tune": {
+        "MODEL": ("/no/model", "A model is a folder with"),
+        "--data": ("/no/data", "the folder that holds images and masks"),
+        "--split": ("validation", "Choices: train, val, test, all"),
+        "--out": ("", "a path"),
+        "--set": ("data", "PATH=VALUE"),
+        "--device": ("gpu", "Choices: auto, cpu, cuda"),
+        "--tracking-uri": ("files", "sqlite:///PATH"),
+    },
     "reproduce": {
         "RUN_ID": ("0" * 32, "the last part of its address"),
         "--data": ("", "a text"),
@@ -214,6 +223,7 @@ def called(command, place, *given):
         "predict": ["MODEL", "INPUTS"],
         "evaluate": ["MODEL", "DATA"],
         "export": ["MODEL"],
+        "tune": ["MODEL"],
         "serve": ["MODEL"],
     }
     known = {"MODEL": place.model, "INPUTS": f"{place.root}/data", "DATA": f"{place.root}/data"}

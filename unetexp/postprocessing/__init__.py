@@ -1,0 +1,1 @@
+"""From probabilities to labels, beyond the most probable class of each pixel."""
