@@ -104,6 +104,13 @@ class Budget(Component):
         description="how many trials, the best ones, keep their weights, in the storage and in "
         "MLflow; those of another trial are removed once it has ended; all: every trial does",
     )
+    figures: Annotated[int, Field(ge=1)] | Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="validation images on which a trial that has run all its epochs gets the "
+        "figures of outlines, objects and probabilities (docs/figures.md), compared as "
+        "`promotion.figures` says; auto: all, or evenly spread ones that have 33.5 million pixels "
+        "together; none: no such figures",
+    )
 
     @field_validator("time")
     @classmethod

@@ -14,6 +14,7 @@ from sweeps.config.goals import Goals
 from sweeps.config.search import Search, Tpe
 from sweeps.config.space import Space, holds
 from unetexp.component import Component, flatten
+from unetexp.metrics.figures.settings import ValidationFigures
 from unetexp.models.encoders import Encoder
 from unetexp.training.config import TrainConfig, decode_config
 
@@ -62,6 +63,12 @@ class Recipe(Component):
         given = self.objective
         objectives = (given,) if isinstance(given, Objective) else given
         return Goals(objectives, keeps_last=self.base.data.train_with_val)
+
+    @property
+    def figures(self) -> ValidationFigures | None:
+        """The figures that a trial which has run all its epochs gets."""
+        images = self.budget.figures
+        return None if images == "none" else ValidationFigures(self.promotion.figures, images)
 
     @property
     def most_kept_models(self) -> int:

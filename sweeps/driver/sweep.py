@@ -164,6 +164,7 @@ class Sweep:
             gpu_share=placement.gpu_share,
             score=plan.recipe.goals.score,
             durable_epochs=self.controller.rungs.decisive_epochs,
+            figures=plan.recipe.figures,
         )
         reason = StopReason.ERROR
         try:

@@ -6,10 +6,11 @@ import gc
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -42,6 +43,8 @@ from unetexp.compute.process_state import process_state_kept
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, open_dataset
 from unetexp.errors import DataError, NonFiniteLossError
+from unetexp.inference.validation_figures import write_figures
+from unetexp.metrics.figures.settings import ValidationFigures
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
 from unetexp.training.config import SCORE, TrainConfig, decode_config
 from unetexp.training.experiment import Experiment
@@ -71,6 +74,7 @@ class TrialContext:
     gpu_share: float = 1.0  # of a GPU's memory, for a trial that shares the GPU
     score: str = SCORE  # the metric of a trial's best epoch
     durable_epochs: frozenset[int] | None = None  # after which a trial may end; None: after any
+    figures: ValidationFigures | None = None  # of a trial that has run all its epochs
 
 
 # (trial, config, accumulation, context): trains and reports
@@ -210,13 +214,46 @@ def _train(trial: str, config: TrainConfig, accumulation: int, context: TrialCon
 def epochs_of(
     experiment: Experiment, folder: TrialFolder, context: TrialContext
 ) -> Generator[EpochReport]:
-    """The experiment's run, its files published as they are written."""
-    return experiment.run(
+    """The experiment's run, its files published as they are written.
+
+    Before the last epoch is yielded, which ends the trial, the figures have been computed.
+    """
+    run = experiment.run(
         context.loader_workers,
         context.checkpoint_every_s,
         durable_epochs=context.durable_epochs,
         on_written=folder.publish,
     )
+    with closing(run):
+        for report in run:
+            last = report.epoch == experiment.config.epochs
+            if last and context.figures is not None:
+                report = _with_figures(report, experiment, context.figures)
+                folder.publish()
+            yield report
+
+
+def _with_figures(
+    report: EpochReport, experiment: Experiment, wanted: ValidationFigures
+) -> EpochReport:
+    """The report with the seconds that the figures took; without memory for them, with a note."""
+    started, state = time.perf_counter(), experiment.state
+    try:
+        write_figures(
+            experiment.folder,
+            experiment.config,
+            experiment.data,
+            state.device,
+            state.compute,
+            wanted,
+        )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        note = "not enough memory for the figures of outlines, objects and probabilities"
+        return replace(report, notes=(*report.notes, note))
+    seconds = {"time/figures_s": time.perf_counter() - started}
+    return replace(report, metrics={**report.metrics, **seconds})
 
 
 def not_measured(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sweeps.config.metric_names import COST, LATENCY, PARAMETERS
 from sweeps.leaderboard.ranking import Leaderboard
-from sweeps.leaderboard.trials import PARETO, score_columns
+from sweeps.leaderboard.trials import PARETO, is_figure, score_columns
 
 _GAP = 2
 _MOST_BLOCKS = 4
@@ -93,7 +93,8 @@ def _columns(board: Leaderboard, with_sweep: bool) -> tuple[list[_Column], list[
     keys = [_Column("rank", tuple(ranks), False)]
     keys += [_text_column(rows, name) for name in (["sweep"] if with_sweep else []) + ["trial"]]
     hidden = ("sweep", "trial", "run_id", "full_budget", "epochs", "budget", "best/epoch")
-    columns = [_text_column(rows, name) for name in rows if name not in hidden]
+    shown = [name for name in rows if name not in hidden and not is_figure(name)]
+    columns = [_text_column(rows, name) for name in shown]
     marks = ["" if full else "*" for full in rows["full_budget"]]
     used = [
         f"{epochs}/{budget}{mark}"

@@ -16,6 +16,7 @@ from sweeps.text import script
 from sweeps.tracking.metric_history import histories, values_at
 from sweeps.tracking.store import RETRAINS, TrackingStore
 from unetexp.errors import UserError, not_a_choice
+from unetexp.metrics.figures.families import FAMILIES
 from unetexp.training.config import SPREAD
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "LATENCY",
     "PARAMETERS",
     "histories",
+    "is_figure",
     "parameter_columns",
     "per_class_columns",
     "score_columns",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 PARETO = "pareto"  # a column where a sweep has several objectives
+_VAL = "val/"
 _BUDGET = "epochs"  # the parameter with the epochs of a full trial
 _IDENTITY = ("sweep", "trial", "run_id")
 _OUTCOME = ("stop_reason", "full_budget", "epochs", "budget")
@@ -128,6 +131,17 @@ def per_class_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame if name.startswith("val/iou/")]
 
 
+def is_figure(column: str) -> bool:
+    """Whether a column of a frame of trials is a figure that only full-budget trials have.
+
+    There are a dozen a class: the report has them with units and intervals.
+    """
+    family, of_a_class, _ = column.removeprefix(_VAL).partition("/")
+    if not column.startswith(_VAL) or family not in FAMILIES or family in ("iou", "dice"):
+        return False
+    return bool(of_a_class) or family != "dice_per_image"  # every epoch has its mean over classes
+
+
 def _own_columns(run: Run, scores: Sequence[str]) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     reason = tags.get("stop_reason", RUNNING)
@@ -154,7 +168,7 @@ def _best_epoch_metrics(store: TrackingStore, runs: Sequence[Run]) -> list[dict[
         last = {name: run.data.metrics[name] for name in run.data.metrics if _is_val(name)}
         best = run.data.metrics.get(BEST_EPOCH)
         metrics.append(last if best is not None else {})
-        if best is not None and any(step != best for step in _last_epochs(run, "val/").values()):
+        if best is not None and any(step != best for step in _last_epochs(run, _VAL).values()):
             missed[run.info.run_id] = int(best)
     names = {name for row in metrics for name in row}
     found = values_at(store, missed, names) if missed else {}
@@ -162,7 +176,7 @@ def _best_epoch_metrics(store: TrackingStore, runs: Sequence[Run]) -> list[dict[
 
 
 def _is_val(name: str) -> bool:
-    return name.startswith("val/")
+    return name.startswith(_VAL)
 
 
 def _last_epochs(run: Run, prefix: str = "") -> dict[str, int]:

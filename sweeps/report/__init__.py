@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.report.effects import effects
+from sweeps.report.figure_table import figure_table
 from sweeps.report.findings import caveats, findings
 from sweeps.report.gallery import gallery
 from sweeps.report.importance import importances
@@ -30,6 +31,7 @@ def write_report(store: TrackingStore, sweep: str, path: Path) -> Path:
         caveats(sweep_data, found),
         charts,
         gallery(store, sweep_data),
+        figure_table(store, sweep_data),
     )
     path = Path(path)
     scratch = path.with_name(f".{path.name}.part")

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from sweeps.config.metric_names import BEST_EPOCH, COST, LATENCY, PARAMETERS
 from sweeps.leaderboard.trials import PARETO, per_class_columns
+from sweeps.report.figure_table import FigureTable
 from sweeps.report.findings import Finding
 from sweeps.report.gallery import Gallery, data_uri
 from sweeps.report.importance import Importance
@@ -38,6 +39,7 @@ def page(
     caveats: Sequence[str],
     charts: Sequence[Chart],
     pictures: Gallery,
+    figures: FigureTable | None,
 ) -> str:
     """The page's HTML. Names from outside are escaped by the template and by `embedded`."""
     templates = jinja2.Environment(
@@ -56,6 +58,7 @@ def page(
         caveats=caveats,
         charts=charts,
         gallery=pictures,
+        figures=figures,
         table=_table(sweep_data),
         printed_rows=_PRINTED_ROWS,
         facts=_facts(sweep_data),

@@ -26,6 +26,7 @@ from sweeps.tracking.descriptions import sweep_outcome, trial_note
 from sweeps.tracking.mlflow_ui import BEST_OVERLAY, BEST_STEP, OVERLAY_SERIES
 from sweeps.tracking.tracker import Tracker
 from unetexp.component import flatten
+from unetexp.inference.validation_figures import FIGURES, read_figures, tracked
 from unetexp.models.saved_model import WEIGHTS
 from unetexp.tracking.server import without_secrets
 from unetexp.training.experiment import BEST, OVERLAY, best_figures, has_model, overlays
@@ -143,12 +144,22 @@ class Publisher:
 
     def _end_trial(self, event: Event) -> None:
         trial, reason = self._progress.by_id[event["trial"]], StopReason(event["reason"])
-        self._log_results(trial.id, series=not reason.resumable)
+        folder = self._storage.local_copy(trial.id)
+        self._log_results(trial.id, folder, series=not reason.resumable)
+        self._log_figures(trial.id, folder, event["at"])
         self._tracker.log_cost(trial.id, trial.wall_s() * self._devices, event["at"])
         self._tracker.end_trial(trial.id, reason, event["error"] or None)
         if not reason.resumable:  # one that is resumed needs its checkpoints
             self._storage.forget_resume_state(trial.id)
             self._prune_models()
+
+    def _log_figures(self, trial: str, folder: Path, at_s: float) -> None:
+        """Write the figures of a trial that has some: as metrics, and as a file with intervals."""
+        figures = read_figures(folder)
+        if figures is None:
+            return
+        self._tracker.log_figures(trial, tracked(figures), figures["epoch"], at_s)
+        self._tracker.log_artifacts(trial, folder / BEST / FIGURES)
 
     def _prune_models(self) -> None:
         """Remove the weights of the trials that ended and are not among the best of those.
@@ -193,12 +204,11 @@ class Publisher:
                 f"those in MLflow are of epoch {written}, until the trial is resumed"
             )
 
-    def _log_results(self, trial: str, series: bool) -> None:
+    def _log_results(self, trial: str, folder: Path, series: bool) -> None:
         """Write config, images, confusion matrix and per-class table of the trial's best epoch.
 
         An image in a `series` cannot be removed, so it is only written for a trial that is over.
         """
-        folder = self._storage.local_copy(trial)
         if not has_model(folder):
             return
         best = best_figures(folder)

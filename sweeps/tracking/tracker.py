@@ -214,6 +214,12 @@ class Tracker:
         trial = self._trials[trial_id]
         trial.run.log_metrics({COST: device_s}, trial.progress.epoch, int(at_s * 1000))
 
+    def log_figures(
+        self, trial_id: str, figures: Mapping[str, float], epoch: int, at_s: float
+    ) -> None:
+        """Write the figures of a trial's best model, which is of `epoch`, at the time `at_s`."""
+        self._trials[trial_id].run.log_metrics(figures, epoch, int(at_s * 1000))
+
     def log_machine(self, trial_id: str, machine: Mapping[str, str]) -> None:
         """Write the machine that a trial was trained on, as the tags `machine.*`."""
         tags = {f"{MACHINE}{name}": value for name, value in machine.items()}
