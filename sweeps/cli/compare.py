@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from sweeps.cli.next_recipe import check_place, write_next
 from sweeps.cli.next_steps import after_comparison, no_sweeps_yet, print_commands
 from sweeps.leaderboard.export import TableFormat, encode, format_of
 from sweeps.leaderboard.ranking import Leaderboard, rank_trials
@@ -97,6 +98,15 @@ def compare(
             ".html file PATH.",
         ),
     ] = None,
+    next_: Annotated[
+        Path | None,
+        typer.Option(
+            "--next",
+            metavar="RECIPE",
+            help="Write a recipe for the next sweep to this .yaml file: the best settings first, "
+            "ranges wider where the best trials lie at an end, clearly worse choices left out.",
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Compare the trials of one or several sweeps.
@@ -124,6 +134,8 @@ def compare(
                 f"--report {report}: it is one sweep's report and {len(runs)} sweeps are named "
                 f"({', '.join(names)}). Name one, or leave PATH out."
             )
+        if next_ is not None:
+            check_place(next_, names)
         usual = _ROWS_IN_A_TABLE if chosen is TableFormat.TABLE else None
         frame = trials_frame(store, names)
         board = rank_trials(frame, sort=sort, where=where, top=top or usual)
@@ -138,6 +150,8 @@ def compare(
             say(f"{len(board.rows)} of {board.of} trials: --top {board.of} shows all.")
         if report is not None:
             _report(store, runs, report, say)
+        if next_ is not None:
+            write_next(store, runs[0], next_, tracking_uri, say)
         if chosen is TableFormat.TABLE:
             print_commands(after_comparison(store, runs, tracking_uri, board), say)
 

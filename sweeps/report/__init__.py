@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sweeps.report.advice.dimensions import advice
 from sweeps.report.effects import effects
 from sweeps.report.figure_table import figure_table
 from sweeps.report.findings import caveats, findings
@@ -27,7 +28,7 @@ def write_report(store: TrackingStore, sweep: str, path: Path) -> Path:
     charts = plots(sweep_data, important) if len(sweep_data.trials) else []
     html = page(
         sweep_data,
-        findings(sweep_data, found),
+        findings(sweep_data, found, advice(sweep_data, found, sweep_data.space)),
         caveats(sweep_data, found),
         charts,
         gallery(store, sweep_data),

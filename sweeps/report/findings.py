@@ -10,23 +10,28 @@ import pandas as pd
 
 from sweeps.config.metric_names import BEST_EPOCH, COST
 from sweeps.leaderboard.trials import PARETO
+from sweeps.report.advice.dimensions import Advice
+from sweeps.report.advice.regret import describe_regret
+from sweeps.report.advice.stopping import describe_loss
 from sweeps.report.effects import FEWEST, Effect
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
 from sweeps.state.stop_reason import StopReason, is_failure, label_of
-from sweeps.text import count
+from sweeps.text import count, script
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence; its kind is a `fact`, a `clear` difference or an `open` question."""
+    """A sentence: a `fact`, a `clear` difference, an `open` question, or what to change `next`."""
 
     sentence: str
-    kind: str  # fact, clear, open
+    kind: str  # fact, clear, open, next
 
 
-def findings(sweep_data: SweepData, effects: Sequence[Effect]) -> list[Finding]:
-    """Facts first, then clear differences, then settings without a clear difference."""
+def findings(
+    sweep_data: SweepData, effects: Sequence[Effect], advice: Sequence[Advice] = ()
+) -> list[Finding]:
+    """Facts first, then clear differences, settings without one, and the advice."""
     facts = [Finding(sentence, "fact") for sentence in _facts(sweep_data)]
     clear = sorted((e for e in effects if e.clear), key=lambda e: -abs(e.difference.value))
     decided = {effect.setting for effect in clear}
@@ -35,6 +40,7 @@ def findings(sweep_data: SweepData, effects: Sequence[Effect]) -> list[Finding]:
         *facts,
         *(Finding(_clear(effect, sweep_data.score), "clear") for effect in clear),
         *(Finding(_open(path, effects), "open") for path in undecided),
+        *(Finding(sentence, "next") for sentence in _next(sweep_data, advice)),
     ]
 
 
@@ -72,6 +78,8 @@ def _facts(sweep_data: SweepData) -> list[str]:
         *_best(sweep_data),
         *_front(sweep_data),
         *_stopping(sweep_data),
+        *describe_loss(sweep_data),
+        *describe_regret(sweep_data),
         *_failures(trials),
     ]
 
@@ -139,6 +147,13 @@ def _stopping(sweep_data: SweepData) -> list[str]:
         f"{sentence}. Stopping {count(stopped, 'trial')} early saved about {hours(saved)}, at each "
         "trial's own pace."
     ]
+
+
+def _next(sweep_data: SweepData, advice: Sequence[Advice]) -> list[str]:
+    if not advice:
+        return []
+    command = script("compare", sweep_data.name, "--next", "recipe.yaml")
+    return [*(each.sentence for each in advice), f"A recipe that does this: {command}"]
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:

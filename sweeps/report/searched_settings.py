@@ -74,7 +74,7 @@ def searched_settings(
     trials: pd.DataFrame, recipe: str | None, params: Mapping[str, str]
 ) -> tuple[Setting, ...]:
     """The dimensions, from the recipe's text, else the parent's params, else what differs."""
-    space = _space(recipe)
+    space = space_of(recipe)
     if space:
         return tuple(_of_dimension(path, d) for path, d in space.items() if path in trials)
     named = [path.strip() for path in params.get("searched", "").split(",")]
@@ -92,7 +92,8 @@ def text(value: object) -> str:
     return str(value)
 
 
-def _space(recipe: str | None) -> dict[str, Any]:
+def space_of(recipe: str | None) -> dict[str, Any]:
+    """The dimensions of a recipe's text, by path; none where it cannot be read."""
     try:
         tree = yaml.safe_load(recipe or "")
         space = tree.get("space") or {}

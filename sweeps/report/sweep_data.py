@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sweeps.config.goals import USUAL, Goals, goals_of
 from sweeps.config.metric_names import COST
+from sweeps.config.space import Dimension
 from sweeps.leaderboard.trials import histories, trials_frame
-from sweeps.report.searched_settings import Setting, searched_settings
+from sweeps.report.searched_settings import Setting, searched_settings, space_of
 from sweeps.state.progress import saved_s
 from sweeps.state.stop_reason import StopReason
 from sweeps.tracking.store import TrackingStore
@@ -42,6 +43,7 @@ class SweepData:
     budget: int  # epochs of a full trial
     equal_epoch: int  # the last that all completed and stopped trials reached; 0 without any
     goals: Goals = USUAL
+    space: Mapping[str, Dimension] = field(default_factory=dict)  # of its recipe, if it is stored
 
     @property
     def score(self) -> str:
@@ -79,17 +81,26 @@ def load_sweep_data(store: TrackingStore, sweep: str) -> SweepData:
     texts = _texts(store, parent)
     budget = int(max([*trials["budget"], *trials["epochs"], 0]))
     epoch = _equal_epoch(trials, curves)
-    scores = [_best_until(curves[run], epoch) for run in trials["run_id"]]
+    scores = [best_until(curves[run], epoch) for run in trials["run_id"]]
     own = {
         EQUAL: pd.Series(scores, index=trials.index, dtype=float),
         "label": [_label(*row) for row in zip(trials["trial"], trials["stop_reason"], strict=True)],
         "end_h": _hours(store, parent, trials),
     }
-    settings = searched_settings(trials, texts.get("recipe.yaml"), parent.data.params)
-    trials = trials.assign(**own)
-    data = _mapping(texts.get("data.json"))
-    tags, params = dict(parent.data.tags), dict(parent.data.params)
-    return SweepData(sweep, params, tags, data, trials, curves, settings, budget, epoch, goals)
+    recipe, params = texts.get("recipe.yaml"), dict(parent.data.params)
+    return SweepData(
+        name=sweep,
+        params=params,
+        tags=dict(parent.data.tags),
+        data=_mapping(texts.get("data.json")),
+        trials=trials.assign(**own),
+        curves=curves,
+        settings=searched_settings(trials, recipe, params),
+        budget=budget,
+        equal_epoch=epoch,
+        goals=goals,
+        space=space_of(recipe),
+    )
 
 
 def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:
@@ -98,7 +109,7 @@ def _equal_epoch(trials: pd.DataFrame, curves: Mapping[str, Curve]) -> int:
     return min(lasts, default=0)
 
 
-def _best_until(curve: Curve, epoch: int) -> float:
+def best_until(curve: Curve, epoch: int) -> float:
     """The best score until `epoch`, which no single bad epoch changes; NaN if it has no score."""
     if epoch not in dict(curve):
         return float("nan")

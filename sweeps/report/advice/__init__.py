@@ -1,0 +1,1 @@
+"""What a sweep's trials say about the next one: stopping, further trials, dimensions, a recipe."""
