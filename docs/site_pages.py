@@ -14,7 +14,10 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-ASSETS = {"LICENSE": "LICENSE.txt"}
+ASSETS = {
+    "LICENSE": "LICENSE.txt",
+    "examples/data_to_champion.ipynb": "data_to_champion.ipynb",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
