@@ -71,11 +71,12 @@ def test_the_sweep_commands_parse_and_fit_their_recipes(line, reader):
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """Somebody who stands where the documents' places are: ROOT, SHARED/data and mine.yaml."""
+    """Somebody who stands where the documents' places are: ROOT, SHARED/data and recipes."""
     write_folder_dataset(tmp_path / "ROOT", {"train": 2, "val": 1})
     (tmp_path / "SHARED").mkdir()
     (tmp_path / "SHARED/data").symlink_to(tmp_path / "ROOT")
-    (tmp_path / "mine.yaml").write_text((RECIPE_FILES / "folder.yaml").read_text())
+    for name in ("mine.yaml", "next.yaml"):
+        (tmp_path / name).write_text((RECIPE_FILES / "folder.yaml").read_text())
     monkeypatch.chdir(tmp_path)
 
 
