@@ -50,6 +50,8 @@ from unetexp.training.config import SCORE, TrainConfig, decode_config
 from unetexp.training.experiment import Experiment
 from unetexp.training.loop import EpochReport
 
+log = logging.getLogger(__name__)
+
 CHECKPOINT_EVERY_S = 20.0
 _CUDA_GRAPHS = "torch._inductor.cudagraph_trees"  # imported when the first graph is recorded
 
@@ -236,24 +238,24 @@ def epochs_of(
 def _with_figures(
     report: EpochReport, experiment: Experiment, wanted: ValidationFigures
 ) -> EpochReport:
-    """The report with the seconds that the figures took; without memory for them, with a note."""
+    """The report with the seconds that the figures took, or a note of why there are none.
+
+    A trial that has been trained is not lost for them.
+    """
     started, state = time.perf_counter(), experiment.state
+    config, data = experiment.config, experiment.data
     try:
-        write_figures(
-            experiment.folder,
-            experiment.config,
-            experiment.data,
-            state.device,
-            state.compute,
-            wanted,
-        )
+        notes = write_figures(experiment.folder, config, data, state.device, state.compute, wanted)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_device_fault(error) or is_full_disk(error):
             raise
-        note = "not enough memory for the figures of outlines, objects and probabilities"
+        log.warning("no figures", exc_info=True)
+        why = "not enough memory" if is_out_of_memory(error) else str(error)
+        note = f"no figures of outlines, objects and probabilities: {why}"
         return replace(report, notes=(*report.notes, note))
     seconds = {"time/figures_s": time.perf_counter() - started}
-    return replace(report, metrics={**report.metrics, **seconds})
+    metrics = {**report.metrics, **seconds}
+    return replace(report, metrics=metrics, notes=(*report.notes, *notes))
 
 
 def not_measured(

@@ -20,6 +20,7 @@ from unetexp.compute.settings import ComputeSettings
 from unetexp.data import Dataset, Sample, Samples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.folded import rounds
+from unetexp.errors import UnetexpError
 from unetexp.inference.evaluation_results import intervals_of, settings_of
 from unetexp.metrics.figures.collector import FigureCollector
 from unetexp.metrics.figures.settings import Images, ValidationFigures
@@ -69,17 +70,35 @@ def write_figures(
     device: torch.device,
     compute: ComputeSettings,
     wanted: ValidationFigures,
-) -> None:
+) -> list[str]:
     """Compute the figures of the best model of the run in `folder`, into best/figures.json.
+
+    Returns what the user should know.
 
     The file has the `epoch` of the model, the number of `images` and how many there are `of` them,
     the `settings`, and `figures`: by name the value, the bounds of its interval, unit and
     aggregation. Of folds each image is labelled by the model that has not seen it.
     """
-    found = _figures(folder / BEST, config, data, device, compute, wanted)
+    chosen = chosen_images(data["val"], wanted.images)
+    names = [data["val"].names[index] for index in chosen]
+    try:
+        spacings, notes = config.data.spacings_mm(names), []
+    except (UnetexpError, OSError) as error:  # a machine that has the cache, but not the files
+        spacings, notes = None, [f"figures are in pixels, whose size cannot be read: {error}"]
+    collector = FigureCollector(data.class_names, names, wanted.settings, spacings_mm=spacings)
+    _collect(folder / BEST, config, data, chosen, device, compute, collector)
+    figures = collector.figures()
+    found = {
+        "epoch": read_description(folder / BEST)["epoch"],
+        "images": len(chosen),
+        "of": len(data["val"]),
+        "settings": settings_of(figures),
+        "figures": intervals_of(figures),
+    }
     scratch = folder / BEST / f".{FIGURES}"
     scratch.write_text(json.dumps(found), encoding="utf-8")
     scratch.replace(folder / BEST / FIGURES)
+    return notes
 
 
 def read_figures(folder: Path) -> dict[str, Any] | None:
@@ -115,20 +134,16 @@ def chosen_images(split: Samples, wanted: Images) -> list[int]:
     return fixed_images(count, max(1, SAMPLE_PIXELS * count // pixels))
 
 
-def _figures(
+def _collect(
     best: Path,
     config: TrainConfig,
     data: Dataset,
+    chosen: Sequence[int],
     device: torch.device,
     compute: ComputeSettings,
-    wanted: ValidationFigures,
-) -> dict[str, Any]:
-    validation = data["val"]
-    chosen = chosen_images(validation, wanted.images)
-    names = _Chosen(validation, chosen).names
-    collector = FigureCollector(
-        data.class_names, names, wanted.settings, spacings_mm=config.data.spacings_mm(names)
-    )
+    collector: FigureCollector,
+) -> None:
+    """Give the chosen images to the collector, each as the model that validated it labels it."""
     model = load(best).to(device).to(memory_format=compute.layout)
     members = list(model.members) if isinstance(model, Ensemble) else [model]
     start = first = 0  # of this fold among all images, and among the chosen ones
@@ -147,14 +162,6 @@ def _figures(
                 observe=_from(first, collector),
             )
         start, first = end, first + len(own)
-    figures = collector.figures()
-    return {
-        "epoch": read_description(best)["epoch"],
-        "images": len(names),
-        "of": len(validation),
-        "settings": settings_of(figures),
-        "figures": intervals_of(figures),
-    }
 
 
 def _from(first: int, collector: FigureCollector) -> Observer:

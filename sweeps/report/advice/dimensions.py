@@ -63,8 +63,14 @@ Advice = Widen | Drop | Alike
 def advice(
     sweep_data: SweepData, effects: Sequence[Effect], space: Mapping[str, Dimension]
 ) -> list[Advice]:
-    """What to change in the space; nothing where the trials leave it open."""
-    settings = [setting for setting in sweep_data.settings if setting.path in space]
+    """What to change in the space; nothing where the trials leave it open.
+
+    Nor with several objectives: what is worse in the first may be better in another.
+    """
+    if sweep_data.goals.several:
+        return []
+    searched = [path for path in space if path != "seed"]  # of a sweep that repeats its settings
+    settings = [setting for setting in sweep_data.settings if setting.path in searched]
     return [
         *_to_widen(sweep_data, settings, space),
         *_to_drop(sweep_data, settings, effects),

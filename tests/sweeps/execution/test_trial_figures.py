@@ -61,14 +61,21 @@ def test_none_are_computed_where_none_are_wanted(heard):
     assert not file.exists()
 
 
-def test_a_trial_without_memory_for_them_is_complete_and_says_so(heard, monkeypatch):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
+        (ValueError("a mask is odd"), "a mask is odd"),
+    ],
+)
+def test_a_trial_is_not_lost_for_them(heard, monkeypatch, error, words):
+    def fails(*_):
+        raise error
 
-    monkeypatch.setattr(trial_module, "write_figures", full)
+    monkeypatch.setattr(trial_module, "write_figures", fails)
     reports, _ = heard(WANTED)
     assert isinstance(reports[-1], EpochFinished)
-    assert "not enough memory" in next(r.text for r in reports if isinstance(r, TrialMessage))
+    assert words in next(r.text for r in reports if isinstance(r, TrialMessage))
 
 
 @pytest.fixture(scope="module")

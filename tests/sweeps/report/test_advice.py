@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,6 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from sweeps.cli.compare import app
+from sweeps.config.budget import Objective
+from sweeps.config.goals import Goals
 from sweeps.config.loading import load_recipe
 from sweeps.config.recipe import Recipe
 from sweeps.report.advice.dimensions import Alike, Drop, Widen, advice
@@ -142,6 +145,13 @@ class TestDimensions:
         alike = {each.path for each in found if isinstance(each, Alike)}
         assert {"encoder.freeze", "loss.kind"} <= alike
         assert after(data, found).recipe.space["loss.kind"].values == ("dice", "focal")
+
+    def test_nothing_is_said_of_several_objectives(self, store):
+        data, found = advised(store, drawn(36, lambda p: 0.5 + 0.2 * lr(p)))
+        assert found
+        both = Goals((Objective(), Objective(metric="latency_ms")))
+        several = dataclasses.replace(data, goals=both)
+        assert not advice(several, effects(data.comparable, data.settings), data.space)
 
     def test_few_trials_change_nothing(self, store):
         data, found = advised(store, drawn(9, lambda p: 0.5 + 0.2 * lr(p)))

@@ -11,6 +11,7 @@ from tests.support.data_folders import write_folder_dataset
 from tests.support.small_config import config_with
 from unetexp.data import Folder, open_dataset
 from unetexp.data.folded import rounds
+from unetexp.errors import DataError
 from unetexp.inference.evaluation import assess, train_config
 from unetexp.inference.evaluation_results import intervals_of
 from unetexp.inference.validation_figures import (
@@ -74,6 +75,25 @@ def test_they_are_those_that_evaluate_finds(tmp_path):
     assert {"val/ece", "val/hd95", "val/nsd/1", "val/missed_images/2"} <= values.keys()
     assert not [name for name in values if name.startswith(("val/iou/", "val/dice/"))]
     assert all(map(math.isfinite, values.values()))
+
+
+def test_without_the_files_that_know_the_size_of_pixels_they_are_in_pixels(tmp_path, monkeypatch):
+    experiment = trained(tmp_path, val_fraction=0.4)
+
+    def gone(*_):
+        raise DataError("no such volume")
+
+    monkeypatch.setattr(Folder, "spacings_mm", gone)
+    given = (experiment.folder, experiment.config, experiment.data, CPU, experiment.state.compute)
+    (note,) = write_figures(*given, ALL)
+    assert "in pixels" in note
+    assert "no such volume" in note
+    monkeypatch.setattr(Folder, "spacings_mm", lambda _, names: dict.fromkeys(names, (3.0, 3.0)))
+    in_px = read_figures(experiment.folder)["figures"]["hd95/1"]
+    assert write_figures(*given, ALL) == []
+    in_mm = read_figures(experiment.folder)["figures"]["hd95/1"]
+    assert (in_px["unit"], in_mm["unit"]) == ("px", "mm")
+    assert in_mm["value"] == pytest.approx(3 * in_px["value"])
 
 
 def test_they_are_of_evenly_spread_images_where_there_are_too_many(tmp_path, monkeypatch):
