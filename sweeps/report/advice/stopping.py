@@ -4,8 +4,8 @@ A trial that ran to its end lost a share of the error (1 - score) that it had at
 another one was stopped. A stopped trial is given such shares in turn, drawn from all trials that
 ran to their end, each independently; the largest score of a draw is compared with the sweep's best.
 
-Trials that ran on were picked for their score at a rung, part of which was luck, so what they still
-gained is rather less than what the stopped ones would have gained.
+What slow learners would have gained is not known from this: they are stopped first, so few
+are among the trials that ran on.
 """
 
 from __future__ import annotations
@@ -78,18 +78,16 @@ def describe_loss(sweep_data: SweepData) -> list[str]:
             f"What stopping may have cost cannot be told from {count(full, 'trial')} that ran all "
             f"epochs: {FEWEST} are needed."
         ]
-    method = (
-        "estimated by giving each stopped trial the share of its error that one of the "
-        f"{found.ran_on} trials that ran on still lost, which is rather too little"
+    stopped, ran_on = count(found.stopped, "stopped trial"), count(found.ran_on, "trial")
+    had = f"Had {stopped} gained as the {ran_on} that ran on did after the same epoch"
+    slow = (
+        "Slow learners, which are stopped first, would gain more than that: whether there was one "
+        "is seen with asha.enabled=false."
     )
     if not found.probability:
-        stopped = count(found.stopped, "stopped trial")
-        return [
-            f"Stopping probably cost nothing: none of {stopped} would have become the best, "
-            f"{method}."
-        ]
+        return [f"{had}, none would have become the best. {slow}"]
     return [
-        f"With a probability of about {found.probability:.0%} a stopped trial would have become "
-        f"the best. Expected loss: {100 * found.expected:.1f} points of {sweep_data.score}, and "
-        f"with a probability of 95 % at most {100 * found.high:.1f}; {method}."
+        f"{had}, one would have become the best with a probability of about "
+        f"{found.probability:.0%}. Expected loss: {100 * found.expected:.1f} points of "
+        f"{sweep_data.score}, and with a probability of 95 % at most {100 * found.high:.1f}. {slow}"
     ]
