@@ -17,7 +17,7 @@ from sweeps.report.effects import FEWEST, Effect
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
 from sweeps.state.stop_reason import StopReason, is_failure, label_of
-from sweeps.text import count, script
+from sweeps.text import count
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _stopping(sweep_data: SweepData) -> list[str]:
 def _next(sweep_data: SweepData, advice: Sequence[Advice]) -> list[str]:
     if not advice:
         return []
-    command = script("compare", sweep_data.name, "--next", "recipe.yaml")
+    command = f"python sweeps/compare.py {sweep_data.name} --next recipe.yaml"  # on any machine
     return [*(each.sentence for each in advice), f"A recipe that does this: {command}"]
 
 

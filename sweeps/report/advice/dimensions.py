@@ -112,7 +112,7 @@ def _widening(path: str, side: str, dimension: Any, count: int) -> str:
     end = "upper" if side == "high" else "lower"
     return (
         f"{path}: widen the range at its {end} end, {getattr(dimension, side):g}. The score grows "
-        f"towards it, and the best {count} trials lie there."
+        f"towards it, and at least half of the best {count} trials lie there."
     )
 
 

@@ -79,7 +79,7 @@ def describe_loss(sweep_data: SweepData) -> list[str]:
             f"epochs: {FEWEST} are needed."
         ]
     stopped, ran_on = count(found.stopped, "stopped trial"), count(found.ran_on, "trial")
-    had = f"Had {stopped} gained as the {ran_on} that ran on did after the same epoch"
+    had = f"Had the {stopped} gained as the {ran_on} that ran on did after the same epoch"
     slow = (
         "Slow learners, which are stopped first, would gain more than that: whether there was one "
         "is seen with asha.enabled=false."
