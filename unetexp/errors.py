@@ -39,6 +39,10 @@ class NonFiniteLossError(UnetexpError, ArithmeticError):
     """A loss became NaN or infinite; the message names the metric, the epoch and the step."""
 
 
+class SettingIgnoredError(UnetexpError):
+    """A run does not train as it was configured; the message names each setting."""
+
+
 class GateError(UnetexpError):
     """A model fails promotion gates; the message names each gate and by how much."""
 

@@ -53,6 +53,7 @@ def check(recipe: Recipe) -> None:
     _check_validation(recipe)
     for path, dimension in recipe.space.items():
         fields_at(TrainConfig, path)
+        _refuse_shared(path)
         for other in dimension.when:
             fields_at(TrainConfig, other)
         _check_values(recipe, path, dimension)
@@ -86,6 +87,20 @@ def _check_validation(recipe: Recipe) -> None:
             "data.train_with_val trains on the validation images, and a sweep chooses by them. "
             "Leave it out: python sweeps/promote.py SWEEP --train-final --with-val trains the "
             "best settings on them once the choice is made."
+        )
+
+
+def _refuse_shared(path: str) -> None:
+    """Raise ConfigError for what all trials of a sweep have in common: it cannot be searched."""
+    if path.partition(".")[0] == "data":
+        raise ConfigError(
+            f"space.{path}: the data is opened once for all trials, so this setting cannot be "
+            f"searched. Set base.{path}, and run a sweep for each value."
+        )
+    if path == "epochs":
+        raise ConfigError(
+            "space.epochs: all trials have the same number of epochs, of which ASHA spares those "
+            "that promise nothing. Set base.epochs."
         )
 
 

@@ -36,13 +36,14 @@ from sweeps.search.trial_report import (
 )
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage, TrialFolder, is_full_disk
+from unetexp.component import flatten
 from unetexp.compute.compute_thread import in_compute_thread
 from unetexp.compute.device import device_kind
 from unetexp.compute.measured import Measured, is_free, settings_for
 from unetexp.compute.process_state import process_state_kept
 from unetexp.compute.settings import ComputeSettings, resolved
 from unetexp.data import Dataset, open_dataset
-from unetexp.errors import DataError, NonFiniteLossError
+from unetexp.errors import DataError, NonFiniteLossError, SettingIgnoredError
 from unetexp.inference.validation_figures import write_figures
 from unetexp.metrics.figures.settings import ValidationFigures
 from unetexp.system.cuda_errors import is_device_fault, is_out_of_memory
@@ -53,6 +54,7 @@ from unetexp.training.loop import EpochReport
 log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 20.0
+_MISSING = object()
 _CUDA_GRAPHS = "torch._inductor.cudagraph_trees"  # imported when the first graph is recorded
 
 
@@ -120,6 +122,7 @@ def _train_to_the_end(
         with process_state_kept():
             _take_share(context)
             train_config = decode_config(config["config"])
+            require_proposed(config.get("values", {}), train_config)
             _train_in_memory(config["trial"], train_config, context, train)
     except (RanksLostError, GpuFaultError, GpuSetAsideError):
         raise
@@ -149,6 +152,15 @@ def _take_share(context: TrialContext) -> None:
         torch.cuda.reset_peak_memory_stats()  # those of the trial before
 
 
+def require_proposed(values: Mapping[str, Any], config: TrainConfig) -> None:
+    """SettingIgnoredError unless `config` has the proposed values, by dotted path."""
+    has = flatten(config.tree())
+    lost = [path for path, value in values.items() if has.get(path, _MISSING) != value]
+    if lost:
+        faults = (f"{p}: {values[p]} was proposed, and {has.get(p, 'nothing')} set" for p in lost)
+        raise SettingIgnoredError(f"the trial's settings are not its proposal: {'; '.join(faults)}")
+
+
 def send(report: TrialReport) -> None:
     """Send a report to the driver; Ray ends the trial here if it has to stop.
 
@@ -161,6 +173,8 @@ def failure_report(error: Exception) -> TrialReport:
     """The report of an exception that would occur again in another attempt."""
     if isinstance(error, NonFiniteLossError):
         return TrialFailed(StopReason.NAN, str(error))
+    if isinstance(error, SettingIgnoredError):
+        return TrialFailed(StopReason.ERROR, str(error))
     if is_out_of_memory(error):
         return TrialFailed(StopReason.OOM, traceback.format_exc())
     if is_full_disk(error):

@@ -214,6 +214,7 @@ class Publisher:
         best = best_figures(folder)
         self._tracker.log_machine(trial, best.get("machine", {}))
         self._tracker.log_initial_weights(trial, best.get("initial_weights", {}))
+        self._tracker.log_settings(trial, best.get("settings", {}))
         picture = folder / BEST / OVERLAY
         if series:
             for epoch, overlay in overlays(folder).items():

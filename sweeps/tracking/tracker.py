@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SET_ASIDE_TAG = "sweep.gpus_set_aside"
+SETTINGS = "settings."  # prefix of the tags about settings that were read back
 WEIGHTS_FROM = "weights."  # prefix of the tags about the initial weights
 
 
@@ -228,6 +229,11 @@ class Tracker:
     def log_initial_weights(self, trial_id: str, record: Mapping[str, str]) -> None:
         """Write where a trial's initial weights came from, as the tags `weights.*`."""
         tags = {f"{WEIGHTS_FROM}{name}": value for name, value in record.items()}
+        self._trials[trial_id].run.set_tags(tags)
+
+    def log_settings(self, trial_id: str, record: Mapping[str, str]) -> None:
+        """Write which of a trial's settings were read back, as the tags `settings.*`."""
+        tags = {f"{SETTINGS}{name}": paths for name, paths in record.items()}
         self._trials[trial_id].run.set_tags(tags)
 
     def log_artifacts(self, trial_id: str, path: Path, folder: str = "") -> None:

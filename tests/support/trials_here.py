@@ -36,5 +36,6 @@ def run_trials_here(controller, context, placement, shared=None):
         controller.trial_started(trial.id)
         with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
             patch.setattr(tune, "report", report)
-            run_trial({"trial": trial.id, "config": trial.config.tree()}, context)
+            told = {"values": dict(trial.values), "config": trial.config.tree()}
+            run_trial({"trial": trial.id, **told}, context)
         assert trial.ended

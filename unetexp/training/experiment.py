@@ -183,7 +183,7 @@ class Experiment:
     ) -> None:
         evaluation = report.evaluation
         with replacing(self.folder / BEST) as scratch:
-            initial = self.state.initial_weights
+            initial, settings = self.state.initial_weights, self.state.settings
             save_weights(scratch, weights.content(), self.config, self.data, report.epoch, initial)
             record = {
                 "epoch": report.epoch,
@@ -192,6 +192,7 @@ class Experiment:
                 "confusion": evaluation.confusion.tolist(),
                 "machine": on,
                 "initial_weights": initial.record(),
+                "settings": settings,
             }
             (scratch / METRICS).write_text(json.dumps(record), encoding="utf-8")
             (scratch / OVERLAY).write_bytes(overlay)
@@ -258,8 +259,8 @@ def _epochs(
 def best_figures(folder: Path) -> dict[str, Any]:
     """The record of the best epoch of the run in `folder`.
 
-    `epoch`, `metrics`, `classes`, `confusion`, the `machine` that it was trained on, and
-    where its `initial_weights` came from.
+    `epoch`, `metrics`, `classes`, `confusion`, the `machine` that it was trained on, where its
+    `initial_weights` came from, and which `settings` were proved.
     """
     record = json.loads((folder / BEST / METRICS).read_text(encoding="utf-8"))
     assert isinstance(record, dict)

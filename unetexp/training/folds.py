@@ -56,6 +56,11 @@ class FoldedState(RunRecord):
         return self.folds[0].initial_weights
 
     @property
+    def settings(self) -> dict[str, str]:
+        """Which settings are proved; those of each model are."""
+        return self.folds[0].settings
+
+    @property
     def evaluated_model(self) -> Ensemble:
         """All models as one, which is saved. It is not what was validated: each image outside
         test was seen by all models but one."""

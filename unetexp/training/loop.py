@@ -25,6 +25,8 @@ from unetexp.training.averaging import update_batch_norm
 from unetexp.training.batches.train_batches import TrainBatches, augmented
 from unetexp.training.config import SCORE, TrainConfig
 from unetexp.training.losses import LossFunction, loss_for
+from unetexp.training.proof.proof import prove
+from unetexp.training.proof.reading import LiveRun
 from unetexp.training.state import TrainState
 from unetexp.training.step import TrainStep
 from unetexp.training.validation import Evaluation, evaluate
@@ -60,7 +62,8 @@ def fit(
     validation images whose label maps are in the reports. `score` is the validation metric of
     which the largest value makes the best epoch. With several ranks each calls this
     with an equal `state`, takes its share of the images and gets the same reports. Raises
-    NonFiniteLossError as soon as a loss is NaN or infinite.
+    NonFiniteLossError as soon as a loss is NaN or infinite, and SettingIgnoredError after an
+    epoch that was not trained as `config` says.
     """
     loss = loss_for(config.loss, data)
     normalization = input_normalization(config.encoder, data.channels)
@@ -69,6 +72,7 @@ def fit(
     while state.epoch < config.epochs:
         started = time.perf_counter()
         train = train_epoch(config, data, state, batches, loss, normalization, ranks)
+        prove(LiveRun(config, data, state, batches, ranks.world))
         _update_batch_norm(config, data, state, batches, ranks)
         trained = time.perf_counter()
         evaluation = evaluate(
@@ -116,8 +120,7 @@ def train_epoch(
 
 def freeze_level(config: TrainConfig, epoch: int) -> str:
     """What is frozen in `epoch`."""
-    thawed = config.encoder.thaw_epoch is not None and epoch >= config.encoder.thaw_epoch
-    return "none" if thawed else config.encoder.freeze
+    return config.encoder.frozen_in(epoch)
 
 
 def _update_batch_norm(

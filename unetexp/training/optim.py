@@ -115,6 +115,25 @@ def parameter_groups(
     return groups
 
 
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give tensors that have thawed since the last step a momentum of 0, as at a run's start.
+
+    torch's fused SGD takes the momentum of all tensors of a group or of none.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        kept = [each for each in group["params"] if _momentum(optimizer, each) is not None]
+        for parameter in group["params"] if kept else []:
+            if parameter.requires_grad and _momentum(optimizer, parameter) is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _momentum(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> torch.Tensor | None:
+    momentum: torch.Tensor | None = optimizer.state[parameter].get("momentum_buffer")
+    return momentum
+
+
 class _WarmedUp(Component):
     """A schedule after a linear warm-up. Stateless: a resumed run needs only its progress."""
 

@@ -35,6 +35,7 @@ from unetexp.models.weights.resolution import load_encoder_weights
 from unetexp.training.averaging import AveragedWeights
 from unetexp.training.config import TrainConfig, decode_recorded
 from unetexp.training.optim import parameter_groups
+from unetexp.training.seen_step import SeenStep
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ class TrainState(RunRecord):
         self.optimizer = config.optimizer.build(groups, fused=True)
         self.scaler = self.compute.scaler(device)
         self.forward = TrainForward(self.compute.compile, compile_cache(cache_folder()))
+        self.seen: SeenStep | None = None  # the first step in this process
+        self.settings: dict[str, str] = {}  # once they are proved: which ones, and which not
 
     @property
     def network(self) -> nn.Module:

@@ -5,10 +5,10 @@ Nothing in it waits for the device. N images, C channels, K classes, H W crop si
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetexp.compute.distributed import ALONE, Ranks
 from unetexp.data import Dataset
@@ -17,6 +17,8 @@ from unetexp.models.weights.resolution import Normalization
 from unetexp.training.batches.train_batches import RawBatch, augmented
 from unetexp.training.config import TrainConfig
 from unetexp.training.losses import LossFunction
+from unetexp.training.optim import start_momentum
+from unetexp.training.seen_step import SeenStep
 from unetexp.training.state import TrainState
 
 
@@ -35,6 +37,9 @@ class TrainStep:
         self._config, self._data, self._state = config, data, state
         self._loss, self._normalization, self._ranks = loss, normalization, ranks
         self._network = ranks.network(state.network)
+        start_momentum(state.optimizer)
+        self._logits_dtype, self._auxiliary = torch.float32, 0  # of the last micro-batch
+        self._first_norm: Tensor | None = None
         # A CUDA graph's next call overwrites the gradients that it returned: sum them elsewhere.
         self._keeps_gradients = state.forward.uses_cuda_graphs and config.accumulation > 1
         if self._keeps_gradients:
@@ -46,13 +51,18 @@ class TrainStep:
         """Learn from the `accumulation` micro-batches of one batch; returns its loss, a scalar."""
         state, config = self._state, self._config
         total = torch.zeros((), device=state.device)
+        shapes: list[torch.Size] = []
         for number, raw in enumerate(micro_batches, start=1):
             images, labels = augmented(
                 raw, self._data, config.augment.crop_px, self._normalization, state.device
             )
             images = images.contiguous(memory_format=state.compute.layout)
             total += self._accumulate(images, labels, last=number == config.accumulation)
+            shapes.append(images.shape)
         self._update()
+        if state.seen is None:
+            state.seen = self._seen(shapes, raw, images)
+            self._first_norm = None
         return total
 
     def _accumulate(self, images: Tensor, labels: Tensor, last: bool) -> Tensor:
@@ -70,6 +80,8 @@ class TrainStep:
         with ranks.accumulating(self._network, last=last):
             with state.compute.autocast(state.device):
                 outputs = state.forward(self._network, images)
+            logits, *auxiliary = [outputs] if isinstance(outputs, Tensor) else outputs
+            self._logits_dtype, self._auxiliary = logits.dtype, len(auxiliary)
             value = self._loss_of(outputs, labels) / self._config.accumulation
             torch.autograd.backward(state.scaler.scale(value))
         return value.detach()
@@ -92,8 +104,32 @@ class TrainStep:
         if self._config.clip_norm is not None:
             state.scaler.unscale_(state.optimizer)
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._config.clip_norm)
+        if state.seen is None:
+            self._first_norm = _gradient_norm(state.network)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
         if state.ema:
             state.ema.update(state.model)
+
+    def _seen(self, shapes: Sequence[torch.Size], raw: RawBatch, images: Tensor) -> SeenStep:
+        """What the step computed with: `shapes` of its micro-batches, the last of them whole."""
+        return SeenStep(
+            images=sum(shape[0] for shape in shapes),
+            micro_batches=len(shapes),
+            shape=tuple(images.shape),
+            window_px=raw.images.shape[-1],
+            logits_dtype=self._logits_dtype,
+            auxiliary=self._auxiliary,
+            loss=self._loss,
+            normalization=self._normalization,
+            channels_last=images.is_contiguous(memory_format=torch.channels_last),
+            contiguous=images.is_contiguous(),
+            gradient_norm=self._first_norm,
+        )
+
+
+def _gradient_norm(network: nn.Module) -> Tensor | None:
+    """The norm () of all gradients; None without any."""
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients) if gradients else None

@@ -152,6 +152,14 @@ def test_a_bad_change_is_a_mistake_that_names_it(changes, message):
         ({"budget": {"time": "soon"}}, "8h"),
         ({"objective": {"metric": "val/loss"}}, "val/miou"),
         ({"space": {"data.seed": {"kind": "int", "low": 0, "high": 3}}}, "data"),
+        ({"space": {"epochs": {"kind": "int", "low": 1, "high": 3}}}, "same number of epochs"),
+        (
+            {
+                "base": {"data": {"kind": "folder", "root": "images"}},
+                "space": {"data.root": {"kind": "choice", "values": ["images", "others"]}},
+            },
+            "opened once for all trials",
+        ),
     ],
 )
 def test_a_bad_recipe_is_a_mistake_that_names_it(recipe_file, parts, message):

@@ -21,7 +21,9 @@ from sweeps.state.storage import Storage
 from tests.support.data_folders import write_folder_dataset
 from unetexp.data import open_dataset
 from unetexp.models.unet import UNet
+from unetexp.training import loop
 from unetexp.training.config import decode_config
+from unetexp.training.experiment import best_figures
 
 
 def tree(images: Path, **changes) -> dict:
@@ -36,7 +38,15 @@ def tree(images: Path, **changes) -> dict:
     }
 
 
-def run(images: Path, storage: Path, name: str, changes: dict, device: str = "cpu", **context):
+def run(
+    images: Path,
+    storage: Path,
+    name: str,
+    changes: dict,
+    device: str = "cpu",
+    values: dict | None = None,
+    **context,
+):
     """Run a trial in this process; returns its reports."""
     config = decode_config(tree(images, **changes))
     data = open_dataset(config.data)
@@ -44,7 +54,7 @@ def run(images: Path, storage: Path, name: str, changes: dict, device: str = "cp
     heard = []
     before, tune.report = tune.report, lambda metrics: heard.append(metrics[REPORT])
     try:
-        run_trial({"trial": name, "config": config.tree()}, where)
+        run_trial({"trial": name, "values": values or {}, "config": config.tree()}, where)
     finally:
         tune.report = before
     return heard
@@ -224,3 +234,28 @@ class TestShare:
     )
     def test_the_part_follows_from_the_placement(self, gpus, share, simulated, part):
         assert Placement(gpus, 8, share, 1, 2, simulated=bool(simulated)).gpu_share == part
+
+
+def test_a_trial_that_is_not_its_proposal_fails_before_it_trains(images, tmp_path):
+    proposed = {"optimizer.lr": 0.01, "seed": 3, "loss.gamma": 2.0}
+    (failed,) = run(images, tmp_path, "0000", FIRST | {"seed": 4}, values=proposed)
+    assert isinstance(failed, TrialFailed)
+    assert failed.reason == "error"
+    assert "seed: 3 was proposed, and 4 set; loss.gamma: 2.0 was proposed" in failed.error
+    assert "optimizer.lr" not in failed.error
+
+
+def test_a_trial_that_ignores_a_setting_fails_in_its_first_epoch(images, tmp_path, monkeypatch):
+    freeze = loop.freeze_encoder
+    monkeypatch.setattr(loop, "freeze_encoder", lambda model, level: freeze(model, "none"))
+    (failed,) = run(images, tmp_path, "0000", SECOND)
+    assert failed.reason == "error"
+    assert failed.error.startswith("a setting is ignored in epoch 1")
+    assert "encoder.freeze: all was asked for, and none is in use" in failed.error
+
+
+def test_what_was_proved_is_recorded_with_the_best_model(images, tmp_path):
+    run(images, tmp_path, "0000", FIRST)
+    settings = best_figures(tmp_path / "trials" / "0000")["settings"]
+    assert "optimizer.lr" in settings["proved"].split(", ")
+    assert "batch_norm_images" in settings["not_read"].split(", ")

@@ -25,6 +25,7 @@ from unetexp.training.optim import (
     Poly,
     Schedule,
     parameter_groups,
+    start_momentum,
 )
 
 OPTIMIZERS = kinds_of(Optimizer)
@@ -292,3 +293,17 @@ def test_the_head_learns_at_its_own_rate_and_decays_like_the_rest():
 def test_at_the_decoders_rate_the_head_is_in_its_group_as_in_earlier_checkpoints():
     groups = parameter_groups(seeded_model(), 0.1, 0.2, 0.5, 1.0)
     assert [group["base_lr"] for group in groups] == [0.1, 0.1, 0.05, 0.05]
+
+
+def test_sgd_goes_on_after_a_thaw_as_torch_does_without_its_fused_kernel():
+    models = [seeded_model(), seeded_model()]
+    for model, fused in zip(models, (True, False), strict=True):
+        optimizer = SGD(lr=0.1).build(parameter_groups(model, 0.1, 1e-4), fused=fused)
+        model.encoder[0].requires_grad_(False)
+        step(model, optimizer, seed=1)
+        model.encoder[0].requires_grad_(True)
+        start_momentum(optimizer)
+        for seed in (2, 3):
+            step(model, optimizer, seed)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other)

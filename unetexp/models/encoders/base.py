@@ -66,6 +66,11 @@ class EncoderSettings(Component):
         """What `freeze` may be, each level freezing what the one before it does, or more."""
         return get_args(FreezeLevel)
 
+    def frozen_in(self, epoch: int) -> str:
+        """The level that is frozen in `epoch`, counted from 1."""
+        thawed = self.thaw_epoch is not None and epoch >= self.thaw_epoch
+        return "none" if thawed else self.freeze
+
     @property
     def full_name(self) -> str:
         """Kind and name: families share some names, such as resnet50."""

@@ -1,6 +1,6 @@
 """Batches: cut out on the host as raw pixels, turned into model input on the device.
 
-N batch, C channels, S window side, P crop side.
+I images of a split, N batch, C channels, S window side, P crop side.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unetexp.compute.distributed import ALONE, Ranks
@@ -122,6 +124,21 @@ class TrainBatches:
         self._windows = Windows(split, config.augment, config.seed, pin=device.type == "cuda")
         self._resident = ResidentSplit(split, device) if fits(split, device) else None
         self._device, self._workers, self._timeout_s = device, workers, timeout_s
+
+    @property
+    def augment(self) -> Augment:
+        """What draws the views."""
+        return self._windows.augment
+
+    @property
+    def seed(self) -> int:
+        """Of the views; -1 where that of the order is another one."""
+        return self._windows.seed if self._windows.seed == self._order.seed else -1
+
+    @property
+    def repeats(self) -> NDArray[np.float64] | None:
+        """How often each image is drawn in a pass, (I,); None: once."""
+        return self._order.repeats
 
     def epoch(self, epoch: int) -> Iterator[RawBatch]:
         """The micro-batches of one pass; the same `epoch` gives the same ones.
