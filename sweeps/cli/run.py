@@ -44,6 +44,15 @@ def run(
             show_default=f"{DEFAULT_RECIPE}; with --data one planned from it",
         ),
     ] = None,
+    recipe_: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help="The same as RECIPE; with --resume, its space may differ: earlier trials count "
+            "where the new space holds them.",
+        ),
+    ] = None,
     gpus: Gpus = None,
     gpus_per_trial: GpusPerTrial = None,
     cpus_per_trial: CpusPerTrial = None,
@@ -116,7 +125,10 @@ def run(
     ] = False,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Continue this sweep; only its budget may change."),
+        typer.Option(
+            metavar="NAME",
+            help="Continue this sweep; its budget may change, and by --recipe its space.",
+        ),
     ] = None,
     warm_start: Annotated[
         str | None,
@@ -163,6 +175,7 @@ def run(
     """
     with exit_codes():
         limit_cache(cache_gb)
+        recipe = _only_one(recipe, recipe_)
         if list_:
             maintenance.list_sweeps(tracking_uri)
         elif delete is not None:
@@ -210,6 +223,13 @@ def run(
                 dry_run_of(plan, manifest)
             else:
                 sys.exit(run_sweep(plan, manifest))
+
+
+def _only_one(argument: str | None, option: str | None) -> str | None:
+    """The recipe, which may be given in two ways but not twice."""
+    if argument is not None and option is not None:
+        raise ConfigError(f"two recipes are given: {argument} and --recipe {option}. Give one.")
+    return option if argument is None else argument
 
 
 def _planned(

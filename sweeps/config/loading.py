@@ -40,6 +40,11 @@ def find_recipe(name: str) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
+def lasting_name(recipe: str) -> str:
+    """The recipe as it is found again from another folder: its name, or its absolute path."""
+    return recipe if recipe in available_recipes() else str(Path(recipe).absolute())
+
+
 def load_recipe(name: str, changes: Mapping[str, Any], data: str | None = None) -> Recipe:
     """Read a recipe, apply the user's dotted `changes`, and check all of it.
 

@@ -14,6 +14,7 @@ from sweeps.config.budget import Budget
 from sweeps.config.checks import check_name
 from sweeps.config.loading import load_recipe
 from sweeps.config.recipe import Recipe
+from sweeps.driver.growth import Growth
 from sweeps.execution.cluster import survey
 from sweeps.execution.placement import Placement, place, place_on_cluster
 from sweeps.search.asha import milestones
@@ -59,6 +60,7 @@ class SweepPlan:
     estimated_s: float | None = None  # wall time, once a preflight has measured
     measured: tuple[Measured, ...] = ()  # steps, one for each kind of device and of model
     tags: Mapping[str, str] = field(default_factory=dict)  # of its run: what it is for
+    growth: Growth | None = None  # of its space, at this resume
 
     @property
     def seed(self) -> int:
@@ -142,6 +144,7 @@ def describe(plan: SweepPlan) -> str:
         "",
         "Search space",
         *(searched or ["  nothing is searched"]),
+        *(["", "Grown", *(f"  {line}" for line in plan.growth.describe())] if plan.growth else []),
         *(["", "Tried first", *points] if points else []),
         "",
         *(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sweeps.config.loading import available_recipes
+from sweeps.config.loading import lasting_name
 from sweeps.config.recipe import Recipe
 from sweeps.driver.plan import DEFAULT_RECIPE, SweepPlan
 from sweeps.driver.prepare import PreparedSweep
@@ -27,11 +27,9 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas")
 def manifest_of(prepared: PreparedSweep) -> SweepManifest:
     """The manifest of a new sweep, with which a resume is compared."""
     plan, options = prepared.plan, prepared.plan.options
-    recipe = options.recipe or DEFAULT_RECIPE
-    shipped = recipe in available_recipes()
     return SweepManifest(
         name=plan.name,
-        recipe_asked=recipe if shipped else str(Path(recipe).absolute()),
+        recipe_asked=lasting_name(options.recipe or DEFAULT_RECIPE),
         changes=dict(options.changes),
         data_asked=_lasting(options.data),
         gpus=options.gpus,

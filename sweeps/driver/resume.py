@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
-from sweeps.config.loading import find_recipe, load_recipe
+from sweeps.config.loading import find_recipe, lasting_name, load_recipe
 from sweeps.config.recipe import Recipe, differences
 from sweeps.config.space import Space
 from sweeps.driver.encoder_weights import SettledWeights
+from sweeps.driver.growth import growth_of
 from sweeps.driver.plan import SweepOptions, SweepPlan, control_folder, placement_at
 from sweeps.state.ledger import FILE, Ledger, read_ledger
 from sweeps.state.manifest import SweepManifest, read_manifest
@@ -26,22 +28,38 @@ from unetexp.training.config import decode_recorded, settings_before
 def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManifest]:
     """The plan of the sweep `name` as it was started, with the allowed changes in `options`.
 
-    Its budget may grow and its placement may differ. Raises UserError for a sweep that does not
-    exist and ConfigError, with the differences, for a recipe that has changed.
+    Its budget may grow and its placement may differ; with a recipe that is named, its space may
+    change too. Raises UserError for a sweep that does not exist and ConfigError, with the
+    differences, for a recipe that has changed in another way.
     """
     control = find_control(name, options, write=True)
     require_sound_ledger(control, options)
     manifest = read_manifest(control)
     recipe = _recipe(manifest, options)
-    _refuse_changes(manifest, recipe)
-    _refuse_fewer_trials(recipe, control)
+    _refuse_changes(manifest, recipe, may_grow=options.recipe is not None)
+    ledger = Ledger(control / FILE, write=False)
+    _refuse_fewer_trials(recipe, ledger)
     gpus = manifest.gpus if options.gpus is None else options.gpus
     simulated = manifest.simulate_gpus if options.simulate_gpus is None else options.simulate_gpus
     if options.changes or (gpus, simulated) != (manifest.gpus, manifest.simulate_gpus):
         manifest.estimated_s = None  # it was that of another sweep
     manifest.changes |= dict(options.changes)
     manifest.gpus, manifest.simulate_gpus = gpus, simulated
-    recipe = _settled(manifest, recipe.base.encoder.full_name).apply(recipe)
+    before: Recipe = decode(Recipe, _whole(manifest))
+    growth = None
+    if (recipe.space, recipe.points) != (before.space, before.points):
+        settled = _settled(manifest, before)
+        growth = growth_of(
+            settled.apply(before),
+            _settled(manifest, recipe).apply(recipe),
+            ledger.events,
+            recipe.points,
+        )
+        assert options.recipe is not None  # or the change was refused
+        manifest.recipe, manifest.recipe_asked = recipe.tree(), lasting_name(options.recipe)
+        manifest.estimated_s = None
+        manifest.growths.append(growth.record())
+    recipe = _settled(manifest, recipe).apply(recipe)
     plan = SweepPlan(
         name=name,
         recipe=recipe,
@@ -50,6 +68,7 @@ def plan_resume(name: str, options: SweepOptions) -> tuple[SweepPlan, SweepManif
         storage=Storage(manifest.storage),
         options=options,
         measured=manifest.measured,
+        growth=growth,
     )
     return plan, manifest
 
@@ -108,14 +127,16 @@ def _recipe(manifest: SweepManifest, options: SweepOptions) -> Recipe:
         }
         recorded: Recipe = decode(Recipe, override(Recipe, _whole(manifest), {**kept, **own}))
         return recorded  # the file is gone; the manifest holds the whole recipe
-    return load_recipe(asked, changes, options.data or manifest.data_asked)
+    recipe = load_recipe(asked, changes, options.data or manifest.data_asked)
+    return recipe.model_copy(update={"name": manifest.recipe["name"]})
 
 
-def _settled(manifest: SweepManifest, encoder: str) -> SettledWeights:
-    """What the weights had become when the sweep started."""
-    weights = manifest.encoder_weights or {encoder: manifest.weights}
+def _settled(manifest: SweepManifest, recipe: Recipe) -> SettledWeights:
+    """What the weights had become when the sweep started; new encoders' are yet to be resolved."""
+    known = manifest.encoder_weights or {recipe.base.encoder.full_name: manifest.weights}
+    asked = {encoder.full_name: encoder.weights for encoder in recipe.encoders()}
     space: Space = decode(Space, manifest.added_space)
-    return SettledWeights(weights, space)
+    return SettledWeights({**asked, **known} if len(asked) > 1 else known, space)
 
 
 def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:
@@ -128,18 +149,29 @@ def _kept_as_before(manifest: SweepManifest) -> dict[str, Any]:
     return kept
 
 
-def _refuse_changes(manifest: SweepManifest, recipe: Recipe) -> None:
+def _refuse_changes(manifest: SweepManifest, recipe: Recipe, *, may_grow: bool) -> None:
+    grows = ("space.", "points")
     lines = [
         line
         for line in differences(_whole(manifest), recipe.tree())
-        if not line.startswith(("budget.", "description"))
+        if not line.startswith(("budget.", "description", *(grows if may_grow else ())))
     ]
-    if lines:
-        raise ConfigError(
-            f"sweep {manifest.name!r} was started with another recipe, and only its budget may "
-            "change. Undo the changes, or start a new sweep (--warm-start lets it use this one's "
-            "trials). The differences:\n  " + "\n  ".join(lines)
-        )
+    if not lines:
+        return
+    may = "only its budget may change"
+    if may_grow:
+        may = "only its budget, its space and its points may change"
+    elif all(line.startswith(grows) for line in lines):
+        may += f" unless a recipe is named (--resume {manifest.name} --recipe {_asked(manifest)})"
+    raise ConfigError(
+        f"sweep {manifest.name!r} was started with another recipe, and {may}. Undo the changes, or "
+        "start a new sweep (--warm-start lets it use this one's trials). The differences:\n  "
+        + "\n  ".join(lines)
+    )
+
+
+def _asked(manifest: SweepManifest) -> str:
+    return shlex.quote(manifest.recipe_asked)
 
 
 def _whole(manifest: SweepManifest) -> Tree:
@@ -150,8 +182,7 @@ def _whole(manifest: SweepManifest) -> Tree:
     return recorded.tree()
 
 
-def _refuse_fewer_trials(recipe: Recipe, control: Path) -> None:
-    ledger = Ledger(control / FILE, write=False)
+def _refuse_fewer_trials(recipe: Recipe, ledger: Ledger) -> None:
     proposed = sum(1 for _ in ledger.of("trial"))
     if recipe.budget.trials < proposed:
         raise ConfigError(

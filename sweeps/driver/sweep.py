@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sweeps.driver.driver_log import driver_log
 from sweeps.driver.estimate_outcome import EstimateOutcome, estimate_outcome
+from sweeps.driver.growth import missing_records, tag_of
 from sweeps.driver.live_view import LiveView
 from sweeps.driver.plan import SweepPlan
 from sweeps.driver.prepare import PreparedSweep
@@ -51,8 +52,12 @@ class Sweep:
         tracker: Tracker,
         lock: FileLock,
         warm: WarmStart = NOTHING,
+        manifest: SweepManifest | None = None,
     ) -> None:
-        """Use `start` or `resume` instead; `warm` is what it takes over from other sweeps."""
+        """Use `start` or `resume` instead; `warm` is what it takes over from other sweeps.
+
+        `manifest` is that of a resumed sweep, whose space may have grown.
+        """
         self.plan, self.data, self.tracker, self._lock = (
             prepared.plan,
             prepared.data,
@@ -63,6 +68,8 @@ class Sweep:
         self.ledger = Ledger(plan.control / FILE)
         for event, fields in warm.events:  # before the controller, which replays the ledger
             self.ledger.append(event, **fields)
+        for growth in missing_records(manifest, self.ledger.events) if manifest else ():
+            self.ledger.append("grown", **growth)
         self.controller = SweepController(
             plan.recipe, plan.seed, self.ledger, at_once=plan.placement.max_concurrent
         )
@@ -115,12 +122,19 @@ class Sweep:
         hold()
         tracker.resume_sweep(
             plan.name,
-            {"sweep.trials": plan.recipe.budget.trials},
+            {"sweep.trials": plan.recipe.budget.trials, **tag_of(manifest)},
             sweep_note(plan.name, plan.recipe, prepared.data),
         )
+        if plan.growth is not None:
+            manifest.encoder_weights |= prepared.weights.weights
+            manifest.added_space |= {p: some.tree() for p, some in prepared.weights.added.items()}
+            number = len(manifest.growths)
+            now = yaml.safe_dump(plan.recipe.tree(), sort_keys=False)
+            earlier = {f"recipe-{number}.yaml": plan.growth.before, "recipe.yaml": now}
+            tracker.log_sweep_artifacts(earlier)
         manifest.driver_starts.append(now_s())
         manifest.write(plan.control)
-        return cls(prepared, tracker, lock)
+        return cls(prepared, tracker, lock, manifest=manifest)
 
     def view(self, console: Console | None = None) -> LiveView:
         """What the terminal shows while it runs."""
@@ -206,6 +220,8 @@ class Sweep:
         trials = self.controller.trials.values()
         finished = sum(trial.stop_reason is not None for trial in trials)
         say(f"resuming {self.plan.name}: {finished} of {len(trials)} trials are finished")
+        for line in self.plan.growth.describe() if self.plan.growth else ():
+            say(f"space: {line}")
         for trial in self.controller.to_continue:
             epoch = self.plan.storage.checkpoint_epoch(trial.id)
             how = f"resumes after epoch {epoch}" if epoch else "starts again"

@@ -20,6 +20,7 @@ from sweeps.config.recipe import Recipe
 from sweeps.config.space import search_order, suggest
 from sweeps.search.asha import AshaRungs, StoppingRule
 from sweeps.search.bounded_storage import LATEST, BoundedStorage
+from sweeps.search.evidence import in_space
 from sweeps.search.per_second import PROPOSALS, Known, drafts, most_per_second
 from sweeps.search.time_rungs import TimeRungs
 from sweeps.search.trial_report import (
@@ -30,7 +31,7 @@ from sweeps.search.trial_report import (
     TrialPlaced,
     TrialReport,
 )
-from sweeps.search.warm_start import MISSING_EPOCHS, known_trial
+from sweeps.search.warm_start import MISSING_EPOCHS, fits, known_trial
 from sweeps.state.ledger import Event, Ledger, now_s
 from sweeps.state.progress import SweepProgress, TrialProgress
 from sweeps.state.stop_reason import StopReason
@@ -49,6 +50,7 @@ class Trial:
 
     progress: TrialProgress
     optuna_trial: optuna.Trial
+    point: Mapping[str, Any] | None = None  # its values in the space as it is now; None: outside
     config: TrainConfig | None = None  # decoded when it is proposed
     decision: StopReason | None = None  # why it has to stop, set before it has ended
     ended: bool = False  # for good, or in this driver
@@ -116,6 +118,7 @@ class SweepController:
             sampler=self._sampler(0),
         )
         self._first: list[dict[str, Any]] = list(recipe.points)  # what is tried first
+        self._grown = any(ledger.of("grown"))
         for event in ledger.events:
             self._replay(event)
         for point in self._first[len(self.trials) :]:
@@ -156,7 +159,7 @@ class SweepController:
         config = self.recipe.config(values)
         trial_id = f"{number:04d}"
         self._happened("trial", trial=trial_id, values=values, params=flatten(config.tree()))
-        return self._add(trial_id, asked, config)
+        return self._add(trial_id, asked, values, config)
 
     def trial_started(self, trial_id: str) -> None:
         """A worker has started the trial, for the first time or again."""
@@ -228,8 +231,14 @@ class SweepController:
         """Send a message to the user."""
         self._happened("said", text=text)
 
-    def _add(self, trial_id: str, asked: optuna.Trial, config: TrainConfig | None = None) -> Trial:
-        trial = Trial(self.progress.by_id[trial_id], asked, config)
+    def _add(
+        self,
+        trial_id: str,
+        asked: optuna.Trial,
+        point: Mapping[str, Any] | None,
+        config: TrainConfig | None = None,
+    ) -> Trial:
+        trial = Trial(self.progress.by_id[trial_id], asked, point, config)
         self.trials[trial_id] = trial
         return trial
 
@@ -238,29 +247,43 @@ class SweepController:
         self.progress.apply(event)
         match event["event"]:
             case "trial":
-                self.study.enqueue_trial(event["values"])  # what a point left out was drawn then
-                asked = self.study.ask()
-                suggest(self.recipe.space, asked, self.recipe.fixed_values())
-                self._add(event["trial"], asked)
-            case "known":
+                self._replay_proposal(event)
+            case "known" if not self._grown or fits(self.recipe, event["values"]):
                 self.study.add_trial(known_trial(self.recipe, event))
             case "first":
                 self._first.append(event["values"])
+            case "grown":
+                self._first = [{} for _ in self.trials] + event["first"]
             case "epoch":
                 self._decide(self.trials[event["trial"]])
             case "end" if not StopReason(event["reason"]).resumable:
                 self._end(self.trials[event["trial"]], event["error"])
 
+    def _replay_proposal(self, event: Event) -> None:
+        """A trial as the space has it now; Optuna hears nothing of one outside but its number."""
+        values = event["values"]
+        point = in_space(self.recipe, values) if self._grown else values
+        if point is not None:
+            self.study.enqueue_trial(point)  # what a first point left out was drawn then
+        asked = self.study.ask()
+        if point is None:
+            self.study.tell(asked, state=TrialState.FAIL)
+        else:
+            suggest(self.recipe.space, asked, self.recipe.fixed_values())
+        self._add(event["trial"], asked, point)
+
     def _end(self, trial: Trial, error: str) -> None:
         trial.ended, trial.error = True, error
         self.ended.append(trial)
-        self._tell(trial)
+        if trial.point is not None:
+            self._tell(trial)
 
     def _decide(self, trial: Trial) -> None:
         """Decide whether the trial stops after the epoch that it has just finished."""
         epoch, score = trial.epoch, trial.progress.score
         judged = trial.progress.best if self.recipe.asha.judged == "best" else score
-        if math.isfinite(score) and not self.goals.several:  # Optuna has it for one objective only
+        told = trial.point is not None and not self.goals.several  # Optuna's is of one objective
+        if math.isfinite(score) and told:
             trial.optuna_trial.report(judged, epoch)
         bracket, spent_s = self.recipe.bracket(trial.values), trial.progress.wall_s()
         if epoch >= self.epochs:
@@ -311,9 +334,9 @@ class SweepController:
         space, trials = self.recipe.space, self.recipe.budget.trials
         proposals = drafts(self.study, samplers, space, self.recipe.fixed_values())
         known = [
-            Known(trial.values, trial.progress.best, trial.progress.wall_s() / trial.epoch)
+            Known(trial.point, trial.progress.best, trial.progress.wall_s() / trial.epoch)
             for trial in self.ended[-LATEST:]
-            if trial.progress.best_epoch and trial.progress.wall_s() > 0
+            if trial.point is not None and trial.progress.best_epoch and trial.progress.wall_s() > 0
         ]
         return most_per_second(proposals, space, known, 1 - number / trials)
 

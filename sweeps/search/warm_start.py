@@ -35,7 +35,7 @@ def known_trials(recipe: Recipe, other: Ledger) -> Iterator[dict[str, Any]]:
             scores[trial.id][trial.epoch] = trial.score
         if event["event"] != "end" or event["reason"] not in ("completed", "asha"):
             continue
-        if _fits(recipe, trial.values):
+        if fits(recipe, trial.values):
             searched = {p: v for p, v in trial.values.items() if p in recipe.space}
             known = {"reason": event["reason"], "curve": sorted(scores[trial.id].items())}
             further = {"point": trial.point} if goals.several else {}
@@ -73,7 +73,8 @@ def _of_several(recipe: Recipe, event: Event, drawn: optuna.trial.FixedTrial) ->
     )
 
 
-def _fits(recipe: Recipe, values: Mapping[str, Any]) -> bool:
+def fits(recipe: Recipe, values: Mapping[str, Any]) -> bool:
+    """Whether the recipe's space holds the values, and its base those that it does not search."""
     fixed = recipe.fixed_values()
     if any(p not in recipe.space and fixed.get(p, v) != v for p, v in values.items()):
         return False

@@ -33,6 +33,7 @@ class SweepManifest(BaseModel):
     storage: str
     estimated_s: float | None = None  # wall time, if a preflight measured
     measured: tuple[Measured, ...] = ()  # by the preflight; a resume computes as it chose
+    growths: list[dict[str, Any]] = Field(default_factory=list)  # changes of its space, in order
     driver_starts: list[float] = Field(default_factory=list)  # seconds since 1970, one a driver
 
     def write(self, folder: Path) -> None:

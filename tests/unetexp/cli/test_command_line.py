@@ -22,6 +22,7 @@ APPS = {"run": run_app, "compare": compare_app, "promote": promote_app, "unetexp
 WRONG = {
     "run": {
         "RECIPE": ("quickstrat", "Did you mean 'quickstart'"),
+        "--recipe": ("quickstrat", "Did you mean 'quickstart'"),
         "--gpus": ("many", "a whole number of at least 0"),
         "--gpus-per-trial": ("half", "auto"),
         "--cpus-per-trial": ("two", "a number"),
