@@ -56,7 +56,25 @@ def run_sweep(plan: SweepPlan, manifest: SweepManifest | None) -> int:
         raise KeyboardInterrupt
     if sweep.controller.halt_reason is not None:
         return FAILED
+    _confirm(sweep, console)
     return DONE if sweep.progress.count(StopReason.COMPLETED) else FAILED
+
+
+def _confirm(sweep: Sweep, console: Console) -> None:
+    """Train the best trials again with other seeds, where the budget plans it."""
+    plan = sweep.plan
+    if not plan.recipe.budget.confirm or not sweep.complete:
+        return
+    # Promotion takes a while to import, and most sweeps end without it.
+    from sweeps.promotion.console import show_confirmation
+    from sweeps.promotion.seed_confirmation import confirm_best
+
+    console.print(f"confirming the best trials of {plan.name} with other seeds (budget.confirm)")
+    confirmation = confirm_best(sweep.tracker.store, plan.name, plan.options, console)
+    if confirmation is None:
+        console.print("nothing to confirm: no trial had the full budget of epochs")
+    else:
+        show_confirmation(console, confirmation)
 
 
 def dry_run(plan: SweepPlan, manifest: SweepManifest | None) -> None:

@@ -112,6 +112,28 @@ class Budget(Component):
         "together; none: no such figures",
     )
 
+    stop_when: Literal["converged"] | None = Field(
+        None,
+        description="converged: no further trial is proposed once those that are left are unlikely "
+        "(below 5 %) to gain `min_gain`; null: all trials run",
+    )
+    min_gain: float = Field(
+        0.5,
+        gt=0,
+        le=100,
+        description="gain in points (hundredths of the score) that further trials are run for",
+    )
+    confirm: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="how many of the best trials are trained again with other seeds when the sweep "
+        "is at its end, as `promote.py --confirm` does; `time` covers them; 0: none",
+    )
+    confirm_seeds: int = Field(
+        3, ge=1, le=100, description="seeds with which each of these is trained again"
+    )
+
     @field_validator("time")
     @classmethod
     def _time_is_a_duration(cls, time: str | None) -> str | None:
@@ -129,10 +151,24 @@ class Budget(Component):
             )
         return gpus
 
+    @model_validator(mode="after")
+    def _confirms_what_there_is(self) -> Budget:
+        if self.confirm > self.trials:
+            raise ConfigError(
+                f"confirm is {self.confirm}, more than the {self.trials} trials: give at most "
+                "as many."
+            )
+        return self
+
     @property
     def ranks(self) -> int:
         """Processes that train one trial together, each on its own GPU."""
         return max(1, int(self.gpus_per_trial))
+
+    @property
+    def confirming(self) -> int:
+        """Trainings with other seeds after the sweep's own trials."""
+        return self.confirm * self.confirm_seeds
 
     @property
     def kept_models(self) -> int:
@@ -178,3 +214,7 @@ class Asha(Component):
         if time is not None:
             parse_duration(time)
         return time
+
+
+NO_SEARCH: dict[str, Any] = {"time": None, "stop_when": None, "confirm": 0}
+"""What a budget has where trials are trained again and nothing is searched."""

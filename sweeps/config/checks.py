@@ -75,6 +75,11 @@ def check(recipe: Recipe) -> None:
             f"asha.grace_time {recipe.asha.grace_time}: rungs in time compare one objective, and "
             "this recipe has several. Leave it out, or give one objective."
         )
+    if recipe.budget.stop_when is not None and recipe.goals.several:
+        raise ConfigError(
+            f"budget.stop_when {recipe.budget.stop_when}: it tells what one objective may gain, "
+            "and this recipe has several. Leave it out, or give one objective."
+        )
     for batch_size in _possible(recipe, "batch_size"):
         for accumulation in _possible(recipe, "accumulation"):
             require_even_shares(batch_size, accumulation, recipe.budget.ranks)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sweeps.config.goals import Goals
 from sweeps.state.ledger import now_s
-from sweeps.state.progress import Event, SweepProgress, TrialProgress
+from sweeps.state.progress import Event, SweepProgress, TrialProgress, why_converged
 from sweeps.state.stop_reason import StopReason
 from sweeps.text import settings
 
@@ -90,6 +90,8 @@ class LiveView:
         self._line("")
         ended = "is done" if reason is StopReason.COMPLETED else f"ended: {reason.label}"
         self._line(f"Sweep {self.name} {ended}. {self._counts()}. {self._hours(None)}.")
+        if self.progress.converged is not None:
+            self._line(f"Ended early: {why_converged(self.progress.converged)}.")
         if wall_time:
             self._line(f"Wall time: {wall_time}.")
         best = self.progress.ranking[:_BEST_TRIALS]

@@ -19,6 +19,7 @@ from sweeps.execution.cluster import survey
 from sweeps.execution.placement import Placement, place, place_on_cluster
 from sweeps.search.asha import milestones
 from sweeps.state.storage import Storage
+from sweeps.text import count
 from sweeps.tracking.store import PROJECT_ROOT, check_tracking, open_existing
 from sweeps.tracking.tracker import Tracker
 from unetexp.compute.device import require_usable_gpus
@@ -155,6 +156,8 @@ def describe(plan: SweepPlan) -> str:
         "Budget",
         f"  {budget.trials} trials of {recipe.base.epochs} epochs, seed {plan.seed}",
         f"  {f'at most {budget.time}' if budget.time else 'no time limit'}",
+        *([f"  {_converging(budget)}"] if budget.stop_when else []),
+        *([f"  {_confirming(recipe)}"] if budget.confirm else []),
         f"  {_stopping(recipe)}",
         f"  {_keeping(recipe)}",
         f"  {plan.placement.describe()}",
@@ -175,6 +178,21 @@ def _condition(when: Mapping[str, Any]) -> str:
         for path, wanted in when.items()
     ]
     return f" (when {' and '.join(conditions)})" if conditions else ""
+
+
+def _converging(budget: Budget) -> str:
+    return (
+        "ends early once the trials that are left are unlikely to gain "
+        f"{budget.min_gain:g} points (budget.stop_when: converged)"
+    )
+
+
+def _confirming(recipe: Recipe) -> str:
+    budget = recipe.budget
+    return (
+        f"then the best {budget.confirm} with {count(budget.confirm_seeds, 'new seed')} each: "
+        f"{count(budget.confirming, 'training')} of {recipe.base.epochs} epochs (budget.confirm)"
+    )
 
 
 def _keeping(recipe: Recipe) -> str:

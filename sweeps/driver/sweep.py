@@ -155,7 +155,8 @@ class Sweep:
         return self.controller.progress
 
     def run(self, view: Callable[[Event], None]) -> StopReason:
-        """Run all trials; returns why it ended: completed, time_budget, interrupted or error.
+        """Run all trials; returns why it ended: completed, converged, time_budget, interrupted
+        or error.
 
         `view` is called with every event after `progress` was updated.
         """
@@ -213,7 +214,9 @@ class Sweep:
     def _how_it_ended(self) -> StopReason:
         if self.controller.halt_reason is not None:
             return StopReason.ERROR
-        return StopReason.TIME_BUDGET if self.controller.halted else StopReason.COMPLETED
+        if self.controller.halted:
+            return StopReason.TIME_BUDGET
+        return StopReason.CONVERGED if self.controller.converged else StopReason.COMPLETED
 
     def _report_resumed(self, say: Callable[[str], None]) -> None:
         """Print the state of a resumed sweep: its trials, rungs and runs."""

@@ -151,6 +151,10 @@ def describe_estimate(
         )
     else:
         lines.append(f"the sweep takes {most}")
+    if confirming := recipe.budget.confirming:
+        turns = math.ceil(confirming / placement.max_concurrent)
+        added = turns * (overheads.trial_s + recipe.base.epochs * estimate.epoch_s)
+        lines.append(f"confirming the best with other seeds adds about {duration(added)}")
     limit = recipe.budget.time
     if limit is not None and parse_duration(limit) < estimate.wall_s:
         lines.append(f"the time budget of {limit} ends it before that")

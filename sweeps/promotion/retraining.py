@@ -57,13 +57,15 @@ def plan_retraining(
     return SweepPlan(
         name=name,
         recipe=recipe,
-        placement=placement_at(None, recipe.budget, options.gpus, None),
+        placement=placement_at(options.address, recipe.budget, options.gpus, options.simulate_gpus),
         tracking_uri=check_tracking(options.tracking_uri),
         storage=Storage(storage_root(place, name)),
         options=SweepOptions(
             recipe=f"{name}.yaml",  # there is no such file: a resume reads the manifest
             name=name,
             gpus=options.gpus,
+            simulate_gpus=options.simulate_gpus,
+            address=options.address,
             tracking_uri=options.tracking_uri,
             storage=place,
             preflight=False,
@@ -88,8 +90,8 @@ def earlier_retraining(
         if not has_manifest(control):
             continue
         if decode(Recipe, read_manifest(control).recipe) == recipe:
-            own = SweepOptions(gpus=options.gpus, tracking_uri=options.tracking_uri)
-            return plan_resume(name, replace(own, preflight=False))
+            own = replace(options, recipe=None, changes={}, data=None, name=None, storage=None)
+            return plan_resume(name, replace(own, warm_start=None, preflight=False, pack=False))
     return None
 
 

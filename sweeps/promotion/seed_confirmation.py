@@ -12,14 +12,27 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from sweeps.config.budget import NO_SEARCH
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice, holds, search_order
 from sweeps.driver.plan import SweepOptions, SweepPlan
-from sweeps.promotion.candidates import Candidate, SourceSweep, config_of
-from sweeps.promotion.retraining import new_seeds, plan_retraining, train_again
-from sweeps.state.stop_reason import StopReason
-from sweeps.tracking.store import CONFIRMS, TrackingStore
+from sweeps.promotion.candidates import (
+    Candidate,
+    SourceSweep,
+    config_of,
+    full_budget_trials,
+    source_sweep,
+)
+from sweeps.promotion.retraining import (
+    earlier_retraining,
+    is_finished,
+    new_seeds,
+    plan_retraining,
+    train_again,
+)
+from sweeps.tracking.run_writer import RunWriter
+from sweeps.tracking.store import CONFIRMED, CONFIRMS, TrackingStore
 from unetexp.component import flatten
 from unetexp.errors import ConfigError
 from unetexp.training.config import SCORE, TrainConfig
@@ -110,17 +123,40 @@ def confirm(
 ) -> Confirmation:
     """Train each of `trials` again with `seeds` new seeds, with Ray, as a separate sweep.
 
+    One that an earlier command began, or finished, is not trained twice.
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
     configs = [config_of(store, trial) for trial in trials]
     recipe = confirmation_recipe(source.recipe, configs, seeds)
-    plan = plan_retraining(store, source, recipe, "confirm", {CONFIRMS: source.name}, options)
-    found = train_again(plan, console).by_id
-    scores = {
-        id_: trial.best for id_, trial in found.items() if trial.reason == StopReason.COMPLETED
-    }
-    return _gathered(plan, trials, scores)
+    tags = {CONFIRMS: source.name}
+    earlier = earlier_retraining(store, recipe, tags, options)
+    if earlier is None:
+        plan = plan_retraining(store, source, recipe, "confirm", tags, options)
+        train_again(plan, console)
+    else:
+        plan = earlier[0]
+        if is_finished(store, plan):
+            console.print(f"sweep {plan.name} has trained this already")
+        else:
+            train_again(plan, console, manifest=earlier[1])
+    again = full_budget_trials(store, source_sweep(store, store.sweep_run(plan.name)))
+    return _gathered(plan, trials, {trial.trial: trial.score for trial in again})
+
+
+def confirm_best(
+    store: TrackingStore, sweep: str, options: SweepOptions, console: Console
+) -> Confirmation | None:
+    """The confirmation that the sweep's budget plans; None where no trial had the full budget."""
+    source = source_sweep(store, store.sweep_run(sweep))
+    trials, budget = full_budget_trials(store, source), source.recipe.budget
+    if not trials or not budget.confirm:
+        return None
+    best = trials[: budget.confirm]
+    found = confirm(store, source, best, budget.confirm_seeds, options, console)
+    run = RunWriter(store.client, source.run.info.run_id)
+    run.set_tags({CONFIRMED: "\n".join(found.describe())})
+    return found
 
 
 def confirmation_recipe(recipe: Recipe, configs: Sequence[TrainConfig], seeds: int) -> Recipe:
@@ -133,7 +169,7 @@ def confirmation_recipe(recipe: Recipe, configs: Sequence[TrainConfig], seeds: i
             "description": f"{len(configs)} settings of {recipe.name} with {seeds} new seeds.",
             "space": {**recipe.space, "seed": Choice(values=new)},
             "points": points,
-            "budget": recipe.budget.model_copy(update={"trials": len(points), "time": None}),
+            "budget": recipe.budget.model_copy(update={"trials": len(points), **NO_SEARCH}),
             "asha": recipe.asha.model_copy(update={"enabled": False}),
         }
     )

@@ -21,6 +21,7 @@ from sweeps.config.space import search_order, suggest
 from sweeps.search.asha import AshaRungs, StoppingRule
 from sweeps.search.bounded_storage import LATEST, BoundedStorage
 from sweeps.search.evidence import in_space
+from sweeps.search.outlook import is_looked_at, outlook
 from sweeps.search.per_second import PROPOSALS, Known, drafts, most_per_second
 from sweeps.search.time_rungs import TimeRungs
 from sweeps.search.trial_report import (
@@ -33,7 +34,7 @@ from sweeps.search.trial_report import (
 )
 from sweeps.search.warm_start import MISSING_EPOCHS, fits, known_trial
 from sweeps.state.ledger import Event, Ledger, now_s
-from sweeps.state.progress import SweepProgress, TrialProgress
+from sweeps.state.progress import SweepProgress, TrialProgress, why_converged
 from sweeps.state.stop_reason import StopReason
 from unetexp.component import flatten
 from unetexp.training.config import TrainConfig
@@ -104,6 +105,7 @@ class SweepController:
             at_once,
             None if budget is None else now_s() + parse_duration(budget),
             self.goals,
+            confirming=recipe.budget.confirming,
         )
         self._searched = search_order(recipe.space)
         self.rungs: StoppingRule = stopping or _rungs(recipe)
@@ -124,14 +126,22 @@ class SweepController:
         for point in self._first[len(self.trials) :]:
             self.study.enqueue_trial(point)
         self.progress.all_workers_gone()
+        if recipe.budget.stop_when is None:
+            self.progress.converged = None
+        self._look_ahead()  # a driver may have died before it did
         self.to_continue = self.running  # unfinished trials come first
 
     @property
     def halted(self) -> bool:
         """Whether running trials should end and no new one should start."""
         deadline = self.progress.deadline
-        out_of_time = deadline is not None and now_s() >= deadline
+        out_of_time = deadline is not None and now_s() >= deadline - self.progress.reserved_s()
         return out_of_time or self.halt_reason is not None
+
+    @property
+    def converged(self) -> bool:
+        """Whether no further trial is proposed, because none is likely to matter."""
+        return self.progress.converged is not None
 
     @property
     def running(self) -> list[Trial]:
@@ -148,7 +158,7 @@ class SweepController:
                 return trial
             self.trial_ended(trial.id, trial.decision)  # told to stop, but no end recorded
         number = len(self.trials)
-        if number >= self.recipe.budget.trials:
+        if number >= self.recipe.budget.trials or self.converged:
             return None
         # One sampler per trial: a proposal does not depend on what was drawn before a restart.
         self.study.sampler = self._sampler(number)
@@ -216,6 +226,7 @@ class SweepController:
         self._happened("end", trial=trial_id, reason=reason, error=error, epoch=epoch)
         self._end(trial, error)
         self._halt_if_hopeless()
+        self._look_ahead()
 
     def gpu_set_aside(self, gpu: str, error: str) -> None:
         """Record that no trial uses `gpu` any more: processes died there, the last by `error`."""
@@ -308,6 +319,26 @@ class SweepController:
         if len({_last_line(trial.error) for trial in self.ended}) == 1:
             text = self.ended[0].error
             self.halt(f"the first {HOPELESS} trials all failed with the same error:\n{text}")
+
+    def _look_ahead(self) -> None:
+        """Propose no more once the trials that are left are unlikely to gain what is wanted."""
+        budget, ended = self.recipe.budget, len(self.ended)
+        if budget.stop_when is None or self.converged or not is_looked_at(ended):
+            return
+        left = budget.trials - ended
+        known = self.study.get_trials(deepcopy=False)
+        found = outlook(self.recipe, known, left, budget.min_gain / 100, self.seed + ended)
+        if found is None or not found.converged:
+            return
+        fields = {
+            "probability": found.probability,
+            "expected_gain": 100 * found.expected_gain,
+            "min_gain": budget.min_gain,
+            "left": left,
+            "trials": budget.trials,
+        }
+        self._happened("converged", **fields)
+        self.say(why_converged(fields))
 
     def _tell(self, trial: Trial) -> None:
         """Tell Optuna the score of a full-budget trial; a stopped one is pruned, any other failed.

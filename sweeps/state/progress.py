@@ -28,6 +28,15 @@ def saved_s(spent_s: float, epochs: int, budget: int) -> float:
     return (budget - epochs) * spent_s / epochs
 
 
+def why_converged(event: Event) -> str:
+    """A `converged` event as a sentence."""
+    return (
+        f"further trials are unlikely to matter: with probability {event['probability']:.3f} any "
+        f"of the {event['left']} that were left would gain {event['min_gain']:g} points or more; "
+        f"the expected gain is {event['expected_gain']:.2f} points (budget.stop_when: converged)"
+    )
+
+
 @dataclass
 class TrialProgress:
     """One trial so far."""
@@ -116,6 +125,8 @@ class SweepProgress:
     deadline: float | None = None  # seconds since 1970
     goals: Goals = USUAL
     by_id: dict[str, TrialProgress] = field(default_factory=dict)
+    converged: Event | None = None  # why no further trial is proposed
+    confirming: int = 0  # trainings that follow the trials
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def apply(self, event: Event) -> TrialProgress | None:
@@ -125,6 +136,10 @@ class SweepProgress:
                 self.by_id[event["trial"]] = TrialProgress(
                     event["trial"], event["values"], goals=self.goals
                 )
+            elif event["event"] == "converged" and event["trials"] == self.trials:
+                self.converged = event
+            elif event["event"] == "grown":
+                self.converged = None
             trial = self.by_id.get(event.get("trial", ""))
             if trial is not None:
                 trial.apply(event)
@@ -181,7 +196,8 @@ class SweepProgress:
     @property
     def waiting(self) -> int:
         started = sum(t.running or t.reason is not None for t in self.by_id.values())
-        return max(0, self.trials - started)
+        trials = self.trials if self.converged is None else len(self.by_id)
+        return max(0, trials - started)
 
     def spent_s(self, now: float | None = None) -> float:
         """Worker seconds of all trials."""
@@ -194,6 +210,14 @@ class SweepProgress:
             for trial in self.by_id.values()
             if trial.reason is StopReason.ASHA and trial.epoch
         )
+
+    def reserved_s(self) -> float:
+        """Seconds that the trainings after the trials will take, at the pace so far."""
+        done = sum(trial.epoch for trial in self.by_id.values())
+        if not done or not self.confirming:
+            return 0.0
+        rounds = math.ceil(self.confirming / max(1, self.at_once))
+        return rounds * self.epochs * self.spent_s() / done
 
     def left_s(self, now: float) -> float | None:
         """Estimated seconds until the end, at the pace so far; None before the first epoch ended.
@@ -212,4 +236,6 @@ class SweepProgress:
         workers = max(1, min(self.at_once, len(running) + self.waiting))
         pace = self.spent_s() / done
         left = max([to_come * pace / workers, *(epochs * pace for epochs in running)])
-        return left if self.deadline is None else max(0.0, min(left, self.deadline - now))
+        if self.deadline is None:
+            return left
+        return max(0.0, min(left, self.deadline - self.reserved_s() - now))

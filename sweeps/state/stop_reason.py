@@ -16,6 +16,7 @@ class StopReason(StrEnum):
     COMPLETED = "completed"
     ASHA = "asha"
     TIME_BUDGET = "time_budget"  # sweeps only
+    CONVERGED = "converged"  # sweeps only
     INTERRUPTED = "interrupted"
     NAN = "nan"
     OOM = "oom"
@@ -48,6 +49,7 @@ class StopReason(StrEnum):
 _LABELS = {
     StopReason.ASHA: "stopped early",
     StopReason.TIME_BUDGET: "time budget spent",
+    StopReason.CONVERGED: "further trials were unlikely to matter",
     StopReason.NAN: "loss not finite",
     StopReason.OOM: "out of memory",
     StopReason.CRASH: "crashed",
@@ -56,6 +58,7 @@ _STATUS: dict[StopReason, RunStatus] = {
     StopReason.COMPLETED: "FINISHED",
     StopReason.ASHA: "FINISHED",
     StopReason.TIME_BUDGET: "FINISHED",
+    StopReason.CONVERGED: "FINISHED",
     StopReason.INTERRUPTED: "KILLED",
 }
 

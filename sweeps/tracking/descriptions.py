@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.config.recipe import Recipe
-from sweeps.state.progress import SweepProgress, TrialProgress
+from sweeps.state.progress import SweepProgress, TrialProgress, why_converged
 from sweeps.state.stop_reason import StopReason
 from sweeps.text import count, paragraphs, settings
 from unetexp.data import Dataset
@@ -44,6 +44,9 @@ def sweep_outcome(reason: StopReason, progress: SweepProgress) -> str:
         f"{progress.count(StopReason.INTERRUPTED)} interrupted",
     ]
     text = f"Ended: {reason.label}. Trials: {', '.join(counts)}."
+    if progress.converged is not None:
+        why = why_converged(progress.converged)
+        text = f"{text} {why[0].upper()}{why[1:]}."
     if not progress.ranking:
         return f"{text} None has a score."
     best = progress.ranking[0]

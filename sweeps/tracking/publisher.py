@@ -19,7 +19,7 @@ import pandas as pd
 
 from sweeps.config.recipe import Recipe
 from sweeps.state.ledger import Event
-from sweeps.state.progress import SweepProgress
+from sweeps.state.progress import SweepProgress, why_converged
 from sweeps.state.stop_reason import StopReason
 from sweeps.state.storage import Storage
 from sweeps.tracking.descriptions import sweep_outcome, trial_note
@@ -32,6 +32,7 @@ from unetexp.tracking.server import without_secrets
 from unetexp.training.experiment import BEST, OVERLAY, best_figures, has_model, overlays
 from unetexp.training.pictures import draw_confusion
 
+CONVERGED = "sweep.converged"  # tag of a sweep that ended before all its trials: why
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -76,7 +77,7 @@ class Publisher:
             interrupted = event["event"] == "end" and _resumable(event)
             if event.get("trial") in done:
                 self._progress.apply(event)
-            elif "trial" in event and not interrupted:
+            elif event["event"] == "converged" or ("trial" in event and not interrupted):
                 self(event)
 
     def close(self, patience_s: float) -> bool:
@@ -128,6 +129,8 @@ class Publisher:
             case "closed":
                 reason = StopReason(event["reason"])
                 self._tracker.end_sweep(reason, sweep_outcome(reason, self._progress))
+            case "converged":
+                self._tracker.tag_sweep({CONVERGED: why_converged(event)})
             case "best":
                 self._keep_checkpoints(event["trials"])
 

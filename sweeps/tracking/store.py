@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 LOST_FROM = "sweep.lost_from"  # tag of a run that was detached from a sweep with a damaged ledger
+CONFIRMED = "sweep.confirmed"  # tag of a sweep whose best were trained again: with what result
 CONFIRMS = "sweep.confirms"  # tag of a sweep that trains another's best again with new seeds
 FINAL_OF = "sweep.final_of"  # tag of a sweep that trains another's best to the end
 RETRAINS = (CONFIRMS, FINAL_OF)  # sweeps that search nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.config.budget import Asha
+from sweeps.config.budget import NO_SEARCH, Asha
 from sweeps.config.checks import check
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import Choice
@@ -73,7 +73,7 @@ def final_recipe(
     It is judged by the first objective, which decides a run's best epoch; devices are shared as in
     `recipe`.
     """
-    budget = {"trials": len(seeds), "time": None, "keep_models": "all"}
+    budget = {"trials": len(seeds), "keep_models": "all", **NO_SEARCH}
     changed = recipe.model_copy(
         update={
             "description": description,
