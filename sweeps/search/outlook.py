@@ -13,6 +13,7 @@ n ended trials, c candidates, p picked ones, F features, d draws.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from sweeps.search.features import features
 
 FEWEST = 12  # trials with a score, before which nothing is concluded
 UNLIKELY = 0.05  # a smaller probability of a gain ends the sweep
-_LATEST = 200  # trials, with the best, that the model learns from
+_LATEST = 100  # trials, with the best, that the model learns from
 _CANDIDATES, _MOST_PICKED, _DRAWS = 512, 64, 2000
 _BEST_MIXED = 5  # of the best trials, in candidates that have some of their settings
 
@@ -121,19 +122,37 @@ def _ranked(points: Sequence[dict[str, Any]], scores: Floats) -> list[dict[str, 
 
 
 def _fitted(inputs: Floats, scores: Floats) -> GaussianProcessRegressor:
-    """A model of the score without the noise of seeds; `inputs` (n, F), `scores` (n,)."""
-    lengths = np.full(inputs.shape[1], 1.0)
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(lengths, (0.2, 20.0), nu=2.5)
-    noisy = kernel + WhiteKernel(0.05, (1e-4, 1.0))
-    model = GaussianProcessRegressor(noisy, normalize_y=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a setting without effect
-        model.fit(inputs, scores)
-    noise = model.kernel_.k2.noise_level
+    """A model of the score without the noise of seeds; `inputs` (n, F), `scores` (n,).
+
+    With one length for all features, or one for each where the scores tell that many apart: by
+    the Bayesian information criterion. Lengths that few scores cannot tell would fit their noise.
+    """
+    count, features_count = inputs.shape
+    lengths = (np.array([1.0]), np.full(features_count, 1.0))
+    starts = ((1.0, 0.05), (0.1, 0.9))  # settings matter, or seeds
+    models = [_likeliest(inputs, scores, length, starts) for length in lengths]
+    penalties = [len(model.kernel_.theta) / 2 * math.log(count) for model in models]
+    fits = [model.log_marginal_likelihood_value_ for model in models]
+    found = models[int(np.argmax(np.subtract(fits, penalties)))].kernel_
     model = GaussianProcessRegressor(
-        model.kernel_.k1, alpha=noise, optimizer=None, normalize_y=True
+        found.k1, alpha=found.k2.noise_level, optimizer=None, normalize_y=True
     )
     return model.fit(inputs, scores)
+
+
+def _likeliest(
+    inputs: Floats, scores: Floats, lengths: Floats, starts: Sequence[tuple[float, float]]
+) -> GaussianProcessRegressor:
+    """The model with a noise of its own that explains the scores best, from several starts."""
+    models = []
+    for signal, noise in starts:
+        smooth = ConstantKernel(signal, (1e-3, 1e2)) * Matern(lengths, (0.3, 20.0), nu=2.5)
+        noisy = smooth + WhiteKernel(noise, (1e-4, 1.5))
+        model = GaussianProcessRegressor(noisy, normalize_y=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a setting without effect
+            models.append(model.fit(inputs, scores))
+    return max(models, key=lambda model: model.log_marginal_likelihood_value_)
 
 
 def _candidates(
