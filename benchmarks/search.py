@@ -30,6 +30,7 @@ from benchmarks.curves.plan import drawn  # noqa: E402
 from benchmarks.curves.runs import append, records  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
 from benchmarks.searching.figures import grid, plot, tables  # noqa: E402
+from benchmarks.searching.growing import GROWING, replay_growing  # noqa: E402
 from benchmarks.searching.landscape import Landscape  # noqa: E402
 from benchmarks.searching.replay import MemoryLedger, replay  # noqa: E402
 from benchmarks.searching.surrogates import SURROGATES  # noqa: E402
@@ -49,8 +50,12 @@ def one(table: Path, key: tuple[Any, ...]) -> dict[str, Any]:
     of_set, surrogate, trainings, arm, devices, seed = key
     landscape = landscape_of(table, of_set, surrogate)
     unit = landscape.training_s
-    controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices, unit)
-    found = replay(controller, landscape, devices, trainings * unit, seed)
+    if arm in GROWING:
+        keeps, time = GROWING[arm], trainings * unit
+        found = replay_growing(landscape, devices, time, seed, keeps=keeps)
+    else:
+        controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices, unit)
+        found = replay(controller, landscape, devices, trainings * unit, seed)
     reached = None if found.reached_s is None else found.reached_s / unit
     times = grid(trainings)
     regret = [found.regret_at(time * unit, landscape.best) for time in times]
@@ -61,10 +66,10 @@ def one(table: Path, key: tuple[Any, ...]) -> dict[str, Any]:
 
 def run(asked: argparse.Namespace) -> None:
     """Do the replays that the file does not hold."""
-    names = asked.arms or [arm for arm in ARMS if arm not in SLOW]
+    names = asked.arms or [arm for arm in (*ARMS, *GROWING) if arm not in SLOW]
     for name in names:
-        if name not in ARMS:
-            raise UserError(not_a_choice("--arms", name, list(ARMS)))
+        if name not in (*ARMS, *GROWING):
+            raise UserError(not_a_choice("--arms", name, [*ARMS, *GROWING]))
     sets = asked.sets or read_table(asked.table).sets
     rest = (sets, [asked.surrogate], [asked.trainings], names, asked.devices)
     keys = [(*key, seed) for seed in range(asked.seeds) for key in itertools.product(*rest)]

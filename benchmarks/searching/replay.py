@@ -37,6 +37,7 @@ class Replayed:
     trials: int
     epochs: int
     full: int  # trials that had all epochs
+    best: float = -np.inf  # the leading score
 
     @property
     def reached_s(self) -> float | None:
@@ -70,18 +71,26 @@ class _Devices:
 
 
 def replay(
-    controller: SweepController, landscape: Landscape, devices: int, device_s: float, seed: int
+    controller: SweepController,
+    landscape: Landscape,
+    devices: int,
+    device_s: float,
+    seed: int,
+    before: Replayed | None = None,
 ) -> Replayed:
     """Let the controller run its sweep until `device_s` seconds are spent on all devices together.
 
     A trial has its device for the recorded seconds of its epochs. The controller's ledger is a
-    MemoryLedger.
+    MemoryLedger. `before` is what an earlier controller has found, when the ledger's clock stood
+    where it stands now.
     """
     ledger = controller.ledger
     assert isinstance(ledger, MemoryLedger)
     curves: dict[str, np.ndarray] = {}
     rows: dict[str, int] = {}
     running, best, steps, epochs = _Devices(devices), -np.inf, [], 0
+    if before is not None:
+        best, steps, epochs = before.best, [*before.steps], before.epochs
     while True:
         while running.free and (trial := controller.propose()) is not None:
             if trial.id not in rows:
@@ -108,4 +117,4 @@ def replay(
             controller.trial_ended(trial.id, StopReason.COMPLETED)
             running.free += 1
     full = controller.progress.count(StopReason.COMPLETED)
-    return Replayed(steps, len(controller.trials), epochs, full)
+    return Replayed(steps, len(controller.trials), epochs, full, best)

@@ -68,6 +68,7 @@ class Random(Component):
 
     kind: Literal["random"] = "random"
     cost_aware: ClassVar[bool] = False
+    startup_trials: ClassVar[int] = 0
 
     def build(self, seed: int, number: int, paths: Sequence[str]) -> optuna.samplers.BaseSampler:
         """The sampler of trial `number`."""
@@ -79,6 +80,7 @@ class QuasiRandom(Component):
 
     kind: Literal["qmc"] = "qmc"
     cost_aware: ClassVar[bool] = False
+    startup_trials: ClassVar[int] = 0
 
     def build(self, seed: int, number: int, paths: Sequence[str]) -> optuna.samplers.BaseSampler:
         """The sampler of every trial: which point of the sequence follows from its number."""

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from sweeps.config.budget import parse_duration
 from sweeps.config.recipe import Recipe
+from sweeps.config.search import Random
 from sweeps.config.space import search_order, suggest
 from sweeps.search.asha import AshaRungs, StoppingRule
 from sweeps.search.bounded_storage import LATEST, BoundedStorage
@@ -108,6 +109,7 @@ class SweepController:
             confirming=recipe.budget.confirming,
         )
         self._searched = search_order(recipe.space)
+        self._learns_from = 0  # the first trial that is not drawn at random, after a growth
         self.rungs: StoppingRule = stopping or _rungs(recipe)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -265,6 +267,9 @@ class SweepController:
                 self._first.append(event["values"])
             case "grown":
                 self._first = [{} for _ in self.trials] + event["first"]
+                # What is new in the space is first met by chance, as all of it was at the start:
+                # a model of trials from elsewhere would hardly go there.
+                self._learns_from = len(self._first) + self.recipe.search.startup_trials
             case "epoch":
                 self._decide(self.trials[event["trial"]])
             case "end" if not StopReason(event["reason"]).resumable:
@@ -373,7 +378,8 @@ class SweepController:
 
     def _sampler(self, number: int, other: int = 0) -> optuna.samplers.BaseSampler:
         """The sampler of trial `number`, or an `other` one for it, of another seed."""
-        return self.recipe.search.build(self.seed + other, number, self._searched)
+        search = self.recipe.search if number >= self._learns_from else Random()
+        return search.build(self.seed + other, number, self._searched)
 
     def _happened(self, event: str, **fields: Any) -> None:
         recorded = self.ledger.append(event, **fields)
