@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from unetexp.models.decoders import ConvBlock, LiteLastBlock, ScSE, SeparableBlock, UpConvolution
 from unetexp.models.encoders import Encoder, FeatureEncoder
@@ -95,7 +96,7 @@ def _width_of(block: nn.Module) -> int:
         *_, last = (m for m in block.upsample.modules() if isinstance(m, _CONVOLUTIONS))
         shuffled = any(isinstance(m, nn.PixelShuffle) for m in block.upsample.modules())
         return last.out_channels // (4 if shuffled else 1)
-    *_, norm = (m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm))
+    *_, norm = (m for m in block.modules() if isinstance(m, _BatchNorm))
     return int(norm.num_features)
 
 
