@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from sweeps.config.recipe import Recipe
 from sweeps.search.asha import milestones
-from sweeps.search.controller import SweepController, Trial
+from sweeps.search.controller import SweepController
+from sweeps.search.trial import Trial
 from sweeps.state.ledger import Ledger
 from sweeps.state.stop_reason import StopReason
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.searching.landscape import CLOSE, SCORE, Landscape
-from sweeps.search.controller import SweepController, Trial
+from sweeps.search.controller import SweepController
+from sweeps.search.trial import Trial
 from sweeps.state.ledger import Event, Ledger
 from sweeps.state.stop_reason import StopReason
 

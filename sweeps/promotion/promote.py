@@ -7,51 +7,43 @@ part of the search.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from sweeps.promotion.candidates import Candidate
 from sweeps.promotion.card.model_card import card
 from sweeps.promotion.evaluation import (
     TEST,
-    VAL,
     ModelEvaluation,
     PairedResult,
     PromotionDecision,
-    at_working_size,
     count_use,
-    evaluate_model,
 )
-from sweeps.promotion.exports.judged import Judge, JudgedExport, judged_weights
-from sweeps.promotion.final_training.outcome import Contender, FinalTraining
+from sweeps.promotion.exports.judged import Judge, judged_weights
+from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.final_training.train import FinalTrainer
 from sweeps.promotion.gates import check_gates
+from sweeps.promotion.judging import (
+    evaluate_baseline,
+    evaluate_final,
+    evaluate_trial,
+    judge_exports,
+    postprocessed,
+)
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baseline
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
 from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
-from unetexp.data import Dataset, open_dataset
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
-from unetexp.metrics.figures.settings import FigureSettings
-from unetexp.metrics.surface import Spacing
-from unetexp.models.saved_model import read_spec
-from unetexp.postprocessing.settings import Postprocessing
 from unetexp.runtimes.flavors import FOLDER
 from unetexp.system.stop_signals import shielded
-from unetexp.tracking.export_record import origin_of, record_export
-from unetexp.tracking.locate import locate
-from unetexp.tuning.model import tune_model
-from unetexp.tuning.stored import store
-from unetexp.tuning.tune import Tuned
+from unetexp.tracking.export_record import record_export
 
 
 @dataclass(frozen=True)
@@ -149,19 +141,19 @@ def decide(
     `scratch`.
     """
     trials = plan.candidates[: plan.request.candidates]
-    evaluated = [_evaluate_trial(plan, trial, console) for trial in trials]
+    evaluated = [evaluate_trial(plan, trial, console) for trial in trials]
     if final is not None:
-        beside = [_evaluate_final(plan, each, console) for each in final.others]
-        first = [_evaluate_final(plan, final.chosen, console)] if final.is_new else []
+        beside = [evaluate_final(plan, each, console) for each in final.others]
+        first = [evaluate_final(plan, final.chosen, console)] if final.is_new else []
         evaluated = [*first, *beside, *evaluated] if final.is_new else [*evaluated, *beside]
     chosen, *others = evaluated
-    chosen, tuned = _tuned(plan, chosen, scratch.parent / "model", console)
-    champion = _evaluate_baseline(plan, baseline, console)
+    chosen, tuned = postprocessed(plan, chosen, scratch.parent / "model", console)
+    champion = evaluate_baseline(plan, baseline, console)
     metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
     asked = plan.request.exports
     judge = Judge(asked, plan.gates, plan.split, metrics, baseline.why_none)
-    exports = _judge_exports(plan, judge, chosen, scratch, console)
+    exports = judge_exports(plan, judge, chosen, scratch, console)
     of_exports = [verdict for each in exports for verdict in each.verdicts]
     uses = count_use(plan.store, plan.data.fingerprint) if plan.split == TEST else 0
     return PromotionDecision(
@@ -209,89 +201,6 @@ def make_champion(plan: PromotionPlan, baseline: Baseline, decision: PromotionDe
         _log_test_metrics(plan, decision)
         _record_exports(plan, decision)
     return Promoted(decision, version, before)
-
-
-def _evaluate_trial(plan: PromotionPlan, trial: Candidate, console: Console) -> ModelEvaluation:
-    title = f"trial {trial.trial}"
-    with console.status(f"{title}, on the {plan.split} split"):
-        folder = locate(trial.run_id, plan.store.uri)
-        found = _evaluate(plan, title, trial.run_id, folder, trial.score)
-    if trial.run_id not in plan.latencies or not plan.request.exports.serves_weights:
-        return found
-    # The one that the trial was chosen by: a second one near the limit could fall on its other side
-    measured = replace(found.measures, latency_ms=plan.latencies[trial.run_id])
-    return replace(found, measures=measured)
-
-
-def _evaluate_final(plan: PromotionPlan, model: Contender, console: Console) -> ModelEvaluation:
-    score = None if math.isnan(model.score) else model.score
-    with console.status(f"{model.title}, on the {plan.split} split"):
-        return _evaluate(plan, model.title, model.run_id, model.folder, score)
-
-
-def _evaluate_baseline(
-    plan: PromotionPlan, baseline: Baseline, console: Console
-) -> ModelEvaluation | None:
-    if baseline.folder is None or baseline.version is None:
-        return None
-    title = f"the champion, version {baseline.version.version}"
-    with console.status(f"{title}, on the {plan.split} split"):
-        return _evaluate(plan, title, baseline.version.run_id, baseline.folder)
-
-
-def _evaluate(
-    plan: PromotionPlan, title: str, run_id: str, folder: Path, val_miou: float | None = None
-) -> ModelEvaluation:
-    data = _data_for(plan, folder)
-    unusual: dict[str, Any] = {}  # what the figures are computed with
-    if plan.gates.figures != FigureSettings():
-        unusual["settings"] = plan.gates.figures
-    if (spacings := _spacings_mm(plan)) is not None:
-        unusual["spacings_mm"] = spacings
-    return evaluate_model(title, run_id, folder, data, plan.split, plan.device, val_miou, **unusual)
-
-
-def _tuned(
-    plan: PromotionPlan, chosen: ModelEvaluation, folder: Path, console: Console
-) -> tuple[ModelEvaluation, Tuned | None]:
-    """The chosen model with the postprocessing that helps on validation, if that is asked for."""
-    if not plan.request.postprocess:
-        return chosen, None
-    source = plan.source.recipe.base.data.model_copy(update={"resize": None})
-    data = plan.data if plan.data.resize is None else open_dataset(source, to_train=False)
-    with console.status(f"postprocessing of {chosen.title}, on validation"):
-        tuned = tune_model(chosen.folder, data, VAL, plan.device)
-        store(chosen.folder, folder, tuned, VAL, plan.data.fingerprint)
-    if tuned.settings == Postprocessing():
-        return replace(chosen, folder=folder), tuned
-    title = f"{chosen.title}, postprocessed"
-    with console.status(f"{title}, on the {plan.split} split"):
-        found = _evaluate(plan, title, chosen.run_id, folder, chosen.val_miou)
-    # What it was chosen by, where there is a limit
-    measures = replace(found.measures, latency_ms=chosen.measures.latency_ms)
-    return replace(found, measures=measures), tuned
-
-
-def _judge_exports(
-    plan: PromotionPlan, judge: Judge, chosen: ModelEvaluation, scratch: Path, console: Console
-) -> tuple[JudgedExport, ...]:
-    """The asked exports of the chosen model."""
-    if not judge.asked.names:
-        return ()
-    origin = origin_of(f"runs:/{chosen.run_id}", plan.store.uri)
-    figures = {"figures": plan.gates.figures, "spacings_mm": _spacings_mm(plan)}
-    with console.status(f"exporting {chosen.title}: {', '.join(judge.asked.names)}"):
-        data = _data_for(plan, chosen.folder)
-        return judge.judged(chosen.folder, data, origin, scratch, **figures)
-
-
-def _data_for(plan: PromotionPlan, folder: Path) -> Dataset:
-    """The data at the working size of the model in `folder`."""
-    return at_working_size(plan.data, plan.source.recipe.base.data, read_spec(folder))
-
-
-def _spacings_mm(plan: PromotionPlan) -> Mapping[str, Spacing] | None:
-    return plan.source.recipe.base.data.spacings_mm(plan.data[plan.split].names)
 
 
 def _compare(chosen: ModelEvaluation, other: ModelEvaluation) -> PairedResult:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -19,12 +18,13 @@ from sweeps.config.budget import parse_duration
 from sweeps.config.recipe import Recipe
 from sweeps.config.search import Random
 from sweeps.config.space import search_order, suggest
-from sweeps.search.asha import AshaRungs, StoppingRule
-from sweeps.search.bounded_storage import LATEST, BoundedStorage
+from sweeps.search.asha import StoppingRule
+from sweeps.search.bounded_storage import BoundedStorage
 from sweeps.search.evidence import in_space
 from sweeps.search.outlook import is_looked_at, outlook
-from sweeps.search.per_second import PROPOSALS, Known, drafts, most_per_second
-from sweeps.search.time_rungs import TimeRungs
+from sweeps.search.per_second import PROPOSALS, proposal_per_second
+from sweeps.search.rungs import rungs_of
+from sweeps.search.trial import Trial
 from sweeps.search.trial_report import (
     DiskFull,
     EpochFinished,
@@ -35,7 +35,7 @@ from sweeps.search.trial_report import (
 )
 from sweeps.search.warm_start import MISSING_EPOCHS, fits, known_trial
 from sweeps.state.ledger import Event, Ledger, now_s
-from sweeps.state.progress import SweepProgress, TrialProgress, why_converged
+from sweeps.state.progress import SweepProgress, why_converged
 from sweeps.state.stop_reason import StopReason
 from unetexp.component import flatten
 from unetexp.training.config import TrainConfig
@@ -44,37 +44,6 @@ Listener = Callable[[Event], None]
 
 STUDY = "sweep"  # Optuna's Hyperband draws a trial's bracket by the study's name
 HOPELESS = 3  # the sweep ends when this many first trials fail with the same error
-
-
-@dataclass
-class Trial:
-    """A trial as the search sees it."""
-
-    progress: TrialProgress
-    optuna_trial: optuna.Trial
-    point: Mapping[str, Any] | None = None  # its values in the space as it is now; None: outside
-    config: TrainConfig | None = None  # decoded when it is proposed
-    decision: StopReason | None = None  # why it has to stop, set before it has ended
-    ended: bool = False  # for good, or in this driver
-    error: str = ""
-
-    @property
-    def id(self) -> str:
-        return self.progress.id
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """Dotted path -> searched value."""
-        return self.progress.values
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch that is recorded."""
-        return self.progress.epoch
-
-    @property
-    def stop_reason(self) -> StopReason | None:
-        return self.progress.reason if self.ended else None
 
 
 class SweepController:
@@ -110,7 +79,7 @@ class SweepController:
         )
         self._searched = search_order(recipe.space)
         self._learns_from = 0  # the first trial that is not drawn at random, after a growth
-        self.rungs: StoppingRule = stopping or _rungs(recipe)
+        self.rungs: StoppingRule = stopping or rungs_of(recipe)
         self.halt_reason: str | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Which trials are good changes with the front: several objectives remember all of them.
@@ -165,7 +134,11 @@ class SweepController:
         # One sampler per trial: a proposal does not depend on what was drawn before a restart.
         self.study.sampler = self._sampler(number)
         if self.recipe.search.cost_aware and number >= len(self._first):
-            self.study.enqueue_trial(self._most_per_second(number))
+            samplers = [self._sampler(number, other) for other in range(PROPOSALS)]
+            left = 1 - number / self.recipe.budget.trials
+            self.study.enqueue_trial(
+                proposal_per_second(self.recipe, self.study, samplers, self.ended, left)
+            )
         asked = self.study.ask()
         values = suggest(self.recipe.space, asked, self.recipe.fixed_values())
         config = self.recipe.config(values)
@@ -364,18 +337,6 @@ class SweepController:
         elif reason is not StopReason.INTERRUPTED:
             self.study.tell(trial.optuna_trial, state=TrialState.FAIL)
 
-    def _most_per_second(self, number: int) -> dict[str, Any]:
-        """The values for trial `number` that promise most for their time."""
-        samplers = (self._sampler(number, other) for other in range(PROPOSALS))
-        space, trials = self.recipe.space, self.recipe.budget.trials
-        proposals = drafts(self.study, samplers, space, self.recipe.fixed_values())
-        known = [
-            Known(trial.point, trial.progress.best, trial.progress.wall_s() / trial.epoch)
-            for trial in self.ended[-LATEST:]
-            if trial.point is not None and trial.progress.best_epoch and trial.progress.wall_s() > 0
-        ]
-        return most_per_second(proposals, space, known, 1 - number / trials)
-
     def _sampler(self, number: int, other: int = 0) -> optuna.samplers.BaseSampler:
         """The sampler of trial `number`, or an `other` one for it, of another seed."""
         search = self.recipe.search if number >= self._learns_from else Random()
@@ -386,16 +347,6 @@ class SweepController:
         self.progress.apply(recorded)
         for listener in self.listeners:
             listener(recorded)
-
-
-def _rungs(recipe: Recipe) -> StoppingRule:
-    """The recipe's early stopping."""
-    epochs, asha = recipe.base.epochs, recipe.asha
-    if asha.grace_time is None:
-        return AshaRungs(recipe.grace_epochs, epochs, asha.reduction_factor, recipe.goals)
-    settled = max((epoch for _, epoch in recipe.settled_by()), default=1)
-    grace_epochs = asha.grace_epochs or settled
-    return TimeRungs(parse_duration(asha.grace_time), grace_epochs, epochs, asha.reduction_factor)
 
 
 def _last_line(text: str) -> str:

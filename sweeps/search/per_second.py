@@ -21,8 +21,11 @@ from optuna.trial import TrialState
 from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 
+from sweeps.config.recipe import Recipe
 from sweeps.config.space import Dimension, suggest
+from sweeps.search.bounded_storage import LATEST
 from sweeps.search.features import features
+from sweeps.search.trial import Trial
 
 PROPOSALS = 24
 FEWEST = 8  # ended trials that there is something to learn from
@@ -36,6 +39,23 @@ class Known:
     values: Mapping[str, Any]
     score: float  # its best
     epoch_s: float  # seconds an epoch on its worker
+
+
+def proposal_per_second(
+    recipe: Recipe,
+    study: optuna.Study,
+    samplers: Sequence[optuna.samplers.BaseSampler],
+    ended: Sequence[Trial],
+    left: float,
+) -> dict[str, Any]:
+    """The values for the next trial of the study that promise most for their time."""
+    proposals = drafts(study, samplers, recipe.space, recipe.fixed_values())
+    known = [
+        Known(trial.point, trial.progress.best, trial.progress.wall_s() / trial.epoch)
+        for trial in ended[-LATEST:]
+        if trial.point is not None and trial.progress.best_epoch and trial.progress.wall_s() > 0
+    ]
+    return most_per_second(proposals, recipe.space, known, left)
 
 
 def drafts(

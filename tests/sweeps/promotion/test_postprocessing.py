@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.promotion import promote as promotion
+from sweeps.promotion import judging
 from sweeps.promotion.registry import MODEL
 from sweeps.tracking.store import local_path
 from tests.support.promotable import Place, Trial
@@ -45,7 +45,7 @@ def test_what_helps_is_judged_stored_and_used(uri, monkeypatch):
     settings = Postprocessing(thresholds={"cell": 0.01})
     step = Step("thresholds", "mIoU", 0.5, 0.6, Interval(0.1, 0.05, 0.15), True, "cell 0.01")
     tuned = Tuned(settings, 10, 5, (step,), calibration=(0.1, 0.1))
-    monkeypatch.setattr(promotion, "tune_model", lambda *_: tuned)
+    monkeypatch.setattr(judging, "tune_model", lambda *_: tuned)
     code, said = call(uri, "good", "--postprocess")
     assert code == 0, said
     assert "trial 0000, postprocessed" in said and "cell from 0.01 on" in said

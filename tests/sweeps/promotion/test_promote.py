@@ -15,6 +15,7 @@ import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
+from sweeps.promotion import judging
 from sweeps.promotion import promote as promotion
 from sweeps.promotion.evaluation import uses_of_test_split
 from sweeps.promotion.plan import Request, plan_promotion
@@ -47,7 +48,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def _each_model_is_evaluated_once():
     """The same weights on the same images give the same figures."""
-    evaluate_model, known = promotion.evaluate_model, {}
+    evaluate_model, known = judging.evaluate_model, {}
 
     def remembered(title, run_id, folder, data, split, device, val_miou=None):
         weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).digest()
@@ -58,7 +59,7 @@ def _each_model_is_evaluated_once():
         return dataclasses.replace(known[key], **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(promotion, "evaluate_model", remembered)
+        patch.setattr(judging, "evaluate_model", remembered)
         yield
 
 
@@ -374,7 +375,7 @@ class TestInterruption:
         def interrupted(*_arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(promotion, "evaluate_model", interrupted)
+        monkeypatch.setattr(judging, "evaluate_model", interrupted)
         assert call(uri, "good")[0] == 130
         assert aliases(uri) == (None, None)
         assert uses_of_test_split(open_store(uri), place.data.fingerprint) == 0
