@@ -5,7 +5,7 @@ I images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from unetexp.postprocessing.labels import (
     labels_of,
     replaced,
     shares_of,
-    thresholded,
 )
 from unetexp.postprocessing.settings import Postprocessing
 from unetexp.tuning.cached import CachedProbabilities
@@ -45,12 +44,39 @@ def by_thresholds(images: CachedProbabilities, temperature: float, classes: int)
     found: dict[tuple[int, float], list[NDArray[np.int64]]] = {}
     for index in range(len(images)):
         logits, truth = images[index]
-        shares = shares_of(logits, temperature)
+        valid = truth != VOID
+        shares, target = shares_of(logits, temperature)[:, valid], truth[valid].astype(np.int64)
+        first = shares.argmax(axis=0)
+        rest = shares.copy()
+        rest[first, np.arange(len(first))] = -1.0
+        second = rest.argmax(axis=0)
         for label in range(1, classes):
-            for limit in LIMITS:
-                labels = thresholded(shares, {label: limit})
-                found.setdefault((label, limit), []).append(confusion(labels, truth, classes))
+            others = np.where(first == label, second, first)
+            for limit, matrix in _at_limits(shares[label], target, others, label, classes):
+                found.setdefault((label, limit), []).append(matrix)
     return {choice: np.stack(matrices) for choice, matrices in found.items()}
+
+
+def _at_limits(
+    share: NDArray[np.float32],
+    target: NDArray[np.int64],
+    others: NDArray[np.intp],
+    label: int,
+    classes: int,
+) -> Iterator[tuple[float, NDArray[np.int64]]]:
+    """The matrix (K, K) at each limit, of pixels (P,), all limits in one pass.
+
+    `others` are the classes that have the pixels where `share`, that of `label`, is below.
+    """
+    reached = np.searchsorted(np.array(LIMITS, np.float32), share, side="right")
+    cells = (reached * classes + target) * classes + others
+    shape = len(LIMITS) + 1, classes, classes
+    below = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape).cumsum(axis=0)
+    above = (below[-1] - below).sum(axis=2)
+    for place, limit in enumerate(LIMITS):
+        matrix = below[place].copy()
+        matrix[:, label] += above[place]
+        yield limit, matrix
 
 
 def by_sizes(
@@ -118,6 +144,7 @@ def no_class_loses(changed: Matrices, usual: Matrices) -> bool:
     return not (loss > _MOST_LOST).any()
 
 
-def inner_folds(places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """The images in as many parts as must agree."""
-    return [places[start::_INNER] for start in range(_INNER)]
+def inner_folds(places: NDArray[np.intp], units: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The images in as many parts as must agree, those of a unit (I,) together."""
+    _, order = np.unique(units[places], return_inverse=True)
+    return [places[order % _INNER == part] for part in range(_INNER)]

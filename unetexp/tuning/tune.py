@@ -3,9 +3,10 @@
 The steps are the temperature, thresholds, and smallest components, each after what was kept before.
 In each outer fold the values are chosen on the other folds, where three inner folds must agree; the
 fold itself then measures them. A step is kept where the images that had no say in its choice are
-better with it: the 95 % interval of a paired bootstrap over them lies above zero, the resamples
-that are better are all but 0.5 %, the gain is not too small to matter, and no class loses.
-Its final values are chosen on all images. A model whose labels are no better than chance gets none.
+better with it: the 95 % interval of a paired bootstrap over them (over groups, where images have
+any) lies above zero, the resamples that are better are all but 0.5 %, the gain is not too small to
+matter, and no class loses. Its final values are chosen on all images. A model whose labels are no
+better than chance gets none.
 
 I images, K classes.
 """
@@ -109,6 +110,7 @@ class _Tuner:
     ) -> None:
         self.images, self.names, self.folds = images, names, folds
         self.every = np.arange(len(images))
+        _, self.units = np.unique(np.array(images.groups), return_inverse=True)
         self.fold_of = np.empty(len(images), np.intp)
         for number, places in enumerate(folds):
             self.fold_of[places] = number
@@ -120,7 +122,7 @@ class _Tuner:
     def knows_something(self) -> bool:
         """Whether labels say more of the truth than how often each class is predicted."""
         plain = self._matrices([self.settings] * len(self.images))
-        compared = compare_paired(plain, chance(plain))
+        compared = compare_paired(self._by_unit(plain), self._by_unit(chance(plain)))
         return compared.difference.low > _LEAST_MIOU
 
     def temperature(self) -> None:
@@ -131,7 +133,10 @@ class _Tuner:
         before = np.array([image.loss(1.0) for image in self.pixels])
         after = np.array([image.loss(t) for image, t in zip(self.pixels, held_out, strict=True)])
         gains = before - after
-        drawn = np.concatenate([times @ gains / len(gains) for times in resamples(len(gains))])
+        of_unit, images = np.bincount(self.units, gains), np.bincount(self.units)
+        drawn = np.concatenate(
+            [times @ of_unit / (times @ images) for times in resamples(len(images))]
+        )
         gain = interval_of(float(gains.mean()), drawn)
         right = calibration_error(self.pixels, held_out)
         plain = calibration_error(self.pixels, [1.0] * len(self.pixels))
@@ -195,7 +200,7 @@ class _Tuner:
             return {self.names[label]: kind(value) for label, value in sorted(found.items())}
 
         in_folds = [
-            {path: best(settings, inner_folds(np.setdiff1d(self.every, fold)))}
+            {path: best(settings, inner_folds(np.setdiff1d(self.every, fold), self.units))}
             for fold, settings in zip(self.folds, self.now, strict=True)
         ]
         changed = [
@@ -205,8 +210,8 @@ class _Tuner:
         plain, tuned = (
             self._matrices([each[fold] for fold in self.fold_of]) for each in (self.now, changed)
         )
-        compared = compare_paired(tuned, plain)
-        gain, final = compared.difference, best(self.settings, inner_folds(self.every))
+        compared = compare_paired(self._by_unit(tuned), self._by_unit(plain))
+        gain, final = compared.difference, best(self.settings, inner_folds(self.every, self.units))
         sure = gain.low > 0 and compared.probability >= _SURE and no_class_loses(tuned, plain)
         kept = bool(final) and sure and gain.value >= _LEAST_MIOU
         told = ", ".join(f"{label} {value:g}" for label, value in final.items())
@@ -224,6 +229,12 @@ class _Tuner:
                 settings.model_copy(update=each)
                 for settings, each in zip(self.now, in_folds, strict=True)
             ]
+
+    def _by_unit(self, matrices: Matrices) -> Matrices:
+        """(I, K, K) -> one of each group: images of a group are no independent witnesses."""
+        summed = np.zeros((int(self.units.max()) + 1, *matrices.shape[1:]), matrices.dtype)
+        np.add.at(summed, self.units, matrices)
+        return summed
 
     def _matrices(self, settings: Sequence[Postprocessing]) -> Matrices:
         """(I, K, K) of the images, each with its own settings."""

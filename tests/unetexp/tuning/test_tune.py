@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from unetexp.data.labels import VOID
 from unetexp.metrics.bootstrap import mean_iou
-from unetexp.postprocessing.labels import labels_of, shares_of
+from unetexp.postprocessing.labels import labels_of, shares_of, thresholded
 from unetexp.tuning.cached import CachedProbabilities
-from unetexp.tuning.candidates import confusion
+from unetexp.tuning.candidates import LIMITS, by_thresholds, confusion, inner_folds
 from unetexp.tuning.folds import folds_of
 from unetexp.tuning.temperature import fitted, pixels_of
 from unetexp.tuning.tune import tune
@@ -145,3 +146,37 @@ def test_folds_keep_groups_together():
     assert sorted(np.concatenate(folds)) == list(range(8))
     of = [{groups[index] for index in fold} for fold in folds]
     assert not (of[0] & of[1] or of[0] & of[2] or of[1] & of[2])
+
+
+def test_the_matrices_at_each_limit_are_those_of_the_labels(tmp_path):
+    logits, truth = calibrated(np.random.default_rng(5), 1, classes=4)[0]
+    truth[:3] = VOID
+    images = kept([(logits, truth)], tmp_path)
+    found = by_thresholds(images, 1.3, 4)
+    assert len(found) == 3 * len(LIMITS)
+    shares = shares_of(images[0].logits, 1.3)
+    for (label, limit), matrices in found.items():
+        labels = thresholded(shares, {label: limit})
+        assert (matrices[0] == confusion(labels, images[0].truth, 4)).all()
+
+
+def test_inner_folds_keep_groups_together():
+    units = np.array([0, 1, 0, 2, 3, 1, 4, 5])
+    places = np.array([0, 1, 2, 3, 5, 6, 7])
+    parts = inner_folds(places, units)
+    assert sorted(np.concatenate(parts)) == sorted(places)
+    of = [set(units[part]) for part in parts]
+    assert not (of[0] & of[1] or of[0] & of[2] or of[1] & of[2])
+
+
+def test_images_of_a_group_do_not_count_as_independent(tmp_path):
+    """The same images, each eight times over, are as uncertain as they are once."""
+    images = calibrated(np.random.default_rng(6), 12, sharp=1.2)
+    (tmp_path / "once").mkdir()
+    (tmp_path / "often").mkdir()
+    names = [f"{number:02}" for number in range(12)]
+    once = tune(kept(images, tmp_path / "once", names), NAMES)
+    often = tune(kept(images * 8, tmp_path / "often", names * 8), NAMES)
+    for single, many in zip(once.steps, often.steps, strict=True):
+        assert many.gain.low == pytest.approx(single.gain.low, abs=1e-6)
+        assert many.kept == single.kept
