@@ -6,6 +6,7 @@ K classes, H W image size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from unetexp.postprocessing.settings import Postprocessing
 
 Scores = NDArray[np.float32]
 Labels = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 def shares_of(logits: Scores, temperature: float = 1.0) -> Scores:
@@ -31,16 +33,21 @@ def labels_of(shares: Scores, settings: Postprocessing, class_names: Sequence[st
     `class_names` are in the order of the classes. Raises UserError where components have to be
     found and SciPy is not installed.
     """
-    index = {name: number for number, name in enumerate(class_names)}
-    thresholds = {index[name]: limit for name, limit in settings.thresholds.items()}
+    thresholds = by_number(settings.thresholds, class_names)
     labels = thresholded(shares, thresholds)
-    for name, fewest in settings.minimum_px.items():
-        labels = without_small(labels, shares, index[name], fewest)
+    for label, fewest in by_number(settings.minimum_px, class_names).items():
+        areas, sizes = components(labels, label)
+        labels = replaced(labels, shares, label, (sizes < fewest)[areas], thresholds)
     return labels
 
 
+def by_number(values: Mapping[str, T], class_names: Sequence[str]) -> dict[int, T]:
+    """Values by class name -> by the class's number."""
+    return {class_names.index(name): value for name, value in values.items()}
+
+
 def thresholded(shares: Scores, thresholds: Mapping[int, float]) -> Labels:
-    """The labels (H, W) by thresholds alone, given by class."""
+    """Probabilities (K, ...) -> labels (...) by thresholds alone, given by class."""
     if not thresholds:
         highest: Labels = shares.argmax(axis=0).astype(np.uint8)
         return highest
@@ -55,13 +62,6 @@ def thresholded(shares: Scores, thresholds: Mapping[int, float]) -> Labels:
         others = shares
     labels: Labels = np.where(reached, held.argmax(axis=0), others.argmax(axis=0)).astype(np.uint8)
     return labels
-
-
-def without_small(labels: Labels, shares: Scores, label: int, fewest: int) -> Labels:
-    """Labels whose connected areas of `label` have at least `fewest` pixels."""
-    areas, sizes = components(labels, label)
-    small = (sizes < fewest)[areas]
-    return replaced(labels, shares, label, small)
 
 
 def components(labels: Labels, label: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -82,12 +82,18 @@ def components(labels: Labels, label: int) -> tuple[NDArray[np.int32], NDArray[n
     return areas, sizes
 
 
-def replaced(labels: Labels, shares: Scores, label: int, where: NDArray[np.bool_]) -> Labels:
-    """Labels with the most probable of the other classes at the pixels `where`."""
+def replaced(
+    labels: Labels,
+    shares: Scores,
+    label: int,
+    where: NDArray[np.bool_],
+    thresholds: Mapping[int, float],
+) -> Labels:
+    """Labels with what the pixels `where` have without `label`, by the same thresholds."""
     if not where.any():
         return labels
     others = shares[:, where]
-    others[label] = -1.0
+    others[label] = 0.0
     changed = labels.copy()
-    changed[where] = others.argmax(axis=0)
+    changed[where] = thresholded(others, thresholds)
     return changed

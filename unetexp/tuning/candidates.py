@@ -14,7 +14,7 @@ from unetexp.data.labels import VOID
 from unetexp.metrics.bootstrap import class_ious, mean_iou
 from unetexp.postprocessing.labels import (
     Labels,
-    Scores,
+    by_number,
     components,
     labels_of,
     replaced,
@@ -84,7 +84,7 @@ def by_sizes(
 ) -> Choices:
     """For each class and smallest size, the matrices, after the other `settings`."""
     found: dict[tuple[int, float], list[NDArray[np.int64]]] = {}
-    classes = len(names)
+    classes, thresholds = len(names), by_number(settings.thresholds, names)
     for index in range(len(images)):
         logits, truth = images[index]
         shares = shares_of(logits, settings.temperature)
@@ -92,19 +92,10 @@ def by_sizes(
         for label in range(classes):
             areas, sizes = components(labels, label)
             for fewest in FEWEST_PX:
-                changed = _without(labels, shares, label, areas, sizes < fewest)
+                small = (sizes < fewest)[areas]
+                changed = replaced(labels, shares, label, small, thresholds)
                 found.setdefault((label, fewest), []).append(confusion(changed, truth, classes))
     return {choice: np.stack(matrices) for choice, matrices in found.items()}
-
-
-def _without(
-    labels: Labels,
-    shares: Scores,
-    label: int,
-    areas: NDArray[np.int32],
-    small: NDArray[np.bool_],
-) -> Labels:
-    return replaced(labels, shares, label, small[areas]) if small.any() else labels
 
 
 def chosen(

@@ -59,6 +59,14 @@ def test_small_areas_become_the_next_class(shares):
     assert (labels[~small] == usual[~small]).all()
 
 
+def test_what_a_small_area_becomes_has_reached_its_threshold():
+    """The speck's second class is `wall`, which needs more."""
+    shares = np.full((3, 5, 5), [[[0.8]], [[0.1]], [[0.1]]], np.float32)
+    shares[:, 2, 2] = 0.1, 0.5, 0.4
+    settings = Postprocessing(thresholds={"wall": 0.6}, minimum_px={"cell": 4})
+    assert (labels_of(shares, settings, NAMES) == 0).all()
+
+
 @pytest.mark.parametrize(
     "tree", [{"temperature": 0}, {"thresholds": {"cell": 1.5}}, {"minimum_px": {"cell": 1}}]
 )
