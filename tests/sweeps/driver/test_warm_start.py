@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from sweeps.config.loading import load_recipe
 from sweeps.driver.sweep import Sweep
+from sweeps.driver.warm_starting import WarmStart
 from sweeps.state.ledger import Ledger
 
 
@@ -17,7 +18,7 @@ def test_known_trials_are_in_the_ledger_and_in_the_study(tmp_path):
     )
     known = {"values": values, "reason": "completed", "curve": [[1, 0.4], [2, 0.5]]}
     prepared = SimpleNamespace(plan=plan, data=None)
-    sweep = Sweep(prepared, tracker=None, lock=None, known=[known])
+    sweep = Sweep(prepared, tracker=None, lock=None, warm=WarmStart((("known", known),)))
     assert [trial.value for trial in sweep.controller.study.trials if trial.value] == [0.5]
     sweep.ledger.close()
     assert len(list(Ledger(tmp_path / "ledger.jsonl", write=False).of("known"))) == 1

@@ -135,6 +135,7 @@ class TestPromoted:
         assert unetexp.load(CHAMPION, flavor="pytorch", tracking_uri=uri).runtime == "pytorch"
 
 
+@pytest.mark.slow
 class TestGates:
     @pytest.fixture
     def uri(self, place, tmp_path):

@@ -51,6 +51,7 @@ WRONG = {
         "--format": ("cvs", "Did you mean 'csv'"),
         "--out": ("table.xls", ".csv"),
         "--report": ("{root}/small.yaml/report.html", "PATH.html"),
+        "--next": ("next.txt", ".yaml"),
         "--tracking-uri": ("files", "sqlite:///PATH"),
     },
     "promote": {

@@ -151,11 +151,12 @@ class TestDeepSupervision:
                 "accumulation": 2,
                 "batch_size": 4,
                 "precision": "fp32",
+                "compile": compile_,
             }
         )
         whole, stopped, resumed = (TrainState(config, data, CPU) for _ in range(3))
         for state in (whole, stopped, resumed):
-            state.forward.mode, state.forward._backend = compile_, "eager"
+            state.forward._backend = "eager"
         before = whole.supervised.heads[0].weight.clone()
         list(fit(config, data, whole))
         next(fit(config, data, stopped))
