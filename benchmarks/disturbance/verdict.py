@@ -19,6 +19,8 @@ from sweeps.state.ledger import FILE, Ledger
 from sweeps.tracking.run_writer import legal_names
 from unetexp.component import flatten
 from unetexp.data import Dataset
+from unetexp.inference.validation_figures import read_figures, tracked, write_figures
+from unetexp.metrics.figures.settings import ValidationFigures
 from unetexp.training.experiment import BEST, Experiment
 
 NOT_COMPARED = ("time/", "system/", "cost/")  # wall times and memory
@@ -87,11 +89,24 @@ def train_alone(ledger: Ledger, recipe: Recipe, data: Dataset) -> Records:
                 )
                 if epoch == budgets.get(trial):
                     break
+            if epoch == config.epochs and recipe.figures is not None:
+                points.update(_figures(experiment, recipe.figures))
             weights = digest(Path(scratch) / BEST / MODEL)
         params = {name: str(value) for name, value in flatten(config.tree()).items()}
         records.points[trial] = points
         records.facts[trial] = Facts(legal_names(params), reasons.get(trial), weights)
     return records
+
+
+def _figures(experiment: Experiment, wanted: ValidationFigures) -> Points:
+    """The figures of a trial that has run all its epochs."""
+    state, folder = experiment.state, experiment.folder
+    write_figures(folder, experiment.config, experiment.data, state.device, state.compute, wanted)
+    figures = read_figures(folder)
+    assert figures is not None
+    return Counter(
+        (name, figures["epoch"], value) for name, value in legal_names(tracked(figures)).items()
+    )
 
 
 def differences(disturbed: Records, undisturbed: Records, proposals: int, endings: int) -> dict:
