@@ -152,7 +152,8 @@ def decide(
     metrics = champion.assessment.metrics if champion else None
     verdicts = check_gates(plan.gates, chosen.measures, metrics, baseline.why_none)
     asked = plan.request.exports
-    judge = Judge(asked, plan.gates, plan.split, metrics, baseline.why_none)
+    timed_ms = plan.latencies.get(chosen.run_id)
+    judge = Judge(asked, plan.gates, plan.split, metrics, baseline.why_none, timed_ms)
     exports = judge_exports(plan, judge, chosen, scratch, console)
     of_exports = [verdict for each in exports for verdict in each.verdicts]
     uses = count_use(plan.store, plan.data.fingerprint) if plan.split == TEST else 0

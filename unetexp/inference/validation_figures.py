@@ -23,6 +23,7 @@ from unetexp.data.folded import rounds
 from unetexp.errors import UnetexpError
 from unetexp.inference.evaluation_results import intervals_of, settings_of
 from unetexp.metrics.figures.collector import FigureCollector
+from unetexp.metrics.figures.families import is_of_every_epoch
 from unetexp.metrics.figures.settings import Images, ValidationFigures
 from unetexp.models.ensemble import Ensemble
 from unetexp.models.saved_model import load, read_description
@@ -119,7 +120,7 @@ def tracked(figures: Mapping[str, Any]) -> dict[str, float]:
     return {
         f"val/{name}": row["value"]
         for name, row in figures["figures"].items()
-        if row["value"] is not None and name.partition("/")[0] not in ("iou", "dice")
+        if row["value"] is not None and not is_of_every_epoch(name)
     }
 
 

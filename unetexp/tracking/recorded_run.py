@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetexp.errors import UserError
+from unetexp.metrics.figures.families import is_of_every_epoch
 from unetexp.tracking.locate import asked, connect, find_run, score_of
 from unetexp.training.config import SCORE, TrainConfig, decode_recorded, read_tree
 from unetexp.training.experiment import MACHINE
@@ -68,7 +69,8 @@ def run_record(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
             for point in asked(client, client.get_metric_history, run_id, name)
         }
         for name in run.data.metrics
-        if name.startswith(_COMPARED) or name == _MICRO_BATCH
+        if name == _MICRO_BATCH
+        or (name.startswith(_COMPARED) and is_of_every_epoch(name.partition("/")[2]))
     }
     micro_batches = {int(value) for value in points.pop(_MICRO_BATCH, {}).values()}
     parent = find_run(client, tags["mlflow.parentRunId"])

@@ -77,6 +77,12 @@ def figure_names(class_names: Sequence[str]) -> list[str]:
     ]
 
 
+def is_of_every_epoch(name: str) -> bool:
+    """Whether validation has a metric of that name in each epoch, and not just once at the end."""
+    family = name.partition("/")[0]
+    return family in ("iou", "dice") or family not in FAMILIES
+
+
 def family_of(name: str) -> Family:
     """The family of a figure."""
     return FAMILIES[name.partition("/")[0]]
