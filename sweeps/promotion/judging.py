@@ -78,7 +78,7 @@ def postprocessed(
     with console.status(f"postprocessing of {chosen.title}, on validation"):
         tuned = tune_model(chosen.folder, data, VAL, plan.device)
         store(chosen.folder, folder, tuned, VAL, plan.data.fingerprint)
-    if tuned.settings == Postprocessing():
+    if tuned.settings == (chosen.spec.postprocessing or Postprocessing()):
         return replace(chosen, folder=folder), tuned
     title = f"{chosen.title}, postprocessed"
     with console.status(f"{title}, on the {plan.split} split"):

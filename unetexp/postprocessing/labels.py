@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unetexp.errors import UserError
+from unetexp.errors import UserError, not_a_choice
 from unetexp.postprocessing.settings import Postprocessing
 
 Scores = NDArray[np.float32]
@@ -42,7 +42,10 @@ def labels_of(shares: Scores, settings: Postprocessing, class_names: Sequence[st
 
 
 def by_number(values: Mapping[str, T], class_names: Sequence[str]) -> dict[int, T]:
-    """Values by class name -> by the class's number."""
+    """Values by class name -> by the class's number; UserError for a class that there is not."""
+    for name in values:
+        if name not in class_names:
+            raise UserError(not_a_choice("postprocessing: class", name, list(class_names)))
     return {class_names.index(name): value for name, value in values.items()}
 
 

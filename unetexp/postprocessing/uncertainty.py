@@ -20,5 +20,5 @@ def entropy_of(shares: Scores) -> NDArray[np.float32]:
     """Probabilities (K, H, W) -> (H, W), 0 to 1."""
     logarithms = np.log(np.maximum(shares, np.finfo(np.float32).tiny))
     entropy = -(shares * logarithms).sum(axis=0) / math.log(max(2, len(shares)))
-    bounded: NDArray[np.float32] = entropy.clip(0, 1).astype(np.float32)
+    bounded: NDArray[np.float32] = (entropy.clip(0, 1) + 0.0).astype(np.float32)  # no -0.0
     return bounded

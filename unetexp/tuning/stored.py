@@ -24,7 +24,7 @@ def store(folder: Path, out: Path, tuned: Tuned, split: str, fingerprint: str) -
     model = {name: value for name, value in description["model"].items() if name != NAME}
     if tuned.settings != Postprocessing():
         model[NAME] = tuned.settings.tree()
-    if out != folder:
+    if out.resolve() != folder.resolve():
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / WEIGHTS, out / WEIGHTS)
     record = record_of(tuned, split, fingerprint)

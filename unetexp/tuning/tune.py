@@ -39,6 +39,7 @@ from unetexp.tuning.folds import folds_of
 from unetexp.tuning.temperature import Pixels, calibration_error, fitted, pixels_of
 
 FEWEST_IMAGES = 10
+MOST_CLASSES = 40  # with more, the candidates' confusion matrices take gigabytes
 FOLDS = 5
 _SURE = 0.995  # share of the resamples that are better
 _LEAST_MIOU = 0.001
@@ -94,8 +95,9 @@ def tune(images: CachedProbabilities, class_names: Sequence[str], seed: int = 0)
         why = "its labels are no better than chance here"
         return Tuned(Postprocessing(), len(images), len(folds), why_none=why)
     tuner.temperature()
-    tuner.thresholds()
-    tuner.sizes()
+    if len(tuner.names) <= MOST_CLASSES:
+        tuner.thresholds()
+        tuner.sizes()
     return tuner.result()
 
 
@@ -123,7 +125,7 @@ class _Tuner:
         """Whether labels say more of the truth than how often each class is predicted."""
         plain = self._matrices([self.settings] * len(self.images))
         compared = compare_paired(self._by_unit(plain), self._by_unit(chance(plain)))
-        return compared.difference.low > _LEAST_MIOU
+        return compared.difference.low > _LEAST_MIOU and compared.probability >= _SURE
 
     def temperature(self) -> None:
         """Fitted by the likelihood."""

@@ -8,9 +8,10 @@ from scipy import ndimage
 from scipy.special import softmax
 
 from unetexp.component import decode
-from unetexp.errors import ConfigError
+from unetexp.errors import ConfigError, UserError
 from unetexp.postprocessing.labels import labels_of, shares_of, thresholded
 from unetexp.postprocessing.settings import Postprocessing
+from unetexp.postprocessing.uncertainty import entropy_of
 
 NAMES = ("back", "cell", "wall")
 
@@ -65,6 +66,18 @@ def test_what_a_small_area_becomes_has_reached_its_threshold():
     shares[:, 2, 2] = 0.1, 0.5, 0.4
     settings = Postprocessing(thresholds={"wall": 0.6}, minimum_px={"cell": 4})
     assert (labels_of(shares, settings, NAMES) == 0).all()
+
+
+def test_a_class_that_there_is_not_is_named(shares):
+    with pytest.raises(UserError, match=r"nosuch.*back, cell, wall"):
+        labels_of(shares, Postprocessing(thresholds={"nosuch": 0.3}), NAMES)
+
+
+def test_one_class_for_sure_has_no_uncertainty():
+    sure = np.zeros((3, 2, 2), np.float32)
+    sure[1] = 1
+    assert (entropy_of(sure) == 0).all() and not np.signbit(entropy_of(sure)).any()
+    assert np.allclose(entropy_of(np.full((3, 2, 2), 1 / 3, np.float32)), 1)
 
 
 @pytest.mark.parametrize(
