@@ -65,15 +65,19 @@ def after_comparison(
     return commands
 
 
-def after_promotion(uri: str | None, *, back: bool) -> Commands:
-    """How to use the champion; `back`: whether there is another one to go back to."""
+def after_promotion(uri: str | None, *, back: bool, exported: bool = False) -> Commands:
+    """How to use the champion; `back`: whether there is another one to go back to.
+
+    `exported`: whether it was registered with exports.
+    """
     store = tracking_option(uri)
     variables = {"TRACKING_URI": public_uri(uri)} if uri else {}
     commands = [
         ("predict", _predict(f"models:/{MODEL}@{CHAMPION}", *store)),
         ("serve", make("serve", **variables)),
-        ("export to int8", _export(f"models:/{MODEL}@{CHAMPION}", *store)),
     ]
+    if not exported:
+        commands.append(("export to int8", _export(f"models:/{MODEL}@{CHAMPION}", *store)))
     if back:
         commands.append(("roll back", script("promote", "--rollback", *store)))
     return commands

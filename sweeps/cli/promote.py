@@ -311,7 +311,11 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
         console.print("Nothing was changed (--dry-run).")
         return
     show_champion(console, promoted.decision, promoted.version, promoted.before)
-    commands = after_promotion(request.options.tracking_uri, back=promoted.before is not None)
+    commands = after_promotion(
+        request.options.tracking_uri,
+        back=promoted.before is not None,
+        exported=bool(request.exports.names),
+    )
     _print_next(console, commands)
 
 

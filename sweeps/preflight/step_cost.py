@@ -12,7 +12,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,7 +21,8 @@ import torch
 
 from sweeps.preflight.smoke_test import SIDE_PX, miniature
 from unetexp.compute.upsampling import upsampled_labels
-from unetexp.data import Dataset, Sample, Samples
+from unetexp.data import Dataset, Samples
+from unetexp.data.decoded.chosen import ChosenSamples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.metrics.segmentation import SegmentationMetrics
 from unetexp.models.weights.resolution import input_normalization
@@ -250,39 +251,12 @@ class _Bench:
 
     def validate_fullest(self) -> None:
         """Validate the batch of images that takes the most memory, at its own size."""
-        images = _Chosen(self.data["val"], self.fullest[0])
+        images = ChosenSamples(self.data["val"], self.fullest[0])
         evaluate(self.config, self.data, images, self.state.evaluated_model, self.loss)
 
     def _computed_pixels(self, split: Samples) -> float:
         """Pixels that validation computes for an image, in the mean."""
         return statistics.mean(map(self.limits.computed_pixels, split.shapes))
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Some of a split's samples."""
-
-    split: Samples
-    indices: Sequence[int]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.split.names[index] for index in self.indices)
-
-    @property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        return tuple(self.split.shapes[index] for index in self.indices)
-
-    @property
-    def original_shapes(self) -> tuple[tuple[int, int], ...]:
-        shapes = original_shapes(self.split)
-        return tuple(shapes[index] for index in self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.split[self.indices[index]]
 
 
 class _Memory:

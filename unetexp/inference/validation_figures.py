@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unetexp.compute.settings import ComputeSettings
-from unetexp.data import Dataset, Sample, Samples
+from unetexp.data import Dataset, Samples
+from unetexp.data.decoded.chosen import ChosenSamples
 from unetexp.data.decoded.sample import original_shapes
 from unetexp.data.folded import rounds
 from unetexp.errors import UnetexpError
@@ -35,33 +35,6 @@ from unetexp.training.validation import Observer, evaluate
 
 FIGURES = "figures.json"  # in best/
 SAMPLE_PIXELS = 2**25  # of `auto`: 128 images of 512 x 512
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Some images of a split."""
-
-    split: Samples
-    indices: Sequence[int]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.split.names[index] for index in self.indices)
-
-    @property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        return tuple(self.split.shapes[index] for index in self.indices)
-
-    @property
-    def original_shapes(self) -> tuple[tuple[int, int], ...]:
-        shapes = original_shapes(self.split)
-        return tuple(shapes[index] for index in self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.split[self.indices[index]]
 
 
 def write_figures(
@@ -155,7 +128,7 @@ def _collect(
             evaluate(
                 config,
                 part,
-                _Chosen(part["val"], own),
+                ChosenSamples(part["val"], own),
                 member,
                 loss_for(config.loss, part),
                 worst=0,
