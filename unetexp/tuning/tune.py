@@ -43,6 +43,7 @@ MOST_CLASSES = 40  # with more, the candidates' confusion matrices take gigabyte
 FOLDS = 5
 _SURE = 0.995  # share of the resamples that are better
 _LEAST_MIOU = 0.001
+_LEAST_KNOWN = 0.02  # of mIoU above chance: less can be luck with few images
 _LEAST_LOSS = 0.001  # nats a pixel
 
 
@@ -125,7 +126,7 @@ class _Tuner:
         """Whether labels say more of the truth than how often each class is predicted."""
         plain = self._matrices([self.settings] * len(self.images))
         compared = compare_paired(self._by_unit(plain), self._by_unit(chance(plain)))
-        return compared.difference.low > _LEAST_MIOU and compared.probability >= _SURE
+        return compared.difference.low > _LEAST_KNOWN and compared.probability >= _SURE
 
     def temperature(self) -> None:
         """Fitted by the likelihood."""
