@@ -39,9 +39,10 @@ class Curves:
 
 
 def curves_of(records: list[dict[str, Any]]) -> Curves:
-    """The records of `benchmarks/curves/record.py` as a table."""
+    """The records of `benchmarks/curves/record.py` as a table, each run once."""
     if not records:
         raise UserError("there are no recorded runs: `record.py run` makes them.")
+    records = list({tuple(record[name] for name in RUN): record for record in records}.values())
     frames = [_rows(record) for record in records if record["history"]]
     rows = pd.concat(frames, ignore_index=True).sort_values([*RUN, "epoch"], ignore_index=True)
     dates = [record["at"] for record in records]

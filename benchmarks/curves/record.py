@@ -5,12 +5,14 @@
     python benchmarks/curves/record.py run --sets mni152 nuclei_small --out curves.jsonl
     python benchmarks/curves/record.py table --out curves.jsonl --to curves.parquet
 
-`run` is one process with one thread at low priority. Each run of 27 epochs is a line of the file as
-soon as it has ended; started again, it goes on where it was killed. Configurations come in the
-order of a Sobol sequence over the space of `benchmarks/curves/recipe.yaml`, the sets in turn, each
-8th with further seeds, so that the table can be made at any time. Recorded of each epoch: every
-metric, CPU seconds and wall seconds. `table` writes one Parquet file; its metadata holds the
-command, the machine, the dates, the versions and the space.
+`run` is one process with one thread at low priority. For more cores start one a core, with
+`--share 1/2 --out a.jsonl`, `--share 2/2 --out b.jsonl`, and give `table` every file. Each run of
+27 epochs is a line of the file as soon as it has ended; started again, it goes on where it was
+killed. Configurations come in the order of a Sobol sequence over the space of
+`benchmarks/curves/recipe.yaml`, the sets in turn, each 8th with further seeds, so that the table
+can be made at any time. Recorded of each epoch: every metric, CPU seconds and wall seconds. `table`
+writes one Parquet file; its metadata holds the command, the machine, the dates, the versions and
+the space.
 """
 
 from __future__ import annotations
@@ -40,26 +42,28 @@ from unetexp.errors import NonFiniteLossError, UserError  # noqa: E402
 NICENESS = 10
 
 
-def record(asked: argparse.Namespace, changes: dict[str, Any]) -> None:
+def record(asked: argparse.Namespace, file: Path, changes: dict[str, Any]) -> None:
     """Do the runs that the file does not hold, one after the other."""
     recipes = {root: recipe_of(root, changes) for root in asked.sets}
-    found = records(asked.out)
+    found = records(file)
     origin = experiment_of(recipes[asked.sets[0]])
     for known in found:
         if {name: known[name] for name in origin} != origin:
             raise UserError(
-                f"{asked.out} holds runs of another experiment, of {known['epochs']} epochs: "
+                f"{file} holds runs of another experiment, of {known['epochs']} epochs: "
                 f"{known['command']}. Repeat that command, or give another file with --out."
             )
     done = {(known["set"], known["config"], known["seed"]) for known in found}
-    todo = [run for run in planned(asked, recipes) if run.key not in done]
-    print(f"{len(done)} runs are in {asked.out}, {len(todo)} are to do", flush=True)
+    part, parts = asked.share
+    own = planned(asked, recipes)[part - 1 :: parts]
+    todo = [run for run in own if run.key not in done]
+    print(f"{len(done)} runs are in {file}, {len(todo)} are to do", flush=True)
     data = {root: open_dataset(recipes[root].base.data) for root in asked.sets}
     for number, run in enumerate(todo, start=1):
         result = train(run, recipes[run.set], data[run.set])
         name, config, seed = run.key
         line = {"set": name, "config": config, "seed": seed, "values": run.values, **origin}
-        append(asked.out, {**line, **here(), "command": command_of(asked), **result})
+        append(file, {**line, **here(), "command": command_of(asked), **result})
         scores = [epoch.get("val/miou", 0.0) for epoch in result["history"]]
         print(
             f"{number} of {len(todo)}: {name} {config} seed {seed}, {max(scores):.3f}", flush=True
@@ -80,6 +84,14 @@ def train(run: Run, recipe: Recipe, data: Dataset) -> dict[str, Any]:
 
 def planned(asked: argparse.Namespace, recipes: dict[str, Recipe]) -> list[Run]:
     return list(runs(asked.sets, recipes[asked.sets[0]], asked.configs, asked.seeds))
+
+
+def share(text: str) -> tuple[int, int]:
+    """Part and number of parts of "K/N"."""
+    part, parts = (int(number) for number in text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError
+    return part, parts
 
 
 def estimate(asked: argparse.Namespace, changes: dict[str, Any]) -> None:
@@ -115,7 +127,10 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["run", "time", "table"])
     parser.add_argument("--sets", nargs="+", default=["mni152"], help="mni152, folders of data")
-    parser.add_argument("--out", type=Path, default=Path("curves.jsonl"), help="the file of runs")
+    parser.add_argument(
+        "--out", type=Path, nargs="+", default=[Path("curves.jsonl")], help="the file of runs"
+    )
+    parser.add_argument("--share", type=share, default=(1, 1), help="K/N: this part of the runs")
     parser.add_argument("--to", type=Path, default=Path("curves.parquet"), help="the table")
     parser.add_argument("--configs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="of each 8th configuration")
@@ -126,16 +141,19 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         if asked.what == "table":
-            write_table(records(asked.out), asked.to)
+            write_table([line for file in asked.out for line in records(file)], asked.to)
             return
         os.nice(max(0, NICENESS - os.nice(0)))
         if asked.what == "time":
             estimate(asked, changes)
             return
-        with filelock.FileLock(f"{asked.out}.lock", timeout=0):
-            record(asked, changes)
-    except filelock.Timeout:
-        sys.exit(f"Another process records to {asked.out}.")
+        file, *more = asked.out
+        if more:
+            raise UserError("run writes one file: give one with --out.")
+        with filelock.FileLock(f"{file}.lock", timeout=0):
+            record(asked, file, changes)
+    except filelock.Timeout as error:
+        sys.exit(f"Another process records to {Path(error.lock_file).stem}.")
     except UserError as error:
         sys.exit(str(error))
 

@@ -132,6 +132,12 @@ def test_a_killed_recording_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="of 2 epochs"):
         call(monkeypatch, *asked, "--epochs", "3")
 
+    other, table = tmp_path / "other.jsonl", tmp_path / "curves.parquet"
+    call(monkeypatch, *asked[:-1], str(other), "--share", "2/2")
+    assert [(r["config"], r["seed"]) for r in records(other)] == [(1, 0)]
+    call(monkeypatch, "table", "--out", str(file), str(other), "--to", str(table))
+    assert len(read_table(table).rows) == 4  # a run that both files hold is there once
+
 
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["record.py", *words])
