@@ -17,6 +17,8 @@ from unetexp.tracking.server import PORTS, knock, public_uri, scheme_of
 PROJECT_DATABASE = f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"  # what `make ui` shows
 VARIABLE = "MLFLOW_TRACKING_URI"
 _BUSY_S = 30.0
+# What a killed writer left (a rollback journal, a write-ahead log) cannot be mended by a reader
+_TO_RECOVER = ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT")
 _NO_SUCH_PLACE = (
     "Allowed: sqlite:///PATH (a file, the default), http(s)://HOST:PORT (an MLflow server), "
     "postgresql://, mysql:// or mssql:// (a database)."
@@ -56,7 +58,7 @@ def absolute(uri: str | None) -> str:
 
 
 def check_place(uri: str, *, write: bool = True) -> None:
-    """Check the place that the absolute `uri` names; nothing is created or changed.
+    """Check the place that the absolute `uri` names; no run is created or changed.
 
     Raises UserError for a database file that cannot be read (or, with `write`, written or created)
     and for a server that does not accept connections.
@@ -93,20 +95,30 @@ def _check_writable(path: Path) -> None:
 
 
 def check_database(path: Path, *, write: bool) -> None:
-    """Open the file as sqlite would, and with `write` create it if needed. Raises UserError."""
+    """Open the file as sqlite would, and with `write` create it if needed. Raises UserError.
+
+    A transaction that a killed process left half-way is rolled back, as by any other opening.
+    """
     if path.is_dir():
         raise unusable(path, "it is a folder")
-    mode = "rwc" if write else "ro"
     try:
-        with closing(
-            sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
-        ) as database:
-            database.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()
-            if write:
-                database.execute("BEGIN IMMEDIATE")
-                database.rollback()
+        try:
+            _open(path, "rwc" if write else "ro")
+        except sqlite3.OperationalError as error:
+            if write or error.sqlite_errorname not in _TO_RECOVER:
+                raise
+            _open(path, "rw")
     except sqlite3.Error as error:
         raise unusable(path, error) from None
+
+
+def _open(path: Path, mode: str) -> None:
+    place = f"{path.as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(place, uri=True, timeout=_BUSY_S)) as database:
+        database.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()
+        if mode == "rwc":
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
 
 
 def unusable(path: Path, reason: object) -> UserError:
