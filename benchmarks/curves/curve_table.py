@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from unetexp.errors import UserError
 
 RUN = ["set", "config", "seed"]  # the columns that name a run
+EXPERIMENT = ("space", "base", "epochs")  # what all runs of a table share, by its origin
 _ORIGIN = b"unetexp.curves"  # the key of the metadata
 
 
@@ -51,7 +52,7 @@ def curves_of(records: list[dict[str, Any]]) -> Curves:
         "machines": sorted({record["machine"] for record in records}),
         "versions": [json.loads(v) for v in sorted({json.dumps(r["versions"]) for r in records})],
     }
-    one = {name: records[0][name] for name in ("space", "base", "epochs")}
+    one = {name: records[0][name] for name in EXPERIMENT}
     span = {"first": min(dates), "last": max(dates), "runs": len(records)}
     failed = [[r[name] for name in RUN] for r in records if "error" in r]
     return Curves(rows, {**several, **one, **span, "failed": failed})
@@ -67,9 +68,33 @@ def _rows(record: dict[str, Any]) -> pd.DataFrame:
     return pd.concat([named, rows.drop(columns=names, errors="ignore")], axis=1)
 
 
-def write_table(records: list[dict[str, Any]], path: Path) -> None:
+def require_same(known: Curves, experiment: dict[str, Any]) -> None:
+    """UserError unless the known table is of this experiment."""
+    for name in EXPERIMENT:
+        if known.origin[name] != experiment[name]:
+            raise UserError(
+                f"the known table is of another experiment, by its {name}: {known.origin[name]}, "
+                f"not {experiment[name]}. Leave --known out, or repeat its command: "
+                f"{known.origin['commands'][0]}"
+            )
+
+
+def joined(known: Curves, new: Curves) -> Curves:
+    """Both tables as one. UserError unless they are of the same experiment."""
+    require_same(known, new.origin)
+    origin = {name: known.origin[name] for name in EXPERIMENT}
+    for name in ("commands", "machines", "versions", "failed"):
+        found = [*known.origin[name], *new.origin[name]]
+        origin[name] = [one for i, one in enumerate(found) if one not in found[:i]]
+    origin["first"] = min(known.origin["first"], new.origin["first"])
+    origin["last"] = max(known.origin["last"], new.origin["last"])
+    rows = pd.concat([known.rows, new.rows], ignore_index=True).drop_duplicates([*RUN, "epoch"])
+    origin["runs"] = len(rows.drop_duplicates(RUN))
+    return Curves(rows.sort_values([*RUN, "epoch"], ignore_index=True), origin)
+
+
+def write_table(curves: Curves, path: Path) -> None:
     """Write the table and print what it holds."""
-    curves = curves_of(records)
     table = pa.Table.from_pandas(curves.rows, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _ORIGIN: json.dumps(curves.origin).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")

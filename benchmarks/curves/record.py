@@ -10,14 +10,16 @@
 27 epochs is a line of the file as soon as it has ended; started again, it goes on where it was
 killed. Configurations come in the order of a Sobol sequence over the space of
 `benchmarks/curves/recipe.yaml`, the sets in turn, each 8th with further seeds, so that the table
-can be made at any time. Recorded of each epoch: every metric, CPU seconds and wall seconds. `table`
-writes one Parquet file; its metadata holds the command, the machine, the dates, the versions and
-the space.
+can be made at any time, and can grow: with `--known TABLE` what it holds is not trained again, and
+`table` keeps it. Recorded of each epoch: every metric, CPU seconds and wall seconds. `table` writes
+one Parquet file; its metadata holds the command, the machine, the dates, the versions and the
+space.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 import statistics
@@ -31,7 +33,14 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from benchmarks.curves.curve_table import write_table  # noqa: E402
+from benchmarks.curves.curve_table import (  # noqa: E402
+    RUN,
+    curves_of,
+    joined,
+    read_table,
+    require_same,
+    write_table,
+)
 from benchmarks.curves.plan import Run, experiment_of, recipe_of, runs  # noqa: E402
 from benchmarks.curves.provenance import command_of, here  # noqa: E402
 from benchmarks.curves.runs import append, epochs_of, records, started  # noqa: E402
@@ -54,10 +63,14 @@ def record(asked: argparse.Namespace, file: Path, changes: dict[str, Any]) -> No
                 f"{known['command']}. Repeat that command, or give another file with --out."
             )
     done = {(known["set"], known["config"], known["seed"]) for known in found}
+    if asked.known:
+        table = read_table(asked.known)
+        require_same(table, origin)
+        done |= set(table.rows[RUN].itertuples(index=False, name=None))
     part, parts = asked.share
     own = planned(asked, recipes)[part - 1 :: parts]
     todo = [run for run in own if run.key not in done]
-    print(f"{len(done)} runs are in {file}, {len(todo)} are to do", flush=True)
+    print(f"{len(own) - len(todo)} runs are done, {len(todo)} are to do", flush=True)
     data = {root: open_dataset(recipes[root].base.data) for root in asked.sets}
     for number, run in enumerate(todo, start=1):
         result = train(run, recipes[run.set], data[run.set])
@@ -131,6 +144,7 @@ def main() -> None:
         "--out", type=Path, nargs="+", default=[Path("curves.jsonl")], help="the file of runs"
     )
     parser.add_argument("--share", type=share, default=(1, 1), help="K/N: this part of the runs")
+    parser.add_argument("--known", type=Path, help="a table: its runs are not repeated, but kept")
     parser.add_argument("--to", type=Path, default=Path("curves.parquet"), help="the table")
     parser.add_argument("--configs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="of each 8th configuration")
@@ -141,7 +155,9 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         if asked.what == "table":
-            write_table([line for file in asked.out for line in records(file)], asked.to)
+            curves = curves_of([line for file in asked.out for line in records(file)])
+            known = [read_table(asked.known)] if asked.known else []
+            write_table(functools.reduce(joined, [*known, curves]), asked.to)
             return
         os.nice(max(0, NICENESS - os.nice(0)))
         if asked.what == "time":

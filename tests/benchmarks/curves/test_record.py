@@ -12,10 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.curves import record as record_script
-from benchmarks.curves.curve_table import curves_of, read_table, write_table
+from benchmarks.curves.curve_table import curves_of, joined, read_table, write_table
 from benchmarks.curves.plan import drawn, recipe_of, runs
 from benchmarks.curves.runs import append, records
 from tests.support.data_folders import write_folder_dataset
@@ -81,7 +82,7 @@ def test_a_table_keeps_values_metrics_seconds_and_origin(tmp_path, capsys):
         record(0, 0, {"optimizer.lr": 1e-3, "loss.kind": "focal", "loss.gamma": 2.0}),
         record(1, 0, {"optimizer.lr": 1e-4, "loss.kind": "dice_ce"}, scores=(0.2, 0.3)),
     ]
-    write_table(given, tmp_path / "t.parquet")
+    write_table(curves_of(given), tmp_path / "t.parquet")
     curves = read_table(tmp_path / "t.parquet")
     rows = curves.rows
     assert rows["val/miou"].tolist() == [0.5, 0.6, 0.2, 0.3]
@@ -92,6 +93,16 @@ def test_a_table_keeps_values_metrics_seconds_and_origin(tmp_path, capsys):
     assert curves.origin["first"] == "2026-01-01"
     assert curves.origin["last"] == "2026-01-02"
     assert "2 runs of 2 configurations" in capsys.readouterr().out
+
+
+def test_a_table_grows(tmp_path):
+    first, second = record(0, 0, {"optimizer.lr": 1e-3}), record(1, 0, {"optimizer.lr": 1e-4})
+    grown = joined(curves_of([first]), curves_of([second, first]))
+    whole = curves_of([first, second])
+    pd.testing.assert_frame_equal(grown.rows, whole.rows)
+    assert grown.origin == whole.origin
+    with pytest.raises(UserError, match="another experiment, by its epochs"):
+        joined(curves_of([first]), curves_of([{**second, "epochs": 3}]))
 
 
 def test_what_is_no_table_is_refused(tmp_path):
@@ -127,7 +138,7 @@ def test_a_killed_recording_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert str(tmp_path) not in json.dumps(whole)
 
     call(monkeypatch, *asked)
-    assert "2 runs are in" in capsys.readouterr().out
+    assert "2 runs are done" in capsys.readouterr().out
     assert len(records(file)) == 2
     with pytest.raises(SystemExit, match="of 2 epochs"):
         call(monkeypatch, *asked, "--epochs", "3")
@@ -137,6 +148,9 @@ def test_a_killed_recording_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert [(r["config"], r["seed"]) for r in records(other)] == [(1, 0)]
     call(monkeypatch, "table", "--out", str(file), str(other), "--to", str(table))
     assert len(read_table(table).rows) == 4  # a run that both files hold is there once
+    capsys.readouterr()
+    call(monkeypatch, *asked[:-1], str(tmp_path / "no.jsonl"), "--known", str(table))
+    assert "2 runs are done, 0 are to do" in capsys.readouterr().out
 
 
 def call(monkeypatch, *words):
