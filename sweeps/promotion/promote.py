@@ -75,6 +75,7 @@ def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> F
         device=plan.device,
         options=plan.request.options,
         console=console,
+        flavor=plan.request.exports.flavor,
         to_continue=_same_again(plan, final),
     ).run()
 

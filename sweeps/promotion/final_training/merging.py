@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sweeps.config.gates import Gates
+from sweeps.promotion.exports.judged import served_ms
 from sweeps.promotion.final_training.outcome import ENSEMBLE, SOUP, Attempt, Contender
 from sweeps.promotion.final_training.validation import Validation
 from unetexp.atomic_folder import replacing
@@ -19,6 +20,7 @@ from unetexp.inference.evaluation import train_config
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.merging import write_ensemble, write_soup
 from unetexp.models.saved_model import WEIGHTS, load, read_description, read_spec
+from unetexp.runtimes.flavors import PYTORCH
 from unetexp.training.soup import soup
 
 
@@ -53,11 +55,12 @@ def try_merging(
     mixer: Mixer,
     validation: Validation,
     gates: Gates,
+    flavor: str = PYTORCH,
 ) -> tuple[Contender, list[Attempt]]:
     """The best model after each kind was tried against the best until then, and the attempts.
 
-    `title` names the model of a kind, `run_id` is where it would be registered from. What is not
-    kept is removed.
+    `title` names the model of a kind, `run_id` is where it would be registered from, `flavor` is
+    what would be served. What is not kept is removed.
     """
     attempts: list[Attempt] = []
     if len(members) < 2:
@@ -73,7 +76,7 @@ def try_merging(
             best.title,
             found.score,
             validation.compare(found, against),
-            too_heavy(folder, gates, mixer.data, mixer.device),
+            too_heavy(folder, gates, mixer.data, mixer.device, flavor),
         )
         attempts.append(attempt)
         if attempt.kept:
@@ -90,16 +93,21 @@ def kinds_asked(*, ensemble: bool, soup: bool) -> list[str]:
     return [SOUP] * soup + [ENSEMBLE] * ensemble
 
 
-def too_heavy(folder: Path, gates: Gates, data: Dataset, device: torch.device) -> str:
+def too_heavy(
+    folder: Path, gates: Gates, data: Dataset, device: torch.device, flavor: str = PYTORCH
+) -> str:
     """Which limit of the gates the model in `folder` breaks as it would be served; empty: none."""
     size_mb = (folder / WEIGHTS).stat().st_size / 1e6
     if gates.max_size_mb is not None and size_mb > gates.max_size_mb:
         return f"it takes {size_mb:.1f} MB, where {gates.max_size_mb:g} MB are allowed"
     if gates.max_latency_ms is None:
         return ""
-    height, width = statistics.mode(data["val"].shapes)  # as the gate measures
-    model, channels = load(folder).to(device), read_spec(folder).in_channels
-    found_ms = latency_ms(model, channels, height, width)
+    if flavor == PYTORCH:
+        height, width = statistics.mode(data["val"].shapes)  # as the gate measures
+        model, channels = load(folder).to(device), read_spec(folder).in_channels
+        found_ms = latency_ms(model, channels, height, width)
+    else:
+        found_ms = served_ms(flavor, folder, data)
     if found_ms <= gates.max_latency_ms:
         return ""
     return f"it takes {found_ms:.1f} ms, where {gates.max_latency_ms:g} ms are allowed"

@@ -82,7 +82,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class FinalTrainer:
-    """Trains `trial` of `source` again, as `asked`; `to_continue` is the command that does so."""
+    """Trains `trial` of `source` again, as `asked`.
+
+    `flavor` is what will be served, `to_continue` the command that goes on.
+    """
 
     store: TrackingStore
     source: SourceSweep
@@ -93,6 +96,7 @@ class FinalTrainer:
     device: torch.device
     options: SweepOptions
     console: Console
+    flavor: str
     to_continue: str
 
     @cached_property
@@ -136,6 +140,7 @@ class FinalTrainer:
                     mixer=self._mixer(trained, self.data),
                     validation=Validation(self.data, self.source.goals.score, self.device),
                     gates=self.gates,
+                    flavor=self.flavor,
                 )
         chosen, with_val = picked, None
         if self.asked.with_val:

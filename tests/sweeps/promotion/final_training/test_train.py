@@ -7,6 +7,7 @@ import re
 import pytest
 from mlflow import MlflowClient
 
+import unetexp
 from sweeps.promotion import retraining
 from sweeps.promotion.evaluation import uses_of_test_split
 from sweeps.promotion.final_training.outcome import Attempt
@@ -174,6 +175,24 @@ def test_an_ensemble_that_pays_is_served(uri, tmp_path, monkeypatch):
     assert "2 models that predict together, each a U-Net" in card
     assert "Averaged probabilities of 2 models: seeds 1, 2, epochs 1, 1 of 1." in card
     assert "ensemble of 2 seeds (averaged probabilities): kept" in card
+
+
+@pytest.mark.slow
+def test_its_export_is_served_and_judged(uri, tmp_path, monkeypatch):
+    always_pays(monkeypatch)
+    asked = ["--epochs", 1, "--seeds", 2, "--ensemble", "--export", "onnx-fp32"]
+    limit = ["--set", "promotion.max_latency_ms=1e-3", "--force"]  # met by no model
+    code, said = train_final(uri, tmp_path, *asked, "--flavor", "onnx-fp32", *limit)
+    assert code == 0, said
+    assert "ensemble of 2 seeds (averaged probabilities): tried and not kept" in read_card(uri, "1")
+    assert "0.001 ms are allowed" in read_card(uri, "1")
+    code, said = train_final(uri, tmp_path, *asked, "--flavor", "onnx-fp32", "--force")
+    assert code == 0, said
+    assert "sweep poor-final has trained this already" in said
+    assert "version 2, ensemble of 2 final trainings" in said
+    assert read_spec(locate("models:/unetexp@champion", uri)).members == 2
+    served = unetexp.load("models:/unetexp@champion", tracking_uri=uri)
+    assert served.runtime == "onnx"
 
 
 @pytest.mark.slow
