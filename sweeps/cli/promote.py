@@ -54,6 +54,12 @@ def promote(
     confirm: Annotated[
         int, typer.Option(min=0, metavar="K", help="Train the best K again with new seeds.")
     ] = 0,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race", help="With --confirm: no further seeds for trials that are clearly behind."
+        ),
+    ] = False,
     train_final: Annotated[
         bool,
         typer.Option(
@@ -216,6 +222,8 @@ def promote(
             raise ConfigError(
                 "--confirm and --train-final both train again: give one, and then the other."
             )
+        if race and confirm < 2:
+            raise ConfigError("--race: this needs --confirm K, with two trials or more.")
         if seeds is not None and not confirm and final is None:
             raise ConfigError(
                 f"--seeds {seeds}: this needs --confirm K, the number of trials that get them, or "
@@ -237,6 +245,7 @@ def promote(
             run_id=run,
             confirm=confirm,
             seeds=seeds or _SEEDS,
+            race=race,
             final=final,
             split=split,
             candidates=candidates,

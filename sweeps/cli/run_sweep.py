@@ -66,8 +66,8 @@ def _confirm(sweep: Sweep, console: Console) -> None:
     if not plan.recipe.budget.confirm or not sweep.complete:
         return
     # Promotion takes a while to import, and most sweeps end without it.
+    from sweeps.promotion.confirmation.confirm import confirm_best
     from sweeps.promotion.console import show_confirmation
-    from sweeps.promotion.seed_confirmation import confirm_best
 
     console.print(f"confirming the best trials of {plan.name} with other seeds (budget.confirm)")
     confirmation = confirm_best(sweep.tracker.store, plan.name, plan.options, console)

@@ -133,6 +133,11 @@ class Budget(Component):
     confirm_seeds: int = Field(
         3, ge=1, le=100, description="seeds with which each of these is trained again"
     )
+    race: bool = Field(
+        False,
+        description="true: the trials of `confirm` get one seed after the other, and one that is "
+        "clearly behind the best, with every seed and over the validation images, no further one",
+    )
 
     @field_validator("time")
     @classmethod
@@ -157,6 +162,11 @@ class Budget(Component):
             raise ConfigError(
                 f"confirm is {self.confirm}, more than the {self.trials} trials: give at most "
                 "as many."
+            )
+        if self.race and self.confirm < 2:
+            raise ConfigError(
+                f"race is true and confirm {self.confirm}: a race needs two trials or more. Give "
+                "confirm at least 2, or leave race out."
             )
         return self
 
@@ -216,5 +226,5 @@ class Asha(Component):
         return time
 
 
-NO_SEARCH: dict[str, Any] = {"time": None, "stop_when": None, "confirm": 0}
+NO_SEARCH: dict[str, Any] = {"time": None, "stop_when": None, "confirm": 0, "race": False}
 """What a budget has where trials are trained again and nothing is searched."""

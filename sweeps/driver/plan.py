@@ -192,6 +192,7 @@ def _confirming(recipe: Recipe) -> str:
     return (
         f"then the best {budget.confirm} with {count(budget.confirm_seeds, 'new seed')} each: "
         f"{count(budget.confirming, 'training')} of {recipe.base.epochs} epochs (budget.confirm)"
+        + (", fewer where some are clearly behind (budget.race)" if budget.race else "")
     )
 
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.promotion.confirmation.outcome import Confirmation
 from sweeps.promotion.evaluation import PromotionDecision
 from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.registry import CHAMPION, MODEL, PREVIOUS, RegisteredVersion
-from sweeps.promotion.seed_confirmation import Confirmation
 
 _COLOURS = {"green": "green", "red": "red", "skipped": "dim"}
 

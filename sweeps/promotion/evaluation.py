@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from sweeps.promotion.candidates import Candidate, SourceSweep
+from sweeps.promotion.confirmation.outcome import Confirmation
 from sweeps.promotion.exports.judged import JudgedExport
 from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.gates import Measures, Verdict
-from sweeps.promotion.seed_confirmation import Confirmation
 from sweeps.tracking.store import TrackingStore
 from unetexp.data import Dataset, DataSource, open_dataset
 from unetexp.inference.evaluation import SplitEvaluation, assess, train_config

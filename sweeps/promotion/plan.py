@@ -22,13 +22,13 @@ from sweeps.promotion.candidates import (
     sweep_of_run,
     sweep_to_promote,
 )
+from sweeps.promotion.confirmation.confirm import require_enough
 from sweeps.promotion.evaluation import TEST, VAL, at_working_size
 from sweeps.promotion.exports.asked import ExportRequest
 from sweeps.promotion.exports.judged import served_ms
 from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.latency_limit import fast_enough, weights_ms
 from sweeps.promotion.registry import MODEL, RegisteredVersion, champion
-from sweeps.promotion.seed_confirmation import require_enough
 from sweeps.tracking.own_files import require_own_files
 from sweeps.tracking.store import CONFIRMS, FINAL_OF, TrackingStore
 from unetexp.data import Dataset
@@ -47,6 +47,7 @@ class Request:
     run_id: str | None = None
     confirm: int = 0  # trials that are trained again
     seeds: int = 3  # trainings per trial of `confirm`
+    race: bool = False  # trials of `confirm` that are clearly behind get no further seeds
     final: FinalRequest | None = None  # train the chosen trial's settings to the end
     split: str = TEST
     candidates: int = 3

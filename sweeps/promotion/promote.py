@@ -15,6 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sweeps.promotion.card.model_card import card
+from sweeps.promotion.confirmation.confirm import confirm
+from sweeps.promotion.confirmation.outcome import Confirmation
 from sweeps.promotion.evaluation import (
     TEST,
     ModelEvaluation,
@@ -26,6 +28,7 @@ from sweeps.promotion.exports.judged import Judge, judged_weights
 from sweeps.promotion.final_training.outcome import FinalTraining
 from sweeps.promotion.final_training.settings import FinalRequest
 from sweeps.promotion.final_training.train import FinalTrainer
+from sweeps.promotion.final_training.validation import Validation
 from sweeps.promotion.gates import check_gates
 from sweeps.promotion.judging import (
     evaluate_baseline,
@@ -37,7 +40,6 @@ from sweeps.promotion.judging import (
 from sweeps.promotion.lock import promotion_lock
 from sweeps.promotion.plan import Baseline, PromotionPlan, Request, find_baseline
 from sweeps.promotion.registry import RegisteredVersion, register, set_champion, withdraw
-from sweeps.promotion.seed_confirmation import Confirmation, confirm
 from sweeps.tracking.run_writer import RunWriter, now_ms
 from unetexp.errors import GateError
 from unetexp.metrics.bootstrap import compare_paired
@@ -60,7 +62,10 @@ def confirm_choice(plan: PromotionPlan, console: Console) -> Confirmation:
     request = plan.request
     others = [trial for trial in plan.trials if trial.run_id != plan.chosen.run_id]
     again = [plan.chosen, *others][: request.confirm]
-    return confirm(plan.store, plan.source, again, request.seeds, request.options, console)
+    judge = None
+    if request.race:
+        judge = Validation(plan.data, plan.source.goals.score, plan.device)
+    return confirm(plan.store, plan.source, again, request.seeds, request.options, console, judge)
 
 
 def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> FinalTraining:

@@ -126,6 +126,7 @@ def test_data_swaps_the_recipes_data(tmp_path):
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"budget.trails": 3}, "Did you mean 'trials'"),
         ({"budget.gpus_per_trial": 1.5}, "whole number"),
+        ({"budget.race": True}, "a race needs two trials or more"),
         ({"asha.grace_epochs": 99}, "more than all"),
         ({"augment.crop_px.x": 1}, "without settings"),
     ],

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from sweeps.promotion import judging
 from sweeps.promotion import promote as promotion
+from sweeps.promotion.confirmation.outcome import Confirmation, SeedScores
 from sweeps.promotion.evaluation import uses_of_test_split
 from sweeps.promotion.plan import Request, plan_promotion
 from sweeps.promotion.registry import MODEL, champion
-from sweeps.promotion.seed_confirmation import Confirmation, SeedScores
 from sweeps.tracking.store import CONFIRMS, open_store
 from tests.support.promotable import Place, Trial
 from tests.support.promoting import aliases, call, copy_of, read_card, trial_run

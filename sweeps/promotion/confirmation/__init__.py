@@ -1,0 +1,1 @@
+"""Whether a choice holds with other seeds: the best trials are trained again."""
