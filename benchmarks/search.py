@@ -30,6 +30,7 @@ from benchmarks.curves.plan import drawn  # noqa: E402
 from benchmarks.curves.runs import append, records  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
 from benchmarks.searching.figures import grid, plot, tables  # noqa: E402
+from benchmarks.searching.first_points import best_elsewhere  # noqa: E402
 from benchmarks.searching.growing import GROWING, replay_growing  # noqa: E402
 from benchmarks.searching.landscape import Landscape  # noqa: E402
 from benchmarks.searching.replay import MemoryLedger, replay  # noqa: E402
@@ -54,7 +55,11 @@ def one(table: Path, key: tuple[Any, ...]) -> dict[str, Any]:
         keeps, time = GROWING[arm], trainings * unit
         found = replay_growing(landscape, devices, time, seed, keeps=keeps)
     else:
-        controller = ARMS[arm].controller(landscape.recipe, seed, MemoryLedger(), devices, unit)
+        recipe = landscape.recipe
+        if ARMS[arm].first_elsewhere:
+            points = best_elsewhere(read_table(table), of_set, recipe)
+            recipe = recipe.model_copy(update={"points": points})
+        controller = ARMS[arm].controller(recipe, seed, MemoryLedger(), devices, unit)
         found = replay(controller, landscape, devices, trainings * unit, seed)
     reached = None if found.reached_s is None else found.reached_s / unit
     times = grid(trainings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -22,11 +23,16 @@ def true_curve(values: dict, epochs: int) -> np.ndarray:
     return level * (1 - np.exp(-speed * np.arange(1, epochs + 1)))
 
 
-def drawn_curves(configs: int = 96, epochs: int = 27, seeds: int = 3) -> Curves:
-    """Curves of the recorder's first configurations, the first third with several seeds."""
+def drawn_curves(
+    configs: int = 96, epochs: int = 27, seeds: int = 3, sets: tuple[str, ...] = ("drawn",)
+) -> Curves:
+    """Curves of the recorder's first configurations, each third one with several seeds.
+
+    Sets differ by nothing but noise.
+    """
     recipe, rng = recipe_of("mni152", {}), np.random.default_rng(0)
     records = []
-    for config, values in enumerate(drawn(recipe, configs)):
+    for of_set, (config, values) in itertools.product(sets, enumerate(drawn(recipe, configs))):
         each = SECONDS[values["encoder.kind"]]
         for seed in range(seeds if config % 3 == 0 else 1):
             scores = true_curve(values, epochs) + rng.normal(0, NOISE, epochs)
@@ -34,7 +40,7 @@ def drawn_curves(configs: int = 96, epochs: int = 27, seeds: int = 3) -> Curves:
                 {"val/miou": float(score), "cpu_s": each * n, "wall_s": each * n}
                 for n, score in enumerate(scores, start=1)
             ]
-            record = {"set": "drawn", "config": config, "seed": seed, "values": values}
+            record = {"set": of_set, "config": config, "seed": seed, "values": values}
             origin = {**experiment_of(recipe), "epochs": epochs, "command": "none"}
             more = {"machine": "none", "versions": {}, "at": "2026-01-01", "history": history}
             records.append({**record, **origin, **more})
