@@ -3,6 +3,7 @@
     python benchmarks/search.py validate --table curves.parquet   how well curves are interpolated
     python benchmarks/search.py run --table curves.parquet --out replays.jsonl     100 seeds of each
     python benchmarks/search.py tables --out replays.jsonl
+    python benchmarks/search.py confirm --table curves.parquet    what further seeds are worth
     python benchmarks/search.py plot --out replays.jsonl --to regret.png
 
 The table comes from `benchmarks/curves/record.py`. A replay is a whole sweep through the conductor
@@ -29,6 +30,7 @@ from benchmarks.curves.curve_table import read_table  # noqa: E402
 from benchmarks.curves.plan import drawn  # noqa: E402
 from benchmarks.curves.runs import append, records  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
+from benchmarks.searching.confirming import choices, table  # noqa: E402
 from benchmarks.searching.figures import grid, plot, tables  # noqa: E402
 from benchmarks.searching.first_points import best_elsewhere  # noqa: E402
 from benchmarks.searching.growing import GROWING, replay_growing  # noqa: E402
@@ -38,6 +40,7 @@ from benchmarks.searching.surrogates import SURROGATES  # noqa: E402
 from unetexp.errors import UserError, not_a_choice  # noqa: E402
 
 KEY = ("set", "surrogate", "trainings", "arm", "devices", "seed")  # what names a replay
+_FEW, _NEW_SEEDS = 5, 4  # trials that are confirmed, and with how many seeds
 _DRAWS = 1024  # to see how many configurations are close to the best
 
 
@@ -108,11 +111,23 @@ def validate(asked: argparse.Namespace) -> None:
             print(f"| {name} | {correlation:.3f} |")
 
 
+def confirm(asked: argparse.Namespace) -> None:
+    """Print what choosing by further seeds costs and gains, for each set."""
+    for of_set in asked.sets or read_table(asked.table).sets:
+        landscape = landscape_of(asked.table, of_set, asked.surrogate)
+        found = [
+            choice
+            for seed in range(asked.seeds)
+            for choice in choices(landscape, asked.trainings, seed, _FEW, _NEW_SEEDS)
+        ]
+        print(f"\n{of_set}, after {asked.trainings:g} trainings\n\n{table(found)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["validate", "run", "tables", "plot"])
+    parser.add_argument("what", choices=["validate", "run", "tables", "plot", "confirm"])
     parser.add_argument("--table", type=Path, default=Path("curves.parquet"))
     parser.add_argument("--out", type=Path, default=Path("replays.jsonl"), help="the replays")
     parser.add_argument("--to", type=Path, default=Path("regret.png"), help="the picture")
@@ -131,6 +146,8 @@ def main() -> None:
             run(asked)
         elif asked.what == "validate":
             validate(asked)
+        elif asked.what == "confirm":
+            confirm(asked)
         elif asked.what == "tables":
             tables(records(asked.out))
         else:
