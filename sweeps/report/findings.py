@@ -14,6 +14,7 @@ from sweeps.report.advice.dimensions import Advice
 from sweeps.report.advice.regret import describe_regret
 from sweeps.report.advice.stopping import describe_loss
 from sweeps.report.effects import FEWEST, Effect
+from sweeps.report.equal_time import at_equal_time
 from sweeps.report.searched_settings import text
 from sweeps.report.sweep_data import SweepData
 from sweeps.state.stop_reason import StopReason, is_failure, label_of
@@ -80,6 +81,7 @@ def _facts(sweep_data: SweepData) -> list[str]:
         *_stopping(sweep_data),
         *describe_loss(sweep_data),
         *describe_regret(sweep_data),
+        *at_equal_time(sweep_data),
         *_failures(trials),
     ]
 
