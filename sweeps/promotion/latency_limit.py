@@ -13,6 +13,9 @@ from unetexp.data import Dataset
 from unetexp.errors import GateError
 from unetexp.metrics.latency import latency_ms
 from unetexp.models.saved_model import load, read_spec
+from unetexp.runtimes.flavors import PYTORCH
+
+_FASTER = "serve an export (--export openvino-int8 --flavor openvino-int8), "
 
 
 def fast_enough(
@@ -20,12 +23,13 @@ def fast_enough(
     timed_ms: Callable[[Candidate], float],
     limit_ms: float,
     *,
+    flavor: str = PYTORCH,
     force: bool,
 ) -> tuple[list[Candidate], dict[str, float]]:
     """The `trials`, best first, with the first that takes at most `limit_ms` before all others.
 
     Also the milliseconds of those that were `timed_ms`, by run id, for one image as it is served
-    here.
+    here, with `flavor`.
     Raises GateError, naming the fastest, where none holds the limit; `force` leaves the order then.
     """
     measured: dict[str, float] = {}
@@ -38,10 +42,11 @@ def fast_enough(
     fastest = min(trials, key=lambda trial: measured[trial.run_id])
     raise GateError(
         f"--max-latency-ms {limit_ms:g}: none of the {len(trials)} trials that had the full budget "
-        f"and kept their weights is so fast on this machine. The fastest, trial {fastest.trial}, "
-        f"takes {measured[fastest.run_id]:.1f} ms, with {fastest.goals.score} {fastest.score:.4f}. "
-        "Allow more, or search smaller models with latency_ms as an objective. Nothing was "
-        "changed; --force promotes the best one anyway."
+        f"and kept their weights is so fast on this machine in {flavor}. The fastest, trial "
+        f"{fastest.trial}, takes {measured[fastest.run_id]:.1f} ms, with {fastest.goals.score} "
+        f"{fastest.score:.4f}. Allow more, {_FASTER if flavor == PYTORCH else ''}or search smaller "
+        "models with latency_ms as an objective. Nothing was changed; --force promotes the best "
+        "one anyway."
     )
 
 

@@ -113,7 +113,13 @@ def plan_promotion(store: TrackingStore, request: Request, device: torch.device)
     latencies: dict[str, float] = {}
     if request.max_latency_ms is not None:
         timed = partial(_served_ms, store, source, data, device, request.exports)
-        able, latencies = fast_enough(able, timed, request.max_latency_ms, force=request.force)
+        able, latencies = fast_enough(
+            able,
+            timed,
+            request.max_latency_ms,
+            flavor=request.exports.flavor,
+            force=request.force,
+        )
     warnings = [
         *_forced_split_warnings(split, request),
         *_source_warnings(source),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from sweeps.config.gates import Gates
 from sweeps.promotion.exports.judged import served_ms
 from sweeps.promotion.final_training.outcome import ENSEMBLE, SOUP, Attempt, Contender
 from sweeps.promotion.final_training.validation import Validation
+from sweeps.promotion.latency_limit import weights_ms
 from unetexp.atomic_folder import replacing
 from unetexp.data import Dataset
 from unetexp.inference.evaluation import train_config
-from unetexp.metrics.latency import latency_ms
 from unetexp.models.merging import write_ensemble, write_soup
-from unetexp.models.saved_model import WEIGHTS, load, read_description, read_spec
+from unetexp.models.saved_model import WEIGHTS, read_description
 from unetexp.runtimes.flavors import PYTORCH
 from unetexp.training.soup import soup
 
@@ -102,12 +101,8 @@ def too_heavy(
         return f"it takes {size_mb:.1f} MB, where {gates.max_size_mb:g} MB are allowed"
     if gates.max_latency_ms is None:
         return ""
-    if flavor == PYTORCH:
-        height, width = statistics.mode(data["val"].shapes)  # as the gate measures
-        model, channels = load(folder).to(device), read_spec(folder).in_channels
-        found_ms = latency_ms(model, channels, height, width)
-    else:
-        found_ms = served_ms(flavor, folder, data)
+    served = flavor != PYTORCH
+    found_ms = served_ms(flavor, folder, data) if served else weights_ms(folder, data, device)
     if found_ms <= gates.max_latency_ms:
         return ""
     return f"it takes {found_ms:.1f} ms, where {gates.max_latency_ms:g} ms are allowed"

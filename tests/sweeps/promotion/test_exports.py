@@ -162,7 +162,8 @@ class TestGates:
             monkeypatch.setattr(f"{target}.latency_ms", fake)
         limit = ("--max-latency-ms", 10)
         code, said = call(uri, "good", *limit, "--export", "onnx")
-        assert code == 3 and "so fast on this machine" in said
+        assert code == 3 and "so fast on this machine in pytorch" in said
+        assert "--flavor openvino-int8" in said
         code, said = call(uri, "good", *limit, "--export", "onnx", "--flavor", "onnx")
         assert code == 0, said
         took["RuntimeNetwork"] = 20.0
