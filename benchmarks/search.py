@@ -32,7 +32,7 @@ from benchmarks.curves.runs import append, records  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
 from benchmarks.searching.confirming import choices, table  # noqa: E402
 from benchmarks.searching.figures import grid, plot, tables  # noqa: E402
-from benchmarks.searching.first_points import best_elsewhere  # noqa: E402
+from benchmarks.searching.first_points import FIRST  # noqa: E402
 from benchmarks.searching.growing import GROWING, replay_growing  # noqa: E402
 from benchmarks.searching.landscape import Landscape  # noqa: E402
 from benchmarks.searching.replay import MemoryLedger, replay  # noqa: E402
@@ -59,8 +59,8 @@ def one(table: Path, key: tuple[Any, ...]) -> dict[str, Any]:
         found = replay_growing(landscape, devices, time, seed, keeps=keeps)
     else:
         recipe = landscape.recipe
-        if ARMS[arm].first_elsewhere:
-            points = best_elsewhere(read_table(table), of_set, recipe)
+        if first := ARMS[arm].first:
+            points = FIRST[first](read_table(table), of_set, recipe)
             recipe = recipe.model_copy(update={"points": points})
         controller = ARMS[arm].controller(recipe, seed, MemoryLedger(), devices, unit)
         found = replay(controller, landscape, devices, trainings * unit, seed)

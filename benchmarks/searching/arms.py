@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from benchmarks.searching.first_points import FIRST
 from benchmarks.searching.promotions import PromotingController
 from sweeps.config.budget import Asha
 from sweeps.config.recipe import Recipe
@@ -65,7 +66,7 @@ class Arm:
     pruner: Callable[[int], optuna.pruners.BasePruner] | None = None  # of the epochs of a trial
     promotes: bool = False
     grace_trainings: float | None = None  # rungs in time, the first after this many trainings
-    first_elsewhere: bool = False  # tries first what did best on the table's other sets
+    first: str = ""  # what is tried first, by name in FIRST
 
     def controller(
         self, recipe: Recipe, seed: int, ledger: Ledger, devices: int, training_s: float
@@ -115,7 +116,7 @@ ARMS: dict[str, Arm] = {
     "tpe by gain a second, asha": Arm(Tpe(cost_aware=True)),
     "tpe, asha in time": Arm(Tpe(), grace_trainings=1 / 9),
     "tpe by gain a second, asha in time": Arm(Tpe(cost_aware=True), grace_trainings=1 / 9),
-    "tpe, asha, first the best elsewhere": Arm(first_elsewhere=True),
+    **{f"tpe, asha, first {what}": Arm(first=what) for what in FIRST},
     "tpe, judged by the last epoch": Arm(Tpe(), Asha(judged="last")),
     "tpe, median": Arm(Tpe(), pruner=_median),
     "random, hyperband": Arm(Random(), pruner=_hyperband),

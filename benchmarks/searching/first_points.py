@@ -1,21 +1,25 @@
-"""What a sweep tries first: settings that did well on the other sets of the table.
+"""What a sweep tries first: the quickstart's points, or settings that did well on other sets.
 
-The set that is replayed is left out, so a replay shows what the knowledge of other data is worth.
+Of the table's sets the replayed one is left out, so a replay shows what the knowledge of other data
+is worth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.curves.curve_table import Curves
 from benchmarks.searching.landscape import SCORE, recorded
+from sweeps.config.loading import load_recipe
 from sweeps.config.recipe import Recipe
 from sweeps.config.space import search_order
 
+Points = tuple[dict[str, Any], ...]
 COUNT = 3  # as many as `--warm-start auto` takes over
 
 
-def best_elsewhere(curves: Curves, of_set: str, recipe: Recipe) -> tuple[dict[str, Any], ...]:
+def best_elsewhere(curves: Curves, of_set: str, recipe: Recipe) -> Points:
     """The recorded settings that rank best over all sets but one; none where there is no other.
 
     Settings are ranked by their best score, mean over their seeds; over several sets by the mean of
@@ -38,3 +42,14 @@ def best_elsewhere(curves: Curves, of_set: str, recipe: Recipe) -> tuple[dict[st
         (values,), *_ = recorded(rows[rows["config"] == config], order, recipe.base.epochs)
         found.append(values)
     return tuple(found)
+
+
+def of_quickstart(curves: Curves, of_set: str, recipe: Recipe) -> Points:
+    """The shipped recipe's own points."""
+    return tuple(dict(point) for point in load_recipe("quickstart").points)
+
+
+FIRST: dict[str, Callable[[Curves, str, Recipe], Points]] = {
+    "the quickstart's": of_quickstart,
+    "the best elsewhere": best_elsewhere,
+}
