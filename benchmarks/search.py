@@ -1,16 +1,16 @@
 """Replays searchers and stopping rules on recorded learning curves, in seconds a sweep.
 
-    python benchmarks/search.py validate --table curves.parquet   how well curves are interpolated
-    python benchmarks/search.py run --table curves.parquet --out replays.jsonl     100 seeds of each
+    python benchmarks/search.py validate                          how well curves are interpolated
+    python benchmarks/search.py run --out replays.jsonl           100 seeds of each arm
     python benchmarks/search.py tables --out replays.jsonl
-    python benchmarks/search.py confirm --table curves.parquet    what further seeds are worth
+    python benchmarks/search.py confirm                           what further seeds are worth
     python benchmarks/search.py plot --out replays.jsonl --to regret.png
 
-The table comes from `benchmarks/curves/record.py`. A replay is a whole sweep through the conductor
-that real sweeps use, on 1, 4 or 16 virtual devices: a trial has its device for the seconds that its
-epochs took when they were recorded, and its scores are those of the table, interpolated, with the
-noise of seeds. The file has one JSON line a replay; those that it holds are not repeated. Seeds are
-the outer loop, so that the tables can be printed at any time.
+The table, `benchmarks/curves/curves.parquet`, comes from `benchmarks/curves/record.py`. A replay is
+a whole sweep through the conductor that real sweeps use, on 1, 4 or 16 virtual devices: a trial has
+its device for the seconds that its epochs took when they were recorded, and its scores are those of
+the table, interpolated, with the noise of seeds. The file has one JSON line a replay; those that it
+holds are not repeated. Seeds are the outer loop, so that the tables can be printed at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from benchmarks.curves.curve_table import read_table  # noqa: E402
+from benchmarks.curves.curve_table import TABLE, read_table  # noqa: E402
 from benchmarks.curves.plan import drawn  # noqa: E402
 from benchmarks.curves.runs import append, records  # noqa: E402
 from benchmarks.searching.arms import ARMS, SLOW  # noqa: E402
@@ -128,7 +128,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["validate", "run", "tables", "plot", "confirm"])
-    parser.add_argument("--table", type=Path, default=Path("curves.parquet"))
+    parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--out", type=Path, default=Path("replays.jsonl"), help="the replays")
     parser.add_argument("--to", type=Path, default=Path("regret.png"), help="the picture")
     parser.add_argument("--sets", nargs="+", help="of the table; default: all")

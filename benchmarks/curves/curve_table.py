@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from unetexp.errors import UserError
 
+TABLE = Path(__file__).with_name("curves.parquet")  # the recorded one that comes with the code
 RUN = ["set", "config", "seed"]  # the columns that name a run
 EXPERIMENT = ("space", "base", "epochs")  # what all runs of a table share, by its origin
 _ORIGIN = b"unetexp.curves"  # the key of the metadata

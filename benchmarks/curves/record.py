@@ -3,7 +3,7 @@
     python benchmarks/learning.py cut --set ROOT --to nuclei_small      a set of small crops
     python benchmarks/curves/record.py time --sets mni152 nuclei_small  the hours that it will take
     python benchmarks/curves/record.py run --sets mni152 nuclei_small --out curves.jsonl
-    python benchmarks/curves/record.py table --out curves.jsonl --to curves.parquet
+    python benchmarks/curves/record.py table --out curves.jsonl
 
 `run` is one process with one thread at low priority. For more cores start one a core, with
 `--share 1/2 --out a.jsonl`, `--share 2/2 --out b.jsonl`, and give `table` every file. Each run of
@@ -35,6 +35,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 from benchmarks.curves.curve_table import (  # noqa: E402
     RUN,
+    TABLE,
     curves_of,
     joined,
     read_table,
@@ -145,7 +146,7 @@ def main() -> None:
     )
     parser.add_argument("--share", type=share, default=(1, 1), help="K/N: this part of the runs")
     parser.add_argument("--known", type=Path, help="a table: its runs are not repeated, but kept")
-    parser.add_argument("--to", type=Path, default=Path("curves.parquet"), help="the table")
+    parser.add_argument("--to", type=Path, default=TABLE, help="the table")
     parser.add_argument("--configs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="of each 8th configuration")
     parser.add_argument("--epochs", type=int, default=27)

@@ -1,7 +1,7 @@
 """What a sweep of 10,000 trials on 1,000 devices costs its driver, on recorded learning curves.
 
-    python benchmarks/scaling/large_sweep.py --table curves.parquet       10,000 trials, minutes
-    python benchmarks/scaling/large_sweep.py --table curves.parquet --trials 500 --devices 50 \
+    python benchmarks/scaling/large_sweep.py                              10,000 trials, 20 minutes
+    python benchmarks/scaling/large_sweep.py --trials 500 --devices 50 \
         --tracking-uri http://127.0.0.1:5000                              with an MLflow server
 
 Trials run on virtual devices by a virtual clock (`benchmarks/search.py`); the conductor, the ledger
@@ -28,7 +28,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
-from benchmarks.curves.curve_table import read_table  # noqa: E402
+from benchmarks.curves.curve_table import TABLE, read_table  # noqa: E402
 from benchmarks.searching.landscape import Landscape  # noqa: E402
 from benchmarks.searching.replay import MemoryLedger, replay  # noqa: E402
 from sweeps.config.recipe import Recipe  # noqa: E402
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, default=Path("curves.parquet"))
+    parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--set", help="of the table; default: its first")
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--devices", type=int, default=1_000)
