@@ -46,7 +46,7 @@ def best_elsewhere(curves: Curves, of_set: str, recipe: Recipe) -> Points:
 
 def of_quickstart(curves: Curves, of_set: str, recipe: Recipe) -> Points:
     """The shipped recipe's own points."""
-    return tuple(dict(point) for point in load_recipe("quickstart").points)
+    return tuple(dict(point) for point in load_recipe("quickstart", {}).points)
 
 
 FIRST: dict[str, Callable[[Curves, str, Recipe], Points]] = {

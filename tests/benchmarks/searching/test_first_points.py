@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.searching.arms import ARMS
-from benchmarks.searching.first_points import COUNT, best_elsewhere
+from benchmarks.searching.first_points import COUNT, FIRST, best_elsewhere
 from benchmarks.searching.landscape import Landscape
 from benchmarks.searching.replay import MemoryLedger
 from tests.support.drawn_curves import drawn_curves, true_curve
@@ -50,3 +50,10 @@ def test_a_sweep_tries_them_first(curves, landscape):
     controller = arm.controller(recipe, 0, MemoryLedger(), 1, landscape.training_s)
     tried = [controller.propose().values for _ in range(COUNT)]
     assert tried == list(points)
+
+
+def test_the_quickstarts_points_fit_the_recorded_space(curves, landscape):
+    points = FIRST["the quickstart's"](curves, "one", landscape.recipe)
+    assert points
+    for point in points:
+        assert landscape.row(point) >= 0  # a cell of the grid
