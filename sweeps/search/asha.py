@@ -89,9 +89,10 @@ class AshaRungs:
             return True
         needed = cutoff(rung.values(), self.reduction_factor)
         costs = self._costs.setdefault((bracket, epoch), {})
-        before = [(rung[other], *costs[other]) for other in rung]
+        before = ((rung[other], *costs[other]) for other in list(rung))
+        admitted = score >= needed or self._is_on_front((score, *others), before)
         rung[trial], costs[trial] = score, others
-        return score >= needed or self._is_on_front((score, *others), before)
+        return admitted
 
     def completed(self, trial: str, score: float, bracket: str, spent_s: float) -> None:
         """No rung is at the last epoch."""
@@ -112,8 +113,8 @@ class AshaRungs:
 
 def cutoff(scores: Iterable[float], reduction_factor: float) -> float:
     """What is among the best 1/reduction_factor of the scores; -inf without any."""
-    recorded = list(scores)
-    if not recorded:
+    recorded = np.fromiter(scores, float)
+    if not recorded.size:
         return -math.inf
     return float(np.percentile(recorded, (1 - 1 / reduction_factor) * 100))
 

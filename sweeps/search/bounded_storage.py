@@ -27,10 +27,11 @@ class BoundedStorage(InMemoryStorage):
         self._keep_latest, self._keep_best = latest, best
         self._latest: deque[FrozenTrial] = deque()
         self._best: list[tuple[tuple[bool, int, float], int]] = []  # a heap: the worst comes first
-        self._forgotten: set[int] = set()  # trial numbers
+        self._seen: dict[int, None] = {}  # the numbers of trials that are not forgotten, in order
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial_id: int = super().create_new_trial(study_id, template_trial)
+        self._seen[self.get_trial_number_from_id(trial_id)] = None
         self._remember(trial_id)
         return trial_id
 
@@ -47,8 +48,10 @@ class BoundedStorage(InMemoryStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        trials = super().get_all_trials(study_id, deepcopy=False, states=states)
-        seen = [trial for trial in trials if trial.number not in self._forgotten]
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        seen = [trials[number] for number in self._seen]  # not all of them: there may be 10,000
+        if states is not None:
+            seen = [trial for trial in seen if trial.state in states]
         return copy.deepcopy(seen) if deepcopy else seen
 
     def _remember(self, trial_id: int) -> None:
@@ -60,7 +63,7 @@ class BoundedStorage(InMemoryStorage):
             old = self._latest.popleft()
             heapq.heappush(self._best, (_worth(old), old.number))
         if len(self._best) > self._keep_best:
-            self._forgotten.add(heapq.heappop(self._best)[1])
+            del self._seen[heapq.heappop(self._best)[1]]
 
 
 def _worth(trial: FrozenTrial) -> tuple[bool, int, float]:
