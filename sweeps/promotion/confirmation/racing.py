@@ -2,8 +2,9 @@
 
 Clearly behind is a trial whose score is below the leader's with every seed that both have had, and
 that a paired bootstrap over the validation images, each counted with all these seeds, puts below it
-as well. The seeds say that it is not luck of the training, the images that it is not luck of the
-split.
+as well: hardly luck of the split. Of the training it may be, with so few seeds: of two equally good
+trials one is behind with two of two seeds in half of all races. That is no loss, because they are
+equally good; `benchmarks/search.py confirm` measures what a race loses.
 """
 
 from __future__ import annotations
