@@ -19,7 +19,6 @@ space.
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import os
 import statistics
@@ -157,8 +156,9 @@ def main() -> None:
     try:
         if asked.what == "table":
             curves = curves_of([line for file in asked.out for line in records(file)])
-            known = [read_table(asked.known)] if asked.known else []
-            write_table(functools.reduce(joined, [*known, curves]), asked.to)
+            if asked.known:
+                curves = joined(read_table(asked.known), curves)
+            write_table(curves, asked.to)
             return
         os.nice(max(0, NICENESS - os.nice(0)))
         if asked.what == "time":

@@ -71,7 +71,8 @@ class Meter:
 
     def __init__(self, trials: int, ledger: FileLedger) -> None:
         self._block, self._ledger = math.ceil(trials / BLOCKS), ledger
-        self.ended, self.seen = 0, [self._now()]
+        self.ended = 0
+        self.seen = [self._now()]
 
     def __call__(self, event: Event) -> None:
         if event["event"] != "end":
@@ -83,8 +84,7 @@ class Meter:
     def _now(self) -> Spent:
         size = self._ledger.file.path.stat().st_size / 2**20
         memory = psutil.Process().memory_info().rss / 2**20
-        ended = getattr(self, "ended", 0)
-        return Spent(ended, len(self._ledger.events), time.process_time(), memory, size)
+        return Spent(self.ended, len(self._ledger.events), time.process_time(), memory, size)
 
     def table(self) -> str:
         """A line for each block of trials."""

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from functools import partial
 
 import numpy as np
 
 from benchmarks.searching.arms import ARMS, OURS
 from benchmarks.searching.landscape import CLOSE, Landscape
 from benchmarks.searching.replay import MemoryLedger, replay
-from sweeps.promotion.confirmation.racing import Race, raced
+from sweeps.promotion.confirmation.racing import Compare, Race, raced
 from sweeps.promotion.final_training.validation import Validated
 from sweeps.state.stop_reason import StopReason
 from unetexp.metrics.bootstrap import Interval, PairedComparison
 
 PLAIN = "the leader"
+_NO_IMAGES = np.zeros((0, 1, 1), dtype=np.int64)  # of confusion matrices
 HALF_WIDTHS = (0.002, 0.005, 0.01, 0.02)  # of 95 % intervals over the images, in mIoU
 
 
@@ -40,20 +40,11 @@ class Chosen:
         return self.lost > CLOSE
 
 
-@dataclass(frozen=True)
-class _ByScore:
-    """A judge of scores: the interval over images has a fixed width."""
-
-    half_width: float
-
-    def __call__(self, folder: Path) -> Validated:
-        score = cast("float", folder)  # a replayed training has no folder
-        return Validated(score, np.full((1, 1, 1), 0))
-
-    def compare(self, one: Validated, other: Validated) -> PairedComparison:
-        gap = one.score - other.score
-        interval = Interval(gap, gap - self.half_width, gap + self.half_width)
-        return PairedComparison(interval, float(gap > 0))
+def _by_score(half_width: float, one: Validated, other: Validated) -> PairedComparison:
+    """A comparison by the scores alone: the interval over images has a fixed width."""
+    gap = one.score - other.score
+    interval = Interval(gap, gap - half_width, gap + half_width)
+    return PairedComparison(interval, float(gap > 0))
 
 
 def choices(
@@ -79,22 +70,22 @@ def choices(
     mean = max(again, key=lambda trial: float(np.mean(again[trial])))
     found.append(Chosen(f"{few} with {seeds} seeds", best - true[mean], few * seeds))
     for width in HALF_WIDTHS:
-        trial, cost = _raced(list(values), score, seeds, _ByScore(width))
+        trial, cost = _raced(list(values), score, seeds, partial(_by_score, width))
         way = f"{few} in a race, images ± {100 * width:g} points"
         found.append(Chosen(way, best - true[trial], cost))
     return found
 
 
 def _raced(
-    trials: list[str], score: Callable[[str, int], float], seeds: int, judge: _ByScore
+    trials: list[str], score: Callable[[str, int], float], seeds: int, compare: Compare
 ) -> tuple[str, int]:
     """The winner of a race, by its mean among those that are left, and the trainings."""
-    race, scores = Race(judge), {trial: list[float]() for trial in trials}
+    race, scores = Race(compare), {trial: list[float]() for trial in trials}
 
     def train(left: list[str], number: int) -> None:
         for trial in left:
             scores[trial].append(score(trial, number))
-            race.trained(trial, number, cast("Any", scores[trial][-1]))
+            race.trained(trial, number, Validated(scores[trial][-1], _NO_IMAGES))
 
     dropped = raced(trials, range(seeds), train, race)
     left = [trial for trial in trials if trial not in dropped]

@@ -62,10 +62,11 @@ def confirm_choice(plan: PromotionPlan, console: Console) -> Confirmation:
     request = plan.request
     others = [trial for trial in plan.trials if trial.run_id != plan.chosen.run_id]
     again = [plan.chosen, *others][: request.confirm]
-    judge = None
+    validation = None
     if request.race:
-        judge = Validation(plan.data, plan.source.goals.score, plan.device)
-    return confirm(plan.store, plan.source, again, request.seeds, request.options, console, judge)
+        validation = Validation(plan.data, plan.source.goals.score, plan.device)
+    asked = (request.seeds, request.options, console, validation)
+    return confirm(plan.store, plan.source, again, *asked)
 
 
 def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> FinalTraining:

@@ -25,7 +25,7 @@ from sweeps.promotion.candidates import (
     source_sweep,
 )
 from sweeps.promotion.confirmation.outcome import Confirmation, SeedScores
-from sweeps.promotion.confirmation.racing import Judge, Race, raced
+from sweeps.promotion.confirmation.racing import Race, raced
 from sweeps.promotion.final_training.validation import Validation
 from sweeps.promotion.retraining import (
     earlier_retraining,
@@ -50,23 +50,24 @@ def confirm(
     seeds: int,
     options: SweepOptions,
     console: Console,
-    judge: Judge | None = None,
+    validation: Validation | None = None,
 ) -> Confirmation:
     """Train each of `trials` again with `seeds` new seeds, with Ray, as a separate sweep.
 
-    With a `judge` it is a race, a sweep a seed: trials that are clearly behind by it get no further
-    seeds. What an earlier command began, or finished, is not trained twice.
+    With the `validation` images it is a race, a sweep a seed: trials that are clearly behind on
+    them get no further seeds. What an earlier command began, or finished, is not trained twice.
     `options` name the GPUs, the store and the storage. Raises KeyboardInterrupt at a signal, once
     the runs are closed, and UnetexpError where nothing could be trained.
     """
     again = _Repeats(store, source, trials, options, console)
     numbers = confirmation_seeds(source.recipe, again.configs.values(), seeds)
     dropped: dict[str, str] = {}
-    if judge is None:
+    if validation is None:
         again.train(list(again.configs), numbers)
     else:
-        race = Race(judge)
-        dropped = raced(list(again.configs), numbers, partial(again.train_racing, race), race)
+        race = Race(validation.compare)
+        train = partial(again.train_racing, race, validation)
+        dropped = raced(list(again.configs), numbers, train, race)
     rows = [
         SeedScores(t.trial, t.score, again.scores[t.trial], dropped.get(t.trial, ""))
         for t in trials
@@ -83,11 +84,11 @@ def confirm_best(
     trials, budget = full_budget_trials(store, source), source.recipe.budget
     if not trials or not budget.confirm:
         return None
-    best, judge = trials[: budget.confirm], None
+    best, validation = trials[: budget.confirm], None
     if budget.race:
         device = pick_device("cpu" if options.gpus == 0 else "auto")
-        judge = Validation(open_data(source), source.goals.score, device)
-    found = confirm(store, source, best, budget.confirm_seeds, options, console, judge)
+        validation = Validation(open_data(source), source.goals.score, device)
+    found = confirm(store, source, best, budget.confirm_seeds, options, console, validation)
     run = RunWriter(store.client, source.run.info.run_id)
     run.set_tags({CONFIRMED: "\n".join(found.describe())})
     return found
@@ -172,10 +173,12 @@ class _Repeats:
             self.scores[trial][seed] = model.score
         return found
 
-    def train_racing(self, race: Race, trials: list[str], seed: int) -> None:
+    def train_racing(
+        self, race: Race, validation: Validation, trials: list[str], seed: int
+    ) -> None:
         """One seed of a race."""
         for (trial, _), model in self.train(trials, [seed], keeps_all=True).items():
-            race.trained(trial, seed, locate(model.run_id, self._store.uri))
+            race.trained(trial, seed, validation(locate(model.run_id, self._store.uri)))
 
     def _sweep(self, recipe: Recipe) -> SweepPlan:
         """The sweep of `recipe`, run to its end: a new one, or one that was begun earlier."""

@@ -68,8 +68,9 @@ class Confirmation:
         left = [trial for trial in scored if not trial.dropped]
         runner_up = max(left or scored, key=lambda trial: trial.mean)
         shared = [seed for seed in chosen.scores if seed in runner_up.scores]
-        gap = chosen.mean - runner_up.mean
-        ahead = sum(chosen.scores[seed] > runner_up.scores[seed] for seed in shared)
+        gaps = [chosen.scores[seed] - runner_up.scores[seed] for seed in shared]
+        gap = statistics.fmean(gaps) if gaps else chosen.mean - runner_up.mean
+        ahead = sum(each > 0 for each in gaps)
         progress = f"with {ahead} of {len(shared)} seeds"
         if gap > 0 and ahead == len(shared) > 1:
             return (

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Protocol
 
 from sweeps.promotion.final_training.validation import Validated
 from unetexp.metrics.bootstrap import PairedComparison
@@ -20,24 +18,19 @@ from unetexp.metrics.bootstrap import PairedComparison
 FEWEST = 2  # seeds before a trial is dropped
 
 
-class Judge(Protocol):
-    """What models are compared by: `Validation`."""
-
-    def __call__(self, folder: Path) -> Validated: ...
-
-    def compare(self, one: Validated, other: Validated) -> PairedComparison: ...
+Compare = Callable[[Validated, Validated], PairedComparison]  # by how much the first is better
 
 
 class Race:
     """The trials of a race with what their trainings reached on the validation images."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, compare: Compare) -> None:
+        self._compare = compare
         self._found: dict[str, dict[int, Validated]] = {}
 
-    def trained(self, trial: str, seed: int, folder: Path) -> None:
-        """Look at a finished training."""
-        self._found.setdefault(trial, {})[seed] = self._judge(folder)
+    def trained(self, trial: str, seed: int, found: Validated) -> None:
+        """Note what a finished training reached."""
+        self._found.setdefault(trial, {})[seed] = found
 
     def behind(self, trials: Iterable[str]) -> dict[str, str]:
         """Which of `trials` are clearly behind the leading one, and why in words."""
@@ -58,7 +51,7 @@ class Race:
         if len(shared) < FEWEST or any(own[seed].score >= best[seed].score for seed in shared):
             return ""
         together = [_pooled([found[seed] for seed in shared]) for found in (own, best)]
-        difference = self._judge.compare(*together).difference
+        difference = self._compare(*together).difference
         if not difference.high < 0:  # also of a single image, which has no interval
             return ""
         return (

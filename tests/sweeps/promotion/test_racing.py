@@ -29,18 +29,12 @@ def validated(right, spread=0.05, images=IMAGES, draw=0):
     return Validated(right, matrices)
 
 
-class Drawn:
-    """A judge: a "folder" is what was found."""
-
-    def __call__(self, found):
-        return found
-
-    def compare(self, one, other):
-        return compare_paired(one.matrices, other.matrices)
+def compared(one, other):
+    return compare_paired(one.matrices, other.matrices)
 
 
 def race_of(**found):
-    race = Race(Drawn())
+    race = Race(compared)
     for trial, models in found.items():
         for seed, model in enumerate(models):
             race.trained(trial, seed, model)
@@ -95,7 +89,7 @@ def test_alike_ones_are_rarely_dropped(draw):
 
 
 def test_who_is_dropped_gets_no_further_seed():
-    race, trained = Race(Drawn()), []
+    race, trained = Race(compared), []
     rights = {"a": 0.9, "b": 0.6, "c": 0.9}
 
     def train(trials, seed):
@@ -108,7 +102,7 @@ def test_who_is_dropped_gets_no_further_seed():
 
 
 def test_a_race_ends_when_one_is_left():
-    race, trained = Race(Drawn()), []
+    race, trained = Race(compared), []
 
     def train(trials, seed):
         trained.append(seed)
@@ -128,6 +122,13 @@ def test_the_verdict_compares_with_those_that_are_left():
     assert "; no further seed" in found.describe()[3]
 
 
+def test_seeds_that_only_one_of_them_had_do_not_count_in_the_verdict():
+    chosen = SeedScores("0000", 0.9, {1: 0.5, 2: 0.5}, dropped="no further seed")
+    left = SeedScores("0001", 0.8, {1: 0.6, 2: 0.6, 3: 0.9, 4: 0.9})
+    found = Confirmation("x-confirm", (1, 2, 3, 4), (chosen, left))
+    assert "trial 0001 is 0.1000 above it on average" in found.verdict()
+
+
 @pytest.mark.slow
 def test_a_promotion_races_its_best_with_sweeps_of_a_seed(tmp_path, monkeypatch):
     place = Place(tmp_path)
@@ -144,3 +145,8 @@ def test_a_promotion_races_its_best_with_sweeps_of_a_seed(tmp_path, monkeypatch)
     for sweep, seed in (("pair-confirm", "1"), ("pair-confirm-2", "2")):
         runs = store.trial_runs(store.sweep_run(sweep).info.run_id)
         assert [run.data.params["seed"] for run in runs] == [seed, seed]
+
+    code, said = call(uri, "pair", *asked)  # as after an interruption: nothing is trained twice
+    assert code == 0, said
+    for sweep in ("pair-confirm", "pair-confirm-2"):
+        assert f"sweep {sweep} has trained this already" in said
