@@ -300,6 +300,8 @@ class TestMistakes:
             (["good", "--run", "0" * 32], "not both"),
             (["good", "--rollback"], "no other choice"),
             (["good", "--seeds", "2"], "--confirm"),
+            (["good", "--race"], "--confirm K, with two trials or more"),
+            (["good", "--confirm", "1", "--race"], "--confirm K, with two trials or more"),
             (["good", "--epochs", "2"], "--epochs 2: this needs --train-final"),
             (["good", "--with-val"], "--with-val: this needs --train-final"),
             (["good", "--ensemble"], "--ensemble: this needs --train-final"),
