@@ -19,7 +19,7 @@ from sweeps.report.sweep_data import SweepData
 from sweeps.text import count
 
 UNLIKE = 1.3  # between the seconds an epoch of a setting's choices, from which it is compared
-_FEWEST, _MOST_SETTINGS = 2, 3
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class _Spent:
 
 
 def at_equal_time(sweep_data: SweepData) -> list[str]:
-    """A sentence for each setting whose choices differ in cost, the most unlike one first."""
+    """A sentence on the setting whose choices differ most in cost; none where all cost alike.
+
+    Of other settings the cost is mostly that of this one, with which they were tried.
+    """
     compared = [each for s in sweep_data.settings if (each := _compared(sweep_data, s))]
-    compared.sort(key=lambda each: -_unlike(each))
-    return [_sentence(sweep_data, each) for each in compared[:_MOST_SETTINGS]]
+    return [_sentence(sweep_data, max(compared, key=_unlike))] if compared else []
 
 
 def _compared(sweep_data: SweepData, setting: Setting) -> list[_Spent]:
@@ -100,5 +102,6 @@ def _sentence(sweep_data: SweepData, spent: list[_Spent]) -> str:
     minutes = f"{time_s / 60:.0f} min" if round(time_s) >= 120 else f"{time_s:.0f} s"
     return (
         f"At equal device time, {minutes} each and the trials in the order of their proposals, "
-        f"the best {sweep_data.score} was: {'; '.join(parts)}."
+        f"the best {sweep_data.score} was: {'; '.join(parts)}. That is what this sweep found, not "
+        "a test."
     )
