@@ -26,6 +26,7 @@ import sweeps
 import unetexp
 from sweeps.execution.ray_security import token_file, use_tokens
 from unetexp.errors import UserError
+from unetexp.system.core_messages import core_messages_logged
 from unetexp.system.stop_signals import handlers_kept, handlers_put_back, hold, release
 from unetexp.tracking.server import reaches
 
@@ -116,7 +117,7 @@ def leave() -> None:
     gc.disable()
     hold()
     try:
-        with handlers_put_back():
+        with handlers_put_back(), core_messages_logged():
             ray.shutdown()
     finally:
         gc.enable()
