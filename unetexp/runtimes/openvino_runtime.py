@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from unetexp.errors import CheckpointError
-from unetexp.runtimes.description import KEY
+from unetexp.runtimes.description import KEY, Precision
 from unetexp.runtimes.installed import require_cpu, required
 from unetexp.runtimes.runtime import LoadedFile
 from unetexp.system.machine import available_cores
@@ -33,7 +34,7 @@ def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
         core = ov.Core()
         model = core.read_model(path)
         text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
-        compiled = core.compile_model(model, "CPU", _settings(threads))
+        compiled = core.compile_model(model, "CPU", _settings(_precision(text), threads))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: OpenVINO cannot load it: {error}") from None
     request = compiled.create_infer_request()
@@ -45,10 +46,20 @@ def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
     return LoadedFile(text, run, f"openvino {ov.__version__.partition('-')[0]}", "cpu")
 
 
-def _settings(threads: int | None) -> dict[str, Any]:
-    # Its own choice would be bf16 where the processor has it, with other labels.
-    return {
-        "INFERENCE_PRECISION_HINT": "f32",
+def _precision(text: str | None) -> Precision | None:
+    """As the description says; None for one that is damaged, which `read_text` reports."""
+    try:
+        precision: Precision | None = json.loads(text or "{}").get("precision")
+    except (ValueError, AttributeError):
+        return None
+    return precision
+
+
+def _settings(precision: Precision | None, threads: int | None) -> dict[str, Any]:
+    settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or available_cores(),
     }
+    if precision == "fp16":  # OpenVINO's choice: 16 bits (bf16, fp16) where the processor has them
+        return settings
+    return settings | {"INFERENCE_PRECISION_HINT": "f32"}  # else 16 bits there, with other labels

@@ -14,7 +14,9 @@ from tests.support.exportable import CLASSES, lively, subject_of
 from unetexp.errors import ConfigError, UserError
 from unetexp.export.formats import WRITERS, writer_of
 from unetexp.models.ensemble import Ensemble
+from unetexp.runtimes import openvino_runtime
 from unetexp.runtimes.description import Description
+from unetexp.runtimes.probe import Probe
 from unetexp.runtimes.runtime import format_of, open_runtime
 
 HERE = [each for each in WRITERS if each[0] != "tensorrt" or torch.cuda.is_available()]
@@ -118,6 +120,22 @@ def test_other_encoders_and_decoders(target, encoder, decoder, upsampling, tmp_p
     runtime = written(one, target, tmp_path)
     for shape in SHAPES:
         assert difference(runtime, one, shape) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "decoder", "upsampling"), OTHERS)
+def test_openvinos_16_bits_pass_the_probe_of_a_processor_without(
+    encoder, decoder, upsampling, tmp_path, monkeypatch
+):
+    one = subject_of(encoder, decoder, upsampling, precision="fp16")
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).numpy()
+    runtime = written(one, "openvino", tmp_path)
+    probe = Probe.of(images, runtime(images), "fp16")
+    settings = openvino_runtime._settings
+    monkeypatch.setattr(openvino_runtime, "_settings", lambda _, threads: settings("fp32", threads))
+    without = open_runtime(runtime.path, threads=1)(images)
+    assert probe.difference(without) <= probe.tolerance
+    assert np.abs(without - one.model(torch.from_numpy(images)).detach().numpy()).max() < 2e-2
 
 
 @pytest.mark.slow
