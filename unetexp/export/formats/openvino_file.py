@@ -22,7 +22,7 @@ def require_installed() -> None:
 
 
 def write(subject: Subject, path: Path) -> None:
-    """See `Writer`. In fp16 the weights are halves; what is computed in is the choice of the runtime."""
+    """See `Writer`. In fp16 the weights are halves; the runtime chooses what it computes in."""
     import openvino as ov
 
     ov.save_model(openvino_model(subject), path, compress_to_fp16=subject.precision == "fp16")
