@@ -144,6 +144,8 @@ def _read_index(place: Path) -> Index | None:
         index = Index.model_validate_json((place / INDEX).read_bytes())
         if index.format != FORMAT or index.fingerprint != place.name:
             return None
+        if index.form and index.form.ranges and "fills" not in index.form.model_fields_set:
+            return None  # decoded before values that mean no measurement were left out
         for name, table in index.splits.items() if index.is_stored else ():
             images, masks = place / f"{name}.images", place / f"{name}.masks"
             if images.stat().st_size != table.image_sizes().sum():

@@ -18,7 +18,7 @@ from unetexp.data.checks.rules.duplicates import duplicate_findings, group_findi
 from unetexp.data.checks.rules.files import alpha_finding, file_findings, unpaired_finding
 from unetexp.data.checks.rules.labelling import Labelling, StoredValues, labelling_of
 from unetexp.data.checks.rules.labels import label_findings, refused_masks, uncoded_finding
-from unetexp.data.checks.rules.pictures import object_findings, picture_findings
+from unetexp.data.checks.rules.pictures import fill_finding, object_findings, picture_findings
 from unetexp.data.collection import SPLITS, Progress
 from unetexp.data.files.file_collection import prepared
 from unetexp.data.files.file_sample import FileSample, Listing
@@ -85,7 +85,12 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
             str(listing.root),
             tuple(_with_drawn_split(source, listing, values, samples)),
             tuple(items),
-            (*found, *turned, *alpha_finding(samples, loader.dropped_bands())),
+            (
+                *found,
+                *turned,
+                *alpha_finding(samples, loader.dropped_bands()),
+                *fill_finding(loader.fill_shares()),
+            ),
             notes=(*listing.notes, *values.notes, *loaded),
             root=listing.root,
         ),

@@ -78,12 +78,16 @@ class SampleLoader:
             notes=tuple(notes),
             image_max=self._reader.image_max if form.ranges is None else FULL_16,
             form=form,
-            anew=self._other_channels,
+            anew=self._other_channels or bool(form.fills),
         )
 
     def dropped_bands(self) -> Mapping[str, int]:
         """The bands of each image whose alpha, which is left out, may be one of them."""
         return self._dropped
+
+    def fill_shares(self) -> Mapping[float, float]:
+        """The values that are taken as no measurement, with their shares of the pixels."""
+        return self._survey.fill_shares if self._survey and self._survey.form.fills else {}
 
     def _stored(self, sample: FileSample) -> StoredImage:
         image = self._reader.image(sample)
@@ -110,7 +114,7 @@ class SampleLoader:
         found = survey(self._train, self._parts, self._form)
         if self._form.ranges is None:
             return found
-        form = found.form.model_copy(update={"ranges": self._form.ranges})
+        form = found.form.model_copy(update={"ranges": self._form.ranges, "fills": ()})
         return Survey(form, (), found.kinds)
 
     def _parts(self, sample: FileSample) -> Sequence[Channels | None]:

@@ -5,7 +5,7 @@ C channels, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from unetexp.data.files.file_sample import FileSample
 from unetexp.data.reading.channels import Channels
+from unetexp.data.reading.fill_values import fill_values, is_fill
 from unetexp.data.reading.input_form import InputForm, Range
 from unetexp.data.reading.value_ranges import robust_range
 from unetexp.data.threads import mapped_in_threads
@@ -43,6 +44,16 @@ class Survey:
     form: InputForm
     notes: tuple[str, ...]
     kinds: tuple[frozenset[str], ...]  # of each file
+    fill_shares: Mapping[float, float] = field(default_factory=dict)  # of the numbers of a channel
+
+
+@dataclass(frozen=True)
+class _Range:
+    """What becomes 0 and 1 of one channel, and what is left out of that."""
+
+    range: Range
+    extremes: Range  # found, without what is left out
+    fills: Mapping[float, float] = field(default_factory=dict)  # value -> share
 
 
 def survey(
@@ -70,14 +81,20 @@ def survey(
     kinds = tuple(frozenset(part.kinds) for part in seen)
     if all(part.types <= {"uint8"} for part in seen):
         return Survey(found, (), kinds)
-    ranges, notes = [], []
+    every: list[_Range] = []
+    notes = []
     for number, part in enumerate(seen):
         own, note = _ranges(part, channels[number])
-        ranges += own
+        every += own
         notes.append(f"file {number + 1} of each sample: {note}" if len(seen) > 1 else note)
+    shares = {value: share for each in every for value, share in each.fills.items()}
+    ranges = [(each.range, tuple(each.fills)) for each in every]
     common = len(seen) == 1 and len(set(ranges)) == 1
     ranges = ranges[:1] if common else ranges
-    return Survey(found.model_copy(update={"ranges": tuple(ranges)}), tuple(notes), kinds)
+    update: dict[str, Any] = {"ranges": tuple(own for own, _ in ranges)}
+    if shares:
+        update["fills"] = tuple(fills for _, fills in ranges)
+    return Survey(found.model_copy(update=update), tuple(notes), kinds, shares)
 
 
 def kind_of(part: Channels) -> str:
@@ -121,40 +138,58 @@ def _add(
     seen.drawn.append(drawn)
 
 
-def _ranges(seen: _Seen, channels: int) -> tuple[list[Range], str]:
+def _ranges(seen: _Seen, channels: int) -> tuple[list[_Range], str]:
     """The range of each channel of a part: of grey and RGB a common one."""
     if not seen.drawn:
-        return [(0.0, 1.0)] * channels, "never there in the train images"
+        unit = (0.0, 1.0)
+        return [_Range(unit, unit)] * channels, "never there in the train images"
     types = " and ".join(sorted(seen.types))
     if types == "uint8":
-        return [(0.0, 255.0)] * channels, "uint8, 0 to 255 are 0 to 1.0"
+        full = (0.0, 255.0)
+        return [_Range(full, full)] * channels, "uint8, 0 to 255 are 0 to 1.0"
     if channels in (1, 3) or len({len(low) for low in seen.lowest}) > 1:
         low = float(min(low.min() for low in seen.lowest))
         high = float(max(high.max() for high in seen.highest))
         drawn = np.concatenate([values.reshape(-1) for values in seen.drawn])
-        own = [_range(drawn, low, high)] * channels
-        extremes = [(low, high)]
-    else:
-        lows, highs = np.min(seen.lowest, axis=0), np.max(seen.highest, axis=0)
-        drawn = np.concatenate(seen.drawn, axis=1)
-        extremes = list(zip(lows.tolist(), highs.tolist(), strict=True))
-        own = [_range(drawn[c], *extremes[c]) for c in range(channels)]
-    return own, _sentence(types, own[: len(extremes)], extremes)
+        found = [_range(drawn, low, high)]
+        return found * channels, _sentence(types, found)
+    lows, highs = np.min(seen.lowest, axis=0), np.max(seen.highest, axis=0)
+    drawn = np.concatenate(seen.drawn, axis=1)
+    found = [_range(drawn[c], float(lows[c]), float(highs[c])) for c in range(channels)]
+    return found, _sentence(types, found)
 
 
-def _range(values: npt.NDArray[Any], low: float, high: float) -> Range:
+def _range(values: npt.NDArray[Any], low: float, high: float) -> _Range:
     kept = values[np.isfinite(values)].astype(np.float64)
-    return robust_range(kept, low, high, values.dtype.kind) if len(kept) else (0.0, 1.0)
+    if not len(kept):
+        return _Range((0.0, 1.0), (low, high))
+    fills = fill_values(kept)
+    shares = {fill: float(np.count_nonzero(kept == fill) / values.size) for fill in fills}
+    if fills:
+        kept = kept[~is_fill(kept, fills)]
+        low, high = float(kept.min()), float(kept.max())
+    return _Range(robust_range(kept, low, high, values.dtype.kind), (low, high), shares)
 
 
-def _sentence(types: str, ranges: Sequence[Range], extremes: Sequence[tuple[float, float]]) -> str:
+def _sentence(types: str, found: Sequence[_Range]) -> str:
     parts = []
-    for number, ((low, high), (least, most)) in enumerate(zip(ranges, extremes, strict=True)):
-        band = f"channel {number}: " if len(ranges) > 1 else ""
-        parts.append(f"{band}{low:g} is 0 and {high:g} is 1.0 (found {least:g} to {most:g})")
-    shown = ", ".join(f"[{low:g}, {high:g}]" for low, high in ranges)
-    setting = shown if len(ranges) == 1 else f"[{shown}]"
+    for number, each in enumerate(found):
+        band = f"channel {number}: " if len(found) > 1 else ""
+        (low, high), (least, most) = each.range, each.extremes
+        parts.append(
+            f"{band}{low:g} is 0 and {high:g} is 1.0 (found {least:g} to {most:g})"
+            f"{''.join(_left_out(*fill) for fill in each.fills.items())}"
+        )
+    shown = ", ".join("[{:g}, {:g}]".format(*each.range) for each in found)
+    setting = shown if len(found) == 1 else f"[{shown}]"
     return (
         f"images of {types} numbers, scaled by what the train images hold: {'; '.join(parts)}. "
         f"To set it: --set 'data.value_range={setting}'"
+    )
+
+
+def _left_out(fill: float, share: float) -> str:
+    return (
+        f", without {fill:g}, far from all other values in {share:.1%} of the pixels: taken as "
+        "no measurement and read as 0"
     )

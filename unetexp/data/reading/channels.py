@@ -31,6 +31,8 @@ def channels_of(raster: Raster, *, with_alpha: bool = False) -> tuple[Channels, 
         planes: Channels = raster.palette[raster.samples]
     else:
         planes = _measured(raster, raster.planes)
+        if raster.nodata is not None and (raster.planes == raster.nodata).any():
+            notes = (*notes, _nodata_note(raster.nodata))
         if raster.alpha and not with_alpha:
             notes = (*notes, _alpha_note(raster))
             kept = [s for s in range(planes.shape[2]) if s not in raster.alpha]
@@ -76,6 +78,10 @@ def _measured(raster: Raster, planes: Channels) -> Channels:
         spread = (planes.astype(np.uint32) * 255 + raster.white // 2) // raster.white
         planes = spread.astype(np.uint8)
     return planes
+
+
+def _nodata_note(value: float) -> str:
+    return f"{value:g}, by GDAL's tag in the file no measurement, is read as 0"
 
 
 def _alpha_note(raster: Raster) -> str:

@@ -45,6 +45,9 @@ class InputForm(Component):
     ranges: tuple[Range, ...] | None = Field(
         None, description="what is 0 and 1.0, of all channels or of each; null: as stored"
     )
+    fills: tuple[tuple[float, ...], ...] = Field(
+        (), description="of each range, the stored values that mean no measurement and become 0"
+    )
     ceiling: int | None = Field(
         None, ge=1, description="16-bit values above it are set to it; null: none are"
     )
@@ -54,10 +57,11 @@ class InputForm(Component):
 
     def of_channels(self) -> InputForm:
         """The form of arrays that hold the model's channels already, in one piece."""
-        ranges = self.ranges
+        ranges, fills = self.ranges, self.fills
         if self.file_channels and self.bands and ranges and len(ranges) > 1:
             ranges = tuple(ranges[band] for band in self.bands)
-        return InputForm(ranges=ranges, ceiling=self.ceiling)
+            fills = tuple(fills[band] for band in self.bands) if fills else ()
+        return InputForm(ranges=ranges, fills=fills, ceiling=self.ceiling)
 
     def changes(self) -> Tree:
         """What it says, where that is other than the default; JSON-safe."""

@@ -6,19 +6,21 @@ C channels, H W image size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.collection import RawImage
 from unetexp.data.reading.channels import Channels
+from unetexp.data.reading.fill_values import is_fill
 from unetexp.data.reading.input_form import FULL_16, InputForm, Range
 from unetexp.errors import DataError
 
 ROBUST_SHARE = 0.999  # of the values lie below the robust maximum
 
 Values = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 def robust_maximum(counts: npt.NDArray[np.int64]) -> int:
@@ -71,7 +73,8 @@ def scaled(parts: Sequence[Channels | None], form: InputForm) -> RawImage:
         elif form.ranges is None:
             images.append(part)
         else:
-            images.append(_quantised(part, _of_channels(form.ranges, first, channels)))
+            ranges = _of_channels(form.ranges, first, channels)
+            images.append(_quantised(part, ranges, _fills(form, first, channels)))
         first += channels
     image = images[0] if len(images) == 1 else np.concatenate(images)
     if len(parts) > 1 and form.bands is not None:
@@ -88,8 +91,10 @@ def clipped_pixels(parts: Sequence[Channels | None], form: InputForm) -> tuple[i
         channels = len(part) if part is not None else form.file_channels[number]
         if part is not None and form.ranges is not None:
             ranges = _of_channels(form.ranges, first, channels)
-            for plane, (low, high) in zip(part, ranges, strict=True):
-                outside += int(np.count_nonzero((plane < low) | (plane > high)))
+            fills = _fills(form, first, channels)
+            for plane, (low, high), none in zip(part, ranges, fills, strict=True):
+                beyond = (plane < low) | (plane > high)
+                outside += int(np.count_nonzero(beyond & ~is_fill(plane, none) if none else beyond))
             total += part.size
         first += channels
     return outside, total
@@ -105,17 +110,28 @@ def _check_count(parts: Sequence[Channels | None], form: InputForm) -> None:
         )
 
 
-def _of_channels(ranges: Sequence[Range], first: int, count: int) -> Sequence[Range]:
+def _of_channels(ranges: Sequence[T], first: int, count: int) -> Sequence[T]:
     return [ranges[0]] * count if len(ranges) == 1 else ranges[first : first + count]
 
 
-def _quantised(part: Channels, ranges: Sequence[Range]) -> npt.NDArray[np.uint16]:
-    """Each channel of `part` as uint16: its range becomes 0 to 65535, the rest is clipped."""
+def _fills(form: InputForm, first: int, count: int) -> Sequence[tuple[float, ...]]:
+    return _of_channels(form.fills or ((),), first, count)
+
+
+def _quantised(
+    part: Channels, ranges: Sequence[Range], fills: Sequence[tuple[float, ...]]
+) -> npt.NDArray[np.uint16]:
+    """Each channel of `part` as uint16: its range becomes 0 to 65535, the rest is clipped.
+
+    Where the channel holds one of its `fills` it becomes 0.
+    """
     image = np.empty(part.shape, np.uint16)
-    for plane, target, (low, high) in zip(part, image, ranges, strict=True):
+    for plane, target, (low, high), none in zip(part, image, ranges, fills, strict=True):
         values: npt.NDArray[Any] = plane.astype(np.float64)
         values -= low
         values *= FULL_16 / (high - low)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=FULL_16, neginf=0.0)
         target[...] = np.rint(values.clip(0, FULL_16))
+        if none:
+            target[is_fill(plane, none)] = 0
     return image

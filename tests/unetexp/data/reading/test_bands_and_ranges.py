@@ -1,5 +1,7 @@
 """Sets of images with other than 8-bit grey and RGB: which bands are read and what is 1.0."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -175,6 +177,7 @@ def test_what_is_no_number_and_gdals_nodata_are_0(tmp_path):
     ((low, high),) = data.form.ranges
     assert 0 <= low < high <= 20
     assert data["train"][0].image[0, 0, 0] == data["train"][0].image[0, 1, 1] == 0
+    assert any("-9999" in note and "GDAL" in note and "read as 0" in note for note in data.notes)
 
 
 def test_bands_of_different_height_get_a_range_each(tmp_path):
@@ -220,3 +223,107 @@ def test_a_cmyk_photograph_is_converted_with_a_note(tmp_path):
     data = opened(root)
     assert data.channels == 3
     assert any("CMYK is converted to RGB" in note and "6 images" in note for note in data.notes)
+
+
+def with_fill(*fills):
+    """Images of 0 to 24 in which the first columns hold values that mean no measurement."""
+
+    def image(number, mask):
+        values = RNG.uniform(0, 24, (SIDE, SIDE)).astype(np.float32)
+        for place, fill in enumerate(fills):
+            values[:, 3 * place : 3 * place + 3] = fill
+        return values
+
+    return image
+
+
+@pytest.mark.parametrize(
+    "fills", [(-9999,), (1e20,), (-3.4028235e38,), (-32768, -9999), (-9999, 1e20)]
+)
+def test_a_value_that_means_no_measurement_does_not_set_the_scale(tmp_path, fills):
+    root = write_set(tmp_path / "d", with_fill(*fills))
+    data = opened(root)
+    ((low, high),) = data.form.ranges
+    assert low == 0
+    assert 23 < high <= 24
+    sample = data["val"][0]
+    values = stored(root, sample.name).astype(np.float64)
+    known = ~np.isin(values, np.float32(fills))
+    read = sample.image[0].numpy() / 65535
+    assert np.abs(read - values.clip(0, high) / high)[known].max() < 1e-4
+    assert (read[~known] == 0).all()
+    (note,) = [note for note in data.notes if "no measurement" in note]
+    assert f"{np.float32(fills[0]):g}" in note
+    assert "9.4%" in note
+    assert re.search(r"0\.0\d% of the values lie outside", " ".join(data.notes))
+
+
+@pytest.mark.parametrize(
+    ("dark", "bright", "special", "dtype"),
+    [
+        (0, 1000, 4095, np.float32),  # saturated highlights
+        (400, 1500, 0, np.float32),  # black around the object
+        (1000, 1500, 100, np.float32),  # a constant background
+        (-200, 300, -1024, np.int16),  # air of CT
+        (-1024, 3000, -3024, np.int16),  # outside the circle of CT
+        (-1.0, 2.0, -5.0, np.float32),  # standardised, with a constant background
+    ],
+)
+def test_a_usual_constant_area_keeps_its_range(tmp_path, dark, bright, special, dtype):
+    def image(number, mask):
+        values = RNG.uniform(dark, bright, (SIDE, SIDE)).astype(dtype)
+        values[:, :9] = special
+        return values
+
+    data = opened(write_set(tmp_path / "d", image))
+    ((low, high),) = data.form.ranges
+    assert low <= special <= high
+    assert not any("no measurement" in note for note in data.notes)
+
+
+def test_images_of_few_levels_hold_no_fill_value(tmp_path):
+    data = opened(write_set(tmp_path / "d", lambda number, mask: mask.astype(np.float32) * 5000))
+    assert data.form.ranges == ((0.0, 5000.0),)
+
+
+def test_each_channel_has_its_own_value_for_no_measurement(tmp_path):
+    def image(number, mask):
+        first, second = with_fill(-9999)(number, mask), RNG.uniform(-2e4, 2e4, (SIDE, SIDE))
+        second[0, 0] = -9999
+        return np.dstack([first, second]).astype(np.float32)
+
+    root = write_set(tmp_path / "d", image)
+    data = opened(root)
+    assert data.form.ranges[0][0] == 0
+    assert data["train"][0].image[1, 0, 0].item() > 10_000
+    assert data["train"][0].image[0, 0, 0] == 0
+
+
+def test_a_stated_range_goes_before_a_value_for_no_measurement(tmp_path):
+    data = opened(write_set(tmp_path / "d", with_fill(-9999)), value_range=[-9999, 24])
+    image = data["train"][0].image.numpy()
+    assert image.min() == 0
+    assert image[0, :, 3:].min() > 65_000
+    assert not any("no measurement" in note for note in data.notes)
+
+
+def test_a_model_reads_the_value_for_no_measurement_alike(tmp_path):
+    from unetexp.data.reading.value_ranges import scaled
+
+    root = write_set(tmp_path / "d", with_fill(1e20))
+    data = opened(root)
+    form = type(data.form).model_validate(data.form.tree())
+    values = stored(root, "0")[np.newaxis]
+    assert (scaled([values], form.of_channels())[0, :, :3] == 0).all()
+
+
+def test_the_check_reports_a_value_for_no_measurement(tmp_path):
+    from unetexp.data.checks.checked import check_source
+
+    root = write_set(tmp_path / "d", with_fill(-9999))
+    checked = check_source(Folder(root=str(root)))
+    (finding,) = [each for each in checked.findings if each.code == "fill-values"]
+    assert "-9999 (9.4% of the train pixels)" in finding.title
+    assert "data.value_range=[LOW, HIGH]" in finding.mend
+    plain = check_source(Folder(root=str(write_set(tmp_path / "e", with_fill()))))
+    assert not [each for each in plain.findings if each.code == "fill-values"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,24 @@ def picture_findings(samples: Sequence[SampleFacts]) -> Iterator[Finding]:
     yield from _range(readable)
     yield from _grey(readable)
     yield from _mixed(readable)
+
+
+def fill_finding(shares: Mapping[float, float]) -> Iterator[Finding]:
+    """Values that the reader takes as no measurement, with their shares of the train pixels."""
+    if not shares:
+        return
+    found = [f"{value:g} ({share:.1%} of the train pixels)" for value, share in shares.items()]
+    yield Finding(
+        "fill-values",
+        Severity.warning,
+        f"The images hold {listed(found)}, far from all other values.",
+        "It looks like a mark for no measurement. It is left out of the range and read as 0, so "
+        "that it does not press all other values together.",
+        "If it is a measurement, say which values are 0 and 1.0: "
+        "--set 'data.value_range=[LOW, HIGH]'; else mark it in the files as well, as NaN or with "
+        "GDAL's no-data tag, so that other tools leave it out.",
+        numbers={f"{value:g}": share for value, share in shares.items()},
+    )
 
 
 def _constant(samples: Numbered) -> Iterator[Finding]:
