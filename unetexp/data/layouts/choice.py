@@ -14,6 +14,7 @@ from unetexp.data.layouts.layout import (
     Part,
     files_of,
     guessed,
+    holds_images,
     layouts_of,
     paired,
     paired_together,
@@ -38,6 +39,28 @@ def found_files(scan: Scan, mask_suffix: str | None = None) -> tuple[Files, list
     layout, files = _only(root, layouts, scan, mask_suffix)
     notes = [] if _usual(layout) else [_sentence(layout, scan.root)]
     return checked(files, scan.root), notes + _affixes(files.match)
+
+
+def complete_readings(root: Path) -> list[str]:
+    """What `root` is as a folder of images with image files as masks, in words; [] if it is not.
+
+    Only readings in which every file has its partner count.
+    """
+    scan, found = Scan(root), []
+    for layout in layouts_of(wrapped(root)):
+        if any(part.masks is not None and not holds_images(part.masks) for part in layout.parts):
+            continue
+        files = guessed(layout, scan) if layout.guess else _read(layout, scan)
+        if files is not None and files.match.complete:
+            found.append(f"{len(files.match.pairs)} pairs: {layout.describe(root)}")
+    return found
+
+
+def _read(layout: Layout, scan: Scan) -> Files | None:
+    try:
+        return files_of(layout, scan)
+    except DataError:
+        return None
 
 
 def named_files(

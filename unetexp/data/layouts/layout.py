@@ -87,11 +87,12 @@ def layouts_of(root: Path) -> list[Layout]:
 
 def _with_images(folders: Sequence[Path]) -> list[Path]:
     """The folders with files that are images, or all where none has any."""
-    held = [f for f in folders if len(folders) == 1 or _holds_images(f)]
+    held = [f for f in folders if len(folders) == 1 or holds_images(f)]
     return held or list(folders)
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
+    """Whether there are image files in a folder, or folders."""
     return any(e.is_dir() or Path(e.name).suffix.lower() in SUFFIXES for e in entries(folder))
 
 

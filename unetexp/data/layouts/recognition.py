@@ -9,6 +9,7 @@ from typing import Any
 
 from unetexp.component import Component, Tree
 from unetexp.data.formats.tables import SUFFIXES as TABLES
+from unetexp.data.layouts.choice import complete_readings
 from unetexp.data.layouts.layout import wrapped
 from unetexp.errors import DataError
 
@@ -27,7 +28,8 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
         return _tree("manifest", by_name["manifest"], place) if "manifest" in by_name else {}
     path = Path(os.path.expanduser(place))  # noqa: PTH111 - which leaves an unknown user as it is
     if wanted is not None and wanted in by_name:
-        return _tree(wanted, by_name[wanted], place)
+        inside = _kinds_of(path, {wanted: by_name[wanted]})
+        return _tree(wanted, by_name[wanted], str(inside.get(wanted, place)))
     found = _kinds_of(path, by_name)
     if not found and path.is_file() and path.suffix.lower() in TABLES and "manifest" in by_name:
         return _tree("manifest", by_name["manifest"], place)  # which says which columns are missing
@@ -42,8 +44,21 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
             + "\n".join(f"  --set data.kind={name}" for name in found)
         )
     for name, where in found.items():
+        if getattr(by_name[name], "draws_masks", False) and "folder" in by_name:
+            _check_no_masks(name, where)
         return _tree(name, by_name[name], str(where))
     return {"kind": "folder", "root": place}
+
+
+def _check_no_masks(name: str, where: Path) -> None:
+    """Raise DataError where a kind that draws its masks is also a folder of images with masks."""
+    as_folder = complete_readings(where)
+    if as_folder:
+        raise DataError(
+            f"{where.absolute()} can be read in two ways. Say which is meant:\n"
+            f"  as {name}, masks drawn from its annotations: --set data.kind={name}\n"
+            f"  as folder, {' or '.join(as_folder)}: --set data.kind=folder"
+        )
 
 
 def _kinds_of(path: Path, by_name: dict[str, type[Component]]) -> dict[str, Path]:

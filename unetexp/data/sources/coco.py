@@ -40,6 +40,7 @@ class Coco(FileSource):
     """
 
     first_fields: ClassVar[tuple[str, ...]] = ("kind", "root")
+    draws_masks: ClassVar[bool] = True  # files of masks beside it are another reading
 
     kind: Literal["coco"] = "coco"
     root: Annotated[str, Field(min_length=1), AfterValidator(absolute)] = Field(

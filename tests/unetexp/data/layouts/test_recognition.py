@@ -1,6 +1,7 @@
 """What a place is: kinds are known by the names of their files, everything else is a folder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from tests.support.data_folders import write_folder_dataset
 from tests.unetexp.data.layouts.test_layouts import write_pairs
 from unetexp.component import Component, decode
-from unetexp.data import DataSource
+from unetexp.data import Coco, DataSource
 from unetexp.data.layouts.recognition import recognised
 from unetexp.data.sources.recognised import recognised_tree
 from unetexp.errors import DataError
@@ -114,3 +115,32 @@ def test_two_kinds_are_a_question(tmp_path):
 
     with pytest.raises(DataError, match=r"(?s)--set data\.kind=one.*--set data\.kind=two"):
         recognised(str(tmp_path), [One, Two])
+
+
+def with_coco(root, place="annotations/instances_default.json"):
+    tree = {"images": [], "annotations": [], "categories": []}
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize("place", ["annotations/instances_default.json", "annotations.json"])
+@pytest.mark.parametrize("below", ["", "unpacked"])
+def test_coco_annotations_beside_masks_are_a_question(tmp_path, place, below):
+    inner = tmp_path / "data" / below
+    write_pairs(inner, "images/{n}.jpg", "masks/{n}.png")
+    with_coco(inner, place)
+    with pytest.raises(
+        DataError, match=r"(?s)two ways.*data\.kind=coco.*6 pairs.*data\.kind=folder"
+    ):
+        recognised_tree(str(tmp_path / "data"))
+    chosen = recognised_tree(str(tmp_path / "data"), {"data.kind": "coco"})
+    assert Coco.looks_like(Path(chosen["root"]))
+    assert chosen["kind"] == "coco"
+    assert recognised_tree(str(tmp_path / "data"), {"data.kind": "folder"})["kind"] == "folder"
+
+
+def test_coco_annotations_beside_masks_of_some_images_are_no_question(tmp_path):
+    write_pairs(tmp_path, "images/{n}.jpg", "masks/{n}.png")
+    (tmp_path / "masks/1.png").unlink()
+    with_coco(tmp_path)
+    assert recognised_tree(str(tmp_path))["kind"] == "coco"
