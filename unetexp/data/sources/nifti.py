@@ -78,8 +78,8 @@ class Nifti(FileSource):
     )
     affines: Literal["check", "ignore"] = Field(
         "check",
-        description="whether a label must lie on its volume by the headers' affines, or only have "
-        "its shape",
+        description="whether a label must lie on its volume by the headers' affines, each turned "
+        "by its own, or is laid on it voxel by voxel as both are stored",
     )
 
     @classmethod

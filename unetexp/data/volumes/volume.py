@@ -15,7 +15,12 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from unetexp.data.collection import Labels
 from unetexp.data.labels import VOID
@@ -79,7 +84,7 @@ def read_volume(path: Path) -> npt.NDArray[np.float32]:
 
 
 def read_labels(path: Path, affine: Affine, ignored: int | None) -> Labels:
-    """The labels (X, Y, Z) in RAS+, turned by `affine`, that of the volume; `ignored` is void."""
+    """The labels (X, Y, Z) in RAS+, turned by `affine` of `check_together`; `ignored` is void."""
     values = _turned(_voxels(path, _open(path)), affine)[0]
     if values.dtype.kind not in "iub":
         values = _whole(path, values)
@@ -132,22 +137,60 @@ def _whole(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return labels
 
 
-def check_together(case: Case, headers: Sequence[Header], label: Header, *, affines: bool) -> None:
-    """Raise DataError if the files of a case do not lie on the same voxels."""
+def check_together(
+    case: Case, headers: Sequence[Header], label: Header, *, affines: bool
+) -> Affine:
+    """The affine by which the label's voxels are turned to RAS+ as its volume's are.
+
+    With `affines` both lie in space as their own headers say; else their arrays belong together
+    as they are stored. Raises DataError if the files of a case do not lie on the same voxels.
+    """
     for path, header in zip(case.images, headers, strict=True):
-        if header.stored_shape[:3] != label.stored_shape[:3]:
-            raise DataError(
-                f"{case.label}: the label has {_times(label.stored_shape[:3])} voxels, its volume "
-                f"{path.name} {_times(header.stored_shape[:3])}. Resample one onto the other."
-            )
-        away = _displacement(header.affine, label.affine, header.stored_shape[:3])
-        if affines and away > _HALF_A_VOXEL * min(header.spacing_mm):
-            raise DataError(
-                f"{case.label}: by their headers the label lies up to {away:.1f} mm away from its "
-                f"volume {path.name} (affine of origin, spacing and direction). Resample the label "
-                "onto the volume; if the voxels do belong together and only the header is wrong: "
-                "--set data.affines=ignore."
-            )
+        if affines:
+            _check_grid(case, path.name, header, label)
+        else:
+            _check_shape(case, path.name, header.stored_shape[:3], label.stored_shape[:3])
+    return headers[0].affine if not affines or _as_stored(headers[0], label) else label.affine
+
+
+def _check_shape(case: Case, volume: str, shape: Sequence[int], of_label: Sequence[int]) -> None:
+    if tuple(shape) != tuple(of_label):
+        raise DataError(
+            f"{case.label}: the label has {_times(of_label)} voxels, its volume {volume} "
+            f"{_times(shape)}. Resample one onto the other."
+        )
+
+
+def _check_grid(case: Case, volume: str, header: Header, label: Header) -> None:
+    if _as_stored(header, label):
+        return
+    if header.stored_shape[:3] != label.stored_shape[:3]:
+        _check_shape(case, volume, header.shape, label.shape)
+    turned = header.shape == label.shape
+    away = _displacement(_ras(header), _ras(label), label.shape)
+    if not turned or away > _HALF_A_VOXEL * min(header.spacing_mm):
+        raise DataError(
+            f"{case.label}: by their headers the label lies up to {away:.1f} mm away from its "
+            f"volume {volume} (affine of origin, spacing and direction). Resample the label "
+            "onto the volume; if the voxels do belong together as they are stored and only the "
+            "header is wrong: --set data.affines=ignore."
+        )
+
+
+def _as_stored(header: Header, label: Header) -> bool:
+    """Whether each voxel lies where that with the same place in the other file lies."""
+    shape = header.stored_shape[:3]
+    if shape != label.stored_shape[:3]:
+        return False
+    away = _displacement(header.affine, label.affine, shape)
+    return away <= _HALF_A_VOXEL * min(header.spacing_mm)
+
+
+def _ras(header: Header) -> Affine:
+    """The affine of the voxels once they are turned to RAS+."""
+    shape = header.stored_shape[:3]
+    back = inv_ornt_aff(io_orientation(header.affine), shape)
+    return np.asarray(header.affine @ back, np.float64)
 
 
 def _displacement(first: Affine, second: Affine, shape: Sequence[int]) -> float:

@@ -31,6 +31,7 @@ from unetexp.data.volumes.slices import (
     resampled_size,
 )
 from unetexp.data.volumes.volume import (
+    Affine,
     Header,
     check_together,
     read_header,
@@ -58,6 +59,7 @@ class VolumeSet:
     slicing: Slicing
     cases: Mapping[str, Sequence[Case]]  # by split, "" where none is given
     headers: Mapping[str, Header]  # of each case's first volume, by the case's name
+    turns: Mapping[str, Affine]  # by which each case's label is turned to RAS+
     description: Description
     scales: tuple[Scale, ...]  # one a channel
 
@@ -104,8 +106,7 @@ class VolumeSet:
 
     def labels(self, case: Case) -> Labels:
         """The slices (S, H, W) of a case's label, before the set's label map."""
-        affine = self.headers[case.name].affine
-        labels = read_labels(case.label, affine, self.description.ignored)
+        labels = read_labels(case.label, self.turns[case.name], self.description.ignored)
         slices = as_slices(labels, self.slicing.axis)
         return np.ascontiguousarray(resampled_labels(slices, self.size(case)))
 
@@ -115,22 +116,23 @@ def open_volumes(root: Path, slicing: Slicing, on_progress: Progress | None = No
     cases, description = find_cases(root), read_description(root)
     every = list(itertools.chain(*cases.values()))
     headers: dict[str, Header] = {}
+    turns: dict[str, Affine] = {}
     checked = partial(_checked, description=description, affines=slicing.check_affines)
     channels: dict[str, int] = {}
     read = mapped_and_told(checked, every, "Reading headers", on_progress)
-    for case, found in zip(every, read, strict=True):
+    for case, (found, turn) in zip(every, read, strict=True):
+        turns[case.name] = turn
         headers[case.name] = found[0]
         channels[case.name] = sum(header.channels for header in found)
     _check_channels(every, channels)
     scales = _scales(every[0], channels[every[0].name], description, slicing)
-    return VolumeSet(slicing, cases, headers, description, scales)
+    return VolumeSet(slicing, cases, headers, turns, description, scales)
 
 
-def _checked(case: Case, description: Description, affines: bool) -> list[Header]:
-    """The headers of a case's volumes."""
+def _checked(case: Case, description: Description, affines: bool) -> tuple[list[Header], Affine]:
+    """The headers of a case's volumes, and what its label is turned by."""
     headers = [read_header(path, len(description.channels)) for path in case.images]
-    check_together(case, headers, read_header(case.label), affines=affines)
-    return headers
+    return headers, check_together(case, headers, read_header(case.label), affines=affines)
 
 
 def _check_channels(cases: Sequence[Case], channels: Mapping[str, int]) -> None:

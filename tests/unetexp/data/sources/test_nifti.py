@@ -284,7 +284,7 @@ def moved(affine, millimetres):
     [
         ("labelsTr", lambda a, f: (a[:, :-1], f), r"has 20 x 23 x 10 voxels, .* 20 x 24 x 10"),
         ("labelsTr", lambda a, f: (a, moved(f, 5)), r"up to 5.0 mm away .*data.affines=ignore"),
-        ("labelsTr", lambda a, f: (a, np.diag([-1.0, 1, 1, 1])), r"up to 38.0 mm away"),
+        ("labelsTr", lambda a, f: (a, np.diag([-1.0, 1, 1, 1])), r"up to 19.0 mm away"),
         ("labelsTr", lambda a, f: (a * 0.5, f), r"holds 0.5, which is no whole number"),
         ("labelsTr", lambda a, f: (a.astype(np.int16) - 1, f), r"the label holds -1"),
         ("labelsTr", lambda a, f: (a.astype(np.int16) * 500, f), r"the label holds 1000"),
@@ -306,6 +306,64 @@ def test_a_wrong_header_can_be_ignored(tmp_path):
     samples, reader = listed_slices(root, affines="ignore")
     stored = planes(canonical(root, "labelsTr"))["axial"]
     np.testing.assert_array_equal(reader.mask(samples[f"{CASE}_axial_007"]), stored)
+
+
+ORIENTATIONS = ["LAS", "RPI", "PIR", "SLA"]
+
+
+def restored(array, affine, codes):
+    """The same voxels in the same places, stored with axes in other directions."""
+    image = nibabel.Nifti1Image(array, affine)
+    wanted = nibabel.orientations.axcodes2ornt(codes)
+    turn = nibabel.orientations.ornt_transform(nibabel.orientations.io_orientation(affine), wanted)
+    turned = image.as_reoriented(turn)
+    return np.asarray(turned.dataobj), turned.affine
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+@pytest.mark.parametrize("folder", ["labelsTr", "imagesTr"])
+def test_a_label_with_other_directions_of_its_axes_lies_where_it_is(tmp_path, folder, codes):
+    affine = np.diag([1.0, 1.5, 2.0, 1.0])
+    affine[:3, 3] = (-7, 3, 11)
+    root = write_nifti(tmp_path, cases=3, affine=affine)
+    expected = planes(canonical(root, "labelsTr"))["axial"]
+    assert (expected != expected[:, ::-1]).any()
+    for number in range(3):
+        mistake(root, folder, lambda a, f: restored(a, f, codes), f"lung_{number:03d}")
+    samples, reader = listed_slices(root)
+    sample = samples[f"{CASE}_axial_007"]
+    np.testing.assert_array_equal(reader.mask(sample), expected)
+    open_dataset(Nifti(root=str(root)))
+
+
+def test_known_voxels_keep_their_places(tmp_path):
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    mirrored = np.diag([-1.0, 1.0, 2.0, 1.0])
+    mirrored[0, 3] = 23
+    scan, label = np.zeros((24, 20, 6), np.float32), np.zeros((24, 20, 6), np.uint8)
+    scan[2, 5, 3], label[2, 5, 3] = 300, 1
+    for number in range(3):
+        save_nifti(tmp_path / f"imagesTr/c{number}.nii.gz", scan, affine)
+        save_nifti(tmp_path / f"labelsTr/c{number}.nii.gz", label[::-1].copy(), mirrored)
+    samples, reader = listed_slices(tmp_path, window="soft_tissue")
+    sample = samples["c1_axial_003"]
+    assert [*map(tuple, np.argwhere(reader.mask(sample)))] == [(20 - 1 - 5, 2)]
+    image = reader.image(sample)[0]
+    assert [*map(tuple, np.argwhere(image == image.max()))] == [(20 - 1 - 5, 2)]
+    _, as_stored = listed_slices(tmp_path, affines="ignore")
+    assert [*map(tuple, np.argwhere(as_stored.mask(sample)))] == [(20 - 1 - 5, 24 - 1 - 2)]
+
+
+def test_a_label_that_is_turned_and_moved_is_refused(tmp_path):
+    root = write_nifti(tmp_path, cases=3)
+
+    def change(array, affine):
+        turned, stored = restored(array, affine, "PIR")
+        return turned, moved(stored, 4)
+
+    mistake(root, "labelsTr", change)
+    with pytest.raises(DataError, match=r"up to 4.0 mm away from its volume lung_001"):
+        open_dataset(Nifti(root=str(root), window="lung"))
 
 
 def test_a_volume_that_was_cut_off_is_named(tmp_path):
