@@ -138,7 +138,14 @@ class Nifti(FileSource):
 
     def _slicing(self) -> Slicing:
         window = WINDOWS[self.window] if isinstance(self.window, str) else self.window
-        return Slicing(self.axis, window, self.bits, self.spacing_mm, self.affines == "check")
+        return Slicing(
+            self.axis,
+            window,
+            self.bits,
+            self.spacing_mm,
+            self.affines == "check",
+            self.missing == "zeros",
+        )
 
     def _slices(self, case: Case, indices: Sequence[int]) -> list[FileSample]:
         return [
@@ -173,6 +180,9 @@ def _reading_notes(volumes: VolumeSet) -> list[str]:
             low, high = scale.window
             how = f"{low:g} to {high:g} Hounsfield units become black and white"
         notes.append(f"{channel}{how}, in {scale.bits} bits.")
+    lacking = [f"{case.name} lacks {_channels(case)}" for case in volumes.every() if case.missing]
+    if lacking:
+        notes.append(f"Volumes that are missing are read as zeros: {listed(lacking)}.")
     if slicing.window is None and any(scale.window == WIDE for scale in volumes.scales):
         notes.append(
             "The volumes are CT and no window is set: a narrower one shows more, such as "
@@ -182,6 +192,10 @@ def _reading_notes(volumes: VolumeSet) -> list[str]:
     if oblong:
         notes.append(oblong)
     return notes
+
+
+def _channels(case: Case) -> str:
+    return " and ".join(case.channels[i] if case.channels else f"{i:04d}" for i in case.missing)
 
 
 def _oblong(volumes: VolumeSet) -> str:

@@ -19,7 +19,6 @@ from unetexp.data.volumes.case import (
     LABEL_START,
     Case,
     by_stem,
-    check_channels,
     folders_in,
     is_label_word,
 )
@@ -43,7 +42,6 @@ def cases_beside(root: Path) -> list[Case]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{root}: more than one case is called {listed(twice)}: rename them.")
-    check_channels(cases)
     return cases
 
 

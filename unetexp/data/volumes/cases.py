@@ -16,14 +16,15 @@ from unetexp.data.collection import SPLITS
 from unetexp.data.files.entries import entries_of
 from unetexp.data.volumes.beside import cases_beside, many_labels
 from unetexp.data.volumes.case import (
+    CHANNEL_END,
     LABEL_END,
     LABEL_WORDS,
     Case,
     by_stem,
-    check_channels,
     folders_in,
     is_label_word,
     is_nifti,
+    with_all_channels,
 )
 from unetexp.errors import DataError, did_you_mean, listed
 
@@ -43,7 +44,6 @@ _SPLIT_FOLDERS = {
 }
 _LOOKED_AT = 20  # folders
 _OFFICIAL_TEST = ("imagesTs", "labelsTs")
-_CHANNEL_END = re.compile(r"(.+)_(\d{4})")
 _NUMBER = re.compile(
     rf"(?:({'|'.join((*_IMAGE_FOLDERS, *LABEL_WORDS))})[_-]?)(\d.*)", re.IGNORECASE
 )
@@ -64,17 +64,21 @@ def _says_label(stem: str, folder: Path) -> bool:
     return alone or folder.name.lower() in _LABEL_FOLDERS
 
 
-def find_cases(root: Path) -> dict[str, list[Case]]:
-    """The cases of each split, or of "" where no split is given. Raises DataError."""
+def find_cases(root: Path, zeros: bool = False) -> dict[str, list[Case]]:
+    """The cases of each split, or of "" where no split is given. Raises DataError.
+
+    With `zeros` a case may lack some of the volumes that are its channels.
+    """
     if not root.is_dir():
         raise DataError(f"{root} does not exist. Give the folder that holds the NIfTI volumes.")
     given = _split_folders(root)
     if "train" in given:
-        return {name: _cases(folder) for name, folder in given.items()}
-    cases = {"": _cases(root)}
+        return {name: with_all_channels(_cases(folder), zeros) for name, folder in given.items()}
+    cases = {"": with_all_channels(_cases(root), zeros)}
     images, labels = (root / name for name in _OFFICIAL_TEST)
     if any(map(is_nifti, entries_of(labels))):
-        cases = {"train": cases[""], "test": _paired(images, labels)}
+        test = with_all_channels(_paired(images, labels), zeros)
+        cases = {"train": cases[""], "test": test}
     return cases
 
 
@@ -157,7 +161,6 @@ def _paired(images: Path, labels: Path) -> list[Case]:
         )
     if not cases:
         raise DataError(f"{labels}: there are no NIfTI files (.nii, .nii.gz) here.")
-    check_channels(cases)
     return cases
 
 
@@ -170,7 +173,7 @@ def _case_of(stem: str, scans: dict[str, Path]) -> str:
 def _channels(name: str, scans: dict[str, Path]) -> tuple[Path, ...]:
     if name in scans:
         return (scans[name],)
-    matches = [(stem, _CHANNEL_END.fullmatch(stem)) for stem in sorted(scans)]
+    matches = [(stem, CHANNEL_END.fullmatch(stem)) for stem in sorted(scans)]
     return tuple(scans[stem] for stem, match in matches if match and match[1] == name)
 
 

@@ -145,7 +145,8 @@ def check_together(
     With `affines` both lie in space as their own headers say; else their arrays belong together
     as they are stored. Raises DataError if the files of a case do not lie on the same voxels.
     """
-    for path, header in zip(case.images, headers, strict=True):
+    there = [path for path in case.images if path is not None]
+    for path, header in zip(there, headers, strict=True):
         if affines:
             _check_grid(case, path.name, header, label)
         else:

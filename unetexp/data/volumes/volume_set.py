@@ -50,6 +50,7 @@ class Slicing:
     bits: Literal[8, 16] | None
     spacing_mm: float | None
     check_affines: bool
+    zeros: bool = False  # stand for channels that a case lacks
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,17 @@ class VolumeSet:
         return extent[0] / size[0], extent[1] / size[1]
 
     def images(self, case: Case) -> RawImage:
-        """The slices (C, S, H, W) of a case, uint8 or uint16."""
-        volumes = itertools.chain.from_iterable(read_volume(path) for path in case.images)
-        pixels = []
-        for scale, volume in zip(self.scales, volumes, strict=True):
-            slices = as_slices(scale.unit(volume), self.slicing.axis)
-            pixels.append(scale.pixels(resampled_images(slices, self.size(case))))
+        """The slices (C, S, H, W) of a case, uint8 or uint16; 0 where a file is missing."""
+        pixels, size, scales = [], self.size(case), iter(self.scales)
+        for path in case.images:
+            if path is None:
+                kind = np.uint8 if next(scales).bits == 8 else np.uint16
+                pixels.append(np.zeros((self.count(case), *size), kind))
+                continue
+            for volume in read_volume(path):
+                scale = next(scales)
+                slices = as_slices(scale.unit(volume), self.slicing.axis)
+                pixels.append(scale.pixels(resampled_images(slices, size)))
         return np.stack(pixels)
 
     def labels(self, case: Case) -> Labels:
@@ -113,7 +119,7 @@ class VolumeSet:
 
 def open_volumes(root: Path, slicing: Slicing, on_progress: Progress | None = None) -> VolumeSet:
     """The cases below `root`, their headers read and compared. Raises DataError."""
-    cases, description = find_cases(root), read_description(root)
+    cases, description = find_cases(root, slicing.zeros), read_description(root)
     every = list(itertools.chain(*cases.values()))
     headers: dict[str, Header] = {}
     turns: dict[str, Affine] = {}
@@ -123,15 +129,15 @@ def open_volumes(root: Path, slicing: Slicing, on_progress: Progress | None = No
     for case, (found, turn) in zip(every, read, strict=True):
         turns[case.name] = turn
         headers[case.name] = found[0]
-        channels[case.name] = sum(header.channels for header in found)
+        channels[case.name] = sum(header.channels for header in found) + len(case.missing)
     _check_channels(every, channels)
-    scales = _scales(every[0], channels[every[0].name], description, slicing)
+    scales = _scales(every, channels[every[0].name], description, slicing)
     return VolumeSet(slicing, cases, headers, turns, description, scales)
 
 
 def _checked(case: Case, description: Description, affines: bool) -> tuple[list[Header], Affine]:
     """The headers of a case's volumes, and what its label is turned by."""
-    headers = [read_header(path, len(description.channels)) for path in case.images]
+    headers = [read_header(path, len(description.channels)) for path in case.images if path]
     return headers, check_together(case, headers, read_header(case.label), affines=affines)
 
 
@@ -146,7 +152,7 @@ def _check_channels(cases: Sequence[Case], channels: Mapping[str, int]) -> None:
 
 
 def _scales(
-    first: Case, channels: int, description: Description, slicing: Slicing
+    cases: Sequence[Case], channels: int, description: Description, slicing: Slicing
 ) -> tuple[Scale, ...]:
     """The scale of each channel: CT by the window or a wide one, others by percentiles."""
     ct = [description.is_ct(channel) for channel in range(channels)]
@@ -155,8 +161,11 @@ def _scales(
     elif description.channels:
         windows = [WIDE if each else None for each in ct]
     else:
-        volumes = itertools.chain.from_iterable(read_volume(path) for path in first.images)
-        names = itertools.chain(first.channels, itertools.repeat(""))
+        files = [
+            next(filter(None, those)) for those in zip(*(c.images for c in cases), strict=True)
+        ]
+        volumes = itertools.chain.from_iterable(map(read_volume, files))
+        names = itertools.chain(cases[0].channels, itertools.repeat(""))
         windows = [
             WIDE if is_hounsfield(volume) and not named_mri(name) else None
             for volume, name in zip(volumes, names, strict=False)

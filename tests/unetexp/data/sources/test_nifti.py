@@ -240,6 +240,59 @@ def test_a_folder_each_case_opens_and_what_is_left_out_is_said(tmp_path):
     assert any("3 NIfTI files belong to no" in note for note in data.notes)
 
 
+def two_channels(root, name, lacking):
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        scan, label = volume_pair(rng, base=200.0)
+        for channel in range(2):
+            if (number, channel) != lacking:
+                save_nifti(root / name.format(n=number, c=channel), scan * (channel + 1))
+        save_nifti(root / f"labelsTr/c{number}.nii.gz", label)
+
+
+@pytest.mark.parametrize("lacking", [(2, 1), (0, 1), (0, 0)])
+def test_zeros_stand_for_a_missing_channel_where_they_are_asked_for(tmp_path, lacking):
+    two_channels(tmp_path, "imagesTr/c{n}_{c:04d}.nii.gz", lacking)
+    case, channel = lacking
+    with pytest.raises(DataError, match=rf"but c{case} 1 \(.*--set data\.missing=zeros"):
+        open_dataset(Nifti(root=str(tmp_path)))
+    source = Nifti(root=str(tmp_path), missing="zeros")
+    data = open_dataset(source)
+    assert data.channels == 2
+    assert any(f"c{case} lacks {channel:04d}" in note for note in data.notes)
+    samples, reader = listed_slices(tmp_path, missing="zeros")
+    for name, sample in samples.items():
+        image = reader.image(sample)
+        zero = [not plane.any() for plane in image]
+        assert zero == [name.startswith(f"c{case}_") and c == channel for c in range(2)]
+    there = reader.image(samples[f"c{case}_axial_007"])[1 - channel]
+    stored = planes(canonical(tmp_path, "imagesTr", f"c{case}_{1 - channel:04d}"))
+    assert np.corrcoef(there.ravel(), stored["axial"].ravel())[0, 1] > 0.9
+
+
+def test_zeros_stand_for_a_missing_volume_of_a_case_s_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        scan, label = volume_pair(rng, base=200.0)
+        for name, array in (("t1", scan), ("t2", -scan), ("segmentation", label)):
+            if (number, name) != (1, "t1"):
+                save_nifti(tmp_path / f"case_{number}" / f"{name}.nii.gz", array)
+    with pytest.raises(DataError, match=r"but case_1 1 \(t2.nii.gz\).*data\.missing=zeros"):
+        Nifti(root=str(tmp_path)).listing()
+    samples, reader = listed_slices(tmp_path, missing="zeros")
+    image = reader.image(samples["case_1_axial_005"])
+    assert not image[0].any()
+    assert image[1].any()
+
+
+def test_volumes_of_other_names_are_no_missing_channels(tmp_path):
+    two_channels(tmp_path, "imagesTr/c{n}_{c:04d}.nii.gz", (2, 1))
+    (tmp_path / "imagesTr/c2_0000.nii.gz").rename(tmp_path / "imagesTr/c2.nii.gz")
+    with pytest.raises(DataError, match=r"but c2 1 \(c2.nii.gz\).*name them alike") as error:
+        open_dataset(Nifti(root=str(tmp_path), missing="zeros"))
+    assert "data.missing" not in str(error.value)
+
+
 def test_slices_without_foreground_can_be_left_out(tmp_path):
     root = write_nifti(tmp_path, cases=4)
     filled = canonical(root, "labelsTr").any(axis=(0, 1))
