@@ -43,7 +43,8 @@ def stored_mask(sample: FileSample, form: InputForm) -> StoredMask:
         orientation = 1
     elif form.exif == "both":
         orientation = read_rasters(sample.image, page_of(sample), all_pages=True)[0].orientation
-    return read_stored_mask(sample.mask, page_of(sample), orientation)
+    image = sample.image if form.pages is None else None
+    return read_stored_mask(sample.mask, page_of(sample), orientation, image)
 
 
 def _labels_of_sample(sample: FileSample, form: InputForm) -> Labels:

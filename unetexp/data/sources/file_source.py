@@ -21,7 +21,7 @@ from unetexp.data.label_values.label_map import ignore_text, label_map_text
 from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
 from unetexp.data.sources.resized_source import ResizedSource
 from unetexp.data.splits.folds import fold_split
-from unetexp.data.splits.seeded import Classes, seeded_split
+from unetexp.data.splits.seeded import WITHOUT_GROUPS, Classes, seeded_split
 from unetexp.errors import ConfigError
 
 
@@ -203,12 +203,18 @@ class FileSource(ResizedSource):
         }
         return settings_without_effect(idle, sorted(listing.splits), self.folds)
 
+    def _of_few_groups(self) -> str:
+        """What helps, besides more data, where there are too few groups for the splits."""
+        return WITHOUT_GROUPS if self.group_pattern else ""
+
     def _split(
         self, samples: Sequence[FileSample], classes: Classes, fractions: Mapping[str, float]
     ) -> Mapping[str, Sequence[str]]:
         wanted = {name.removesuffix("_fraction"): share for name, share in fractions.items()}
         groups = {sample.name: sample.group for sample in samples}
-        splits = seeded_split(list(groups), wanted, self.seed, classes, groups)
+        splits = seeded_split(
+            list(groups), wanted, self.seed, classes, groups, self._of_few_groups()
+        )
         if not self.folds:
             return splits
         rest = splits.pop("train")

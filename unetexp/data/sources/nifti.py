@@ -136,6 +136,12 @@ class Nifti(FileSource):
         pixels = {case.name: volumes.pixel_mm(case) for case in volumes.every()}
         return {name: pixels[name.rpartition(f"_{self.axis}_")[0]] for name in names}
 
+    def _of_few_groups(self) -> str:
+        return super()._of_few_groups() or (
+            "The slices of a patient are one group, since they resemble each other, and one volume "
+            "cannot be split: add labelled volumes of other patients."
+        )
+
     def _slicing(self) -> Slicing:
         window = WINDOWS[self.window] if isinstance(self.window, str) else self.window
         return Slicing(

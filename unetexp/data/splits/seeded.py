@@ -11,6 +11,8 @@ from unetexp.errors import DataError
 Classes = Mapping[str, AbstractSet[int]]
 Groups = Mapping[str, str]  # the group of each sample; "": none but the sample itself
 
+WITHOUT_GROUPS = "Or let images split without these groups: --set data.group_pattern=null."
+
 
 def seeded_split(
     names: Sequence[str],
@@ -18,6 +20,7 @@ def seeded_split(
     seed: int,
     classes: Classes | None = None,
     groups: Groups | None = None,
+    remedy: str = WITHOUT_GROUPS,
 ) -> dict[str, list[str]]:
     """`train` and one split for each entry of `fractions` above 0, every name in exactly one.
 
@@ -25,11 +28,12 @@ def seeded_split(
     class gets its share of every split. If not, the place of a name (of its group, where it has
     one) in the draw depends only on the seed and the name, so adding images moves few of the
     others. A group is in one split only, and sizes are then as near as groups allow; without
-    groups they are exact. Every split gets at least one; raises DataError if there are too few.
+    groups they are exact. Every split gets at least one; raises DataError if there are too few,
+    with `remedy`, what else helps where groups are the reason.
     """
     units = units_of(names, classes, groups)
     wanted = {split: part for split, part in fractions.items() if part > 0}
-    _require_enough(units, wanted)
+    _require_enough(units, wanted, remedy)
     sizes = _sizes(len(names), wanted)
     if classes is not None and differ(classes):
         splits = best_stratified(units, sizes, seed)
@@ -56,7 +60,7 @@ def units_of(names: Sequence[str], classes: Classes | None, groups: Groups | Non
     ]
 
 
-def _require_enough(units: Sequence[Unit], wanted: Mapping[str, float]) -> None:
+def _require_enough(units: Sequence[Unit], wanted: Mapping[str, float], remedy: str) -> None:
     if len(units) > len(wanted):
         return
     grouped = any(len(unit.names) > 1 for unit in units)
@@ -66,7 +70,7 @@ def _require_enough(units: Sequence[Unit], wanted: Mapping[str, float]) -> None:
         hint = "A group is never cut: add images of other groups"
         if "test" in wanted and len(units) == len(wanted):
             hint += ", draw no test split (--set data.test_fraction=0)"
-        hint += ", or let images split without groups (--set data.group_pattern=null)."
+        hint += f". {remedy}".rstrip() if remedy else "."
     raise DataError(
         f"{len(units)} {what} are too few to split into train, {', '.join(wanted)}: "
         f"at least {len(wanted) + 1} are needed. {hint}"

@@ -78,6 +78,16 @@ def test_pages_as_channels(tmp_path):
     np.testing.assert_array_equal(sample.image, expected)
 
 
+@pytest.mark.parametrize(("pages", "image_pages"), [("channels", 1), ("channels", 2), (None, 1)])
+def test_a_mask_with_a_page_for_each_class_is_told_what_to_do(tmp_path, pages, image_pages):
+    root = write_stacks(tmp_path / "d", [image_pages] * 4, mask_pages=2)
+    with pytest.raises(
+        DataError, match=r"masks/\d.tif: this mask holds 2 pages.*its class"
+    ) as error:
+        open_dataset(Folder(root=str(root), pages=pages))
+    assert "data.pages=channels" not in str(error.value)
+
+
 @pytest.mark.parametrize("marked", ["flag", "sub_ifds", "size"])
 def test_overviews_are_no_pages(tmp_path, marked):
     full = RNG.integers(0, 256, (64, 48, 3)).astype(np.uint8)

@@ -175,6 +175,13 @@ def test_no_volume_is_in_two_splits(tmp_path):
     assert all(cases.values())
 
 
+def test_one_volume_is_refused_with_what_helps(tmp_path):
+    root = write_nifti(tmp_path, cases=1)
+    with pytest.raises(DataError, match=r"one volume cannot be split: add labelled") as error:
+        open_dataset(Nifti(root=str(root)))
+    assert "group_pattern" not in str(error.value)
+
+
 def test_nnunets_files_are_channels(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(3):

@@ -54,6 +54,15 @@ def several_pages(path: Path, count: int) -> DataError:
     )
 
 
+def several_mask_pages(path: Path, count: int) -> DataError:
+    """The error about a mask of several pages."""
+    return DataError(
+        f"{path}: this mask holds {count} pages, and a mask is one. If each page is a class, write "
+        "one page from them, which holds in each pixel the number of its class and 0 outside all. "
+        "If each belongs to a page of the image: --set data.pages=samples."
+    )
+
+
 def _is_smaller_copy(page: tifffile.TiffPage, full: tifffile.TiffPage) -> bool:
     """Whether the page has the form of an overview that is not marked as one."""
     if page.imagewidth >= full.imagewidth or page.samplesperpixel != full.samplesperpixel:
