@@ -36,6 +36,11 @@ class Affix:
             return None
         return f"{folder}{slash}{name[len(self.before) : len(name) - len(self.after)]}"
 
+    def added(self, key: str) -> str:
+        """The key with it."""
+        folder, slash, name = key.rpartition("/")
+        return f"{folder}{slash}{self.before}{name}{self.after}"
+
     def describe(self) -> str:
         """The affix in words, such as `end in _mask`."""
         words = [f"begin with {self.before}"] if self.before else []
@@ -105,12 +110,38 @@ def matched_together(
             masks = {key for key, name in named.items() if name is not None}
         images = known - masks
         if masks:
-            match = _match(images, masks, NONE, affix)
+            named_images = [NONE] if mask_suffix is None else _shared(images, IMAGE_WORDS)
+            match = min((_match(images, masks, a, affix) for a in named_images), key=_alone)
             matches.append(match if mask_suffix is None else _without_others(match, keys))
     whole = [match for match in matches if match.complete and _is_plain(match)]
     if whole or len(matches) < 2:
         return whole, matches
     return _several_masks(known, matches), matches
+
+
+def matched_by_words(keys: Collection[str]) -> list[Match]:
+    """The ways to pair files of one folder that all have a known word, as 0_sat with 0_mask.
+
+    Those that leave nothing alone, else all.
+    """
+    known = set(keys)
+    first, found = min(known, default=""), []
+    for image_affix, mask_affix in _known_affixes(first, known):
+        masks = {key for key in known if mask_affix.stripped(key) is not None}
+        images = known - masks
+        found.append(_match(images, masks, image_affix, mask_affix))
+    return [match for match in found if match.complete] or found
+
+
+def _known_affixes(key: str, keys: set[str]) -> Iterator[tuple[Affix, Affix]]:
+    """The affixes of images and of masks that `key` and its partner have."""
+    of_images, of_masks = _spelled(IMAGE_WORDS), _spelled(MASK_WORDS)
+    for own, others, swapped in ((of_images, of_masks, False), (of_masks, of_images, True)):
+        for affix in own:
+            name = affix.stripped(key)
+            for other in others if name is not None else ():
+                if name is not None and other.added(name) in keys:
+                    yield (other, affix) if swapped else (affix, other)
 
 
 def _without_others(match: Match, keys: Collection[str]) -> Match:
@@ -165,12 +196,18 @@ def _alone(match: Match) -> int:
 
 def _shared(keys: Collection[str], words: Sequence[str]) -> list[Affix]:
     """No affix, and each that is made of a known word and that all `keys` have."""
-    candidates = [NONE]
+    candidates = [NONE, *_spelled(words)]
+    return [each for each in candidates if all(each.stripped(key) is not None for key in keys)]
+
+
+def _spelled(words: Sequence[str]) -> list[Affix]:
+    """The affixes that are made of `words`."""
+    affixes = []
     for word in words:
         for spelled in dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())):
             for separator in _SEPARATORS:
-                candidates += [Affix(after=separator + spelled), Affix(before=spelled + separator)]
-    return [each for each in candidates if all(each.stripped(key) is not None for key in keys)]
+                affixes += [Affix(after=separator + spelled), Affix(before=spelled + separator)]
+    return affixes
 
 
 def _any_shared(keys: Collection[str]) -> Iterator[Affix]:

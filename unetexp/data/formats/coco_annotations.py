@@ -84,6 +84,8 @@ def _read(path: Path, changed_ns: int, size: int) -> Annotations:
         )
     try:
         return _annotations(path, content)
+    except DataError:
+        raise  # it is a ValueError too
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: an entry lacks a field or has one of the wrong type: {error!r}. Images have "

@@ -41,8 +41,12 @@ def nothing(root: Path) -> DataError:
 
 def half(root: Path, images: Path) -> DataError:
     """The error for a folder of images without masks."""
-    others = [f.name for f in root.iterdir() if f.is_dir() and f != images]
-    near = difflib.get_close_matches("masks", others, n=1, cutoff=0.4) or others[:1]
+    others = [f.name for f in map(root.joinpath, _names(root)) if f.is_dir() and f != images]
+    others = [name for name in others if _images_in(root / name)]
+    begun = [
+        name for name in others if any(normal(name).startswith(known) for known in MASK_FOLDERS)
+    ]
+    near = begun or difflib.get_close_matches("masks", others, n=1, cutoff=0.4) or others[:1]
     rename = f"If {near[0]} holds them: {setting('masks', near[0])}. " if near else ""
     return DataError(
         f"{root} holds {images.name} but not masks, and no image in {images.name} has a mask "

@@ -9,21 +9,18 @@ from unetexp.data.collection import SPLITS
 from unetexp.data.files.pairing import NONE, Match, matched_together
 from unetexp.data.layouts.advice import HOW, empty, half, nothing
 from unetexp.data.layouts.layout import (
-    Files,
     Layout,
     Part,
     files_of,
     guessed,
-    holds_images,
     layouts_of,
-    paired,
-    paired_together,
     setting,
     split_and_name,
     with_split,
     wrapped,
 )
 from unetexp.data.layouts.names import IMAGE_FOLDERS, MASK_FOLDERS, normal, split_of
+from unetexp.data.layouts.paired_files import Files, paired, paired_together
 from unetexp.data.layouts.scanning import Scan, entries
 from unetexp.errors import DataError, did_you_mean, listed
 
@@ -41,32 +38,11 @@ def found_files(scan: Scan, mask_suffix: str | None = None) -> tuple[Files, list
     return checked(files, scan.root), notes + _affixes(files.match)
 
 
-def complete_readings(root: Path) -> list[str]:
-    """What `root` is as a folder of images with image files as masks, in words; [] if it is not.
-
-    Only readings in which every file has its partner count.
-    """
-    scan, found = Scan(root), []
-    for layout in layouts_of(wrapped(root)):
-        if any(part.masks is not None and not holds_images(part.masks) for part in layout.parts):
-            continue
-        files = guessed(layout, scan) if layout.guess else _read(layout, scan)
-        if files is not None and files.match.complete:
-            found.append(f"{len(files.match.pairs)} pairs: {layout.describe(root)}")
-    return found
-
-
-def _read(layout: Layout, scan: Scan) -> Files | None:
-    try:
-        return files_of(layout, scan)
-    except DataError:
-        return None
-
-
 def named_files(
     scan: Scan, images: str | None, masks: str | None, mask_suffix: str | None = None
 ) -> tuple[Files, list[str]]:
     """The files that the settings `images` and `masks` name, and notes about them."""
+    scan = _where_named(scan, images or masks or "")
     if images is None:
         images = _only_folder(scan.root, IMAGE_FOLDERS, "images")
     found = [(with_split(parts), path) for parts, path in scan.named(images)]
@@ -78,6 +54,14 @@ def named_files(
         found = [(key, path) for key, path in found if path not in taken]
         files = paired(found, partners, mask_suffix)
     return checked(files, scan.root), _affixes(files.match)
+
+
+def _where_named(scan: Scan, pattern: str) -> Scan:
+    """The scan of the folder in which a pattern names something: the root, or what it wraps."""
+    inner = wrapped(scan.root)
+    if any(True for _ in scan.root.glob(pattern)) or not any(True for _ in inner.glob(pattern)):
+        return scan
+    return Scan(inner, scan.follow_links, scan.left_out)
 
 
 def mask_folder(root: Path) -> str:

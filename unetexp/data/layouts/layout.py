@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from unetexp.data.files.pairing import MASK_WORDS, Match, matched, matched_together
+from unetexp.data.files.pairing import MASK_WORDS, Match
 from unetexp.data.layouts.names import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -20,6 +20,7 @@ from unetexp.data.layouts.names import (
     split_and_key,
     split_of,
 )
+from unetexp.data.layouts.paired_files import Files, paired, paired_together
 from unetexp.data.layouts.scanning import Scan, entries
 from unetexp.data.reading.formats.detection import SUFFIXES
 from unetexp.errors import DataError, listed
@@ -55,17 +56,6 @@ class Layout:
         if not masks:
             return f"images and masks lie together in {listed(images)}"
         return f"images lie in {listed(images)}, masks in {listed(masks)}"
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files by key, `split:/key` where folders name the split, and how they pair."""
-
-    images: dict[str, Path]
-    masks: dict[str, Path]
-    match: Match
-    choices: tuple[Match, ...] = ()  # other ways to pair them that leave nothing alone either
-    repeated: tuple[Path, Path] | None = None  # two files of one name
 
 
 def layouts_of(root: Path) -> list[Layout]:
@@ -172,53 +162,6 @@ def guessed(layout: Layout, scan: Scan, mask_suffix: str | None = None) -> Files
     return files if files.match.complete and confirmed else None
 
 
-def paired(
-    images: Sequence[tuple[str, Path]], masks: Sequence[tuple[str, Path]], mask_suffix: str | None
-) -> Files:
-    """Files of folders of their own, by key."""
-    image_files, mask_files = dict(images), dict(masks)
-    match = matched(image_files, mask_files, mask_suffix)
-    choices: tuple[Match, ...] = ()
-    if match.lone_masks and mask_suffix is None:
-        choices = several_masks(image_files, mask_files)
-    return Files(image_files, mask_files, match, choices, _repeated(images) or _repeated(masks))
-
-
-def several_masks(images: dict[str, Path], masks: dict[str, Path]) -> tuple[Match, ...]:
-    """Where every image has several masks, told apart by their endings: each ending's pairs."""
-    endings = {
-        mask[len(image) :] for image in list(images)[:1] for mask in masks if mask.startswith(image)
-    }
-    found = [matched(images, masks, ending) for ending in sorted(endings) if ending]
-    chosen = tuple(match for match in found if match.complete)
-    return chosen if len(chosen) > 1 else ()
-
-
-def paired_together(found: Sequence[tuple[str, Path]], mask_suffix: str | None) -> Files:
-    """Files of one folder, by key: a photograph as JPEG with its mask as PNG, or by affix."""
-    by_ending = _told_apart_by_ending(found)
-    if by_ending is not None and mask_suffix is None:
-        return paired(*by_ending, None)
-    files = dict(found)
-    whole, partial = matched_together(files, mask_suffix)
-    best = min(
-        whole or partial,
-        key=lambda match: len(match.lone_images) + len(match.lone_masks),
-        default=Match((), sorted(files)),
-    )
-    return Files(files, files, best, tuple(whole) if len(whole) > 1 else (), _repeated(found))
-
-
-def _told_apart_by_ending(
-    found: Sequence[tuple[str, Path]],
-) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]] | None:
-    photographs = [(key, p) for key, p in found if p.suffix.lower() in (".jpg", ".jpeg")]
-    others = [(key, p) for key, p in found if p.suffix.lower() not in (".jpg", ".jpeg")]
-    if photographs and sorted(k for k, _ in photographs) == sorted(k for k, _ in others):
-        return photographs, others
-    return None
-
-
 def with_split(parts: Sequence[str]) -> str:
     """The key of a file's place, with the split that its folders name."""
     split, key = split_and_key(parts)
@@ -233,15 +176,6 @@ def split_and_name(key: str) -> tuple[str | None, str]:
 
 def _key(parts: Sequence[str], split: str | None) -> str:
     return f"{split}:/{key_of(parts)}" if split else with_split(parts)
-
-
-def _repeated(found: Sequence[tuple[str, Path]]) -> tuple[Path, Path] | None:
-    seen: dict[str, Path] = {}
-    for key, path in found:
-        if key in seen:
-            return path, seen[key]
-        seen[key] = path
-    return None
 
 
 def _by_split(folders: Sequence[Path]) -> Iterator[Layout]:

@@ -9,8 +9,16 @@ from typing import Any
 
 from unetexp.component import Component, Tree
 from unetexp.data.formats.tables import SUFFIXES as TABLES
-from unetexp.data.layouts.choice import complete_readings
-from unetexp.data.layouts.layout import wrapped
+from unetexp.data.layouts.layout import (
+    Layout,
+    files_of,
+    guessed,
+    holds_images,
+    layouts_of,
+    wrapped,
+)
+from unetexp.data.layouts.paired_files import Files
+from unetexp.data.layouts.scanning import Scan
 from unetexp.errors import DataError
 
 
@@ -52,13 +60,35 @@ def recognised(place: str, kinds: Iterable[type[Component]], wanted: str | None 
 
 def _check_no_masks(name: str, where: Path) -> None:
     """Raise DataError where a kind that draws its masks is also a folder of images with masks."""
-    as_folder = complete_readings(where)
+    as_folder = _complete_readings(where)
     if as_folder:
         raise DataError(
             f"{where.absolute()} can be read in two ways. Say which is meant:\n"
             f"  as {name}, masks drawn from its annotations: --set data.kind={name}\n"
             f"  as folder, {' or '.join(as_folder)}: --set data.kind=folder"
         )
+
+
+def _complete_readings(root: Path) -> list[str]:
+    """What `root` is as a folder of images with image files as masks, in words; [] if it is not.
+
+    Only readings in which every file has its partner count.
+    """
+    scan, found = Scan(root), []
+    for layout in layouts_of(wrapped(root)):
+        if any(part.masks is not None and not holds_images(part.masks) for part in layout.parts):
+            continue
+        files = guessed(layout, scan) if layout.guess else _read(layout, scan)
+        if files is not None and files.match.complete:
+            found.append(f"{len(files.match.pairs)} pairs: {layout.describe(root)}")
+    return found
+
+
+def _read(layout: Layout, scan: Scan) -> Files | None:
+    try:
+        return files_of(layout, scan)
+    except DataError:
+        return None
 
 
 def _kinds_of(path: Path, by_name: dict[str, type[Component]]) -> dict[str, Path]:

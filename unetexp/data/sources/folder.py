@@ -29,8 +29,9 @@ from unetexp.data.label_values.class_names import (
 )
 from unetexp.data.layouts.advice import train_folders
 from unetexp.data.layouts.choice import found_files, mask_folder, named_files, require_splits
-from unetexp.data.layouts.layout import Files, split_and_name, wrapped
+from unetexp.data.layouts.layout import split_and_name, wrapped
 from unetexp.data.layouts.modalities import Modal, several_files
+from unetexp.data.layouts.paired_files import Files
 from unetexp.data.layouts.scanning import Scan
 from unetexp.data.layouts.valid_list import FILE, divided
 from unetexp.data.sources.file_source import FileSource, absolute

@@ -82,6 +82,13 @@ UNSPLIT = {
     "together": ("{n}.png", "{n}_mask.png"),
     "together, own suffix": ("{n}.png", "{n}_outlined.png"),
     "together, a prefix": ("{n}.png", "mask_{n}.png"),
+    "together, words on both": ("{n}_sat.png", "{n}_mask.png"),
+    "together, words before both": ("image_{n}.png", "label_{n}.png"),
+    "together in images, words on both": ("images/im_{n}.png", "images/{n}_GT.png"),
+    "OME": ("images/{n}.ome.tif", "masks/{n}.png"),
+    "OME with a suffix": ("images/{n}.ome.tif", "masks/{n}_mask.ome.tiff"),
+    "OME twice": ("images/{n}.ome.tif", "masks/{n}.ome.tif"),
+    "OME together": ("{n}.ome.tif", "{n}_mask.tif"),
     "together in images": ("images/{n}.png", "images/{n}_mask.png"),
     "subfolders": ("images/site{n}/a_{n}.png", "masks/site{n}/a_{n}.png"),
     "one folder around": ("unpacked/images/{n}.png", "unpacked/masks/{n}.png"),
@@ -101,6 +108,7 @@ SPLIT = {
     "split folders": ("{split}/images/{n}.png", "{split}/masks/{n}.png"),
     "images/train": ("images/{split}/{n}.png", "masks/{split}/{n}.png"),
     "img_dir/train": ("img_dir/{split}/{n}.png", "ann_dir/{split}/{n}.png"),
+    "together in splits, words on both": ("{split}/{n}_sat.png", "{split}/{n}_mask.png"),
     "together in splits": ("{split}/{n}.png", "{split}/{n}_mask.png"),
     "train and train_masks": ("{split}/{n}.png", "{split}_masks/{n}_mask.png"),
     "a suffix in splits": ("{split}/images/{n}.png", "{split}/labels/{n}_seg.png"),
@@ -125,6 +133,44 @@ def test_splits_have_other_usual_names(tmp_path, train, val, test):
     ours = dict(zip(names, SPLITS, strict=True))
     data = opened(tmp_path)
     assert_pairs(data, {(ours[split], n): pair for (split, n), pair in written.items()})
+
+
+def test_photographs_and_masks_that_both_have_an_ending(tmp_path):
+    written = write_pairs(
+        tmp_path, "{split}/{n}_sat.jpg", "{split}/{n}_mask.png", splits={"train": 4, "valid": 2}
+    )
+    data = opened(tmp_path)
+    ours = {"train": "train", "valid": "val"}
+    assert_pairs(data, {(ours[s], n): pair for (s, n), pair in written.items()}, lossless=False)
+    assert any("images end in _sat, masks end in _mask" in note for note in data.notes)
+    chosen = opened(tmp_path, mask_suffix="_mask")
+    assert chosen.fingerprint == data.fingerprint
+
+
+def test_of_endings_on_both_the_one_without_a_partner_is_named(tmp_path):
+    write_pairs(tmp_path, "{n}_sat.jpg", "{n}_mask.png")
+    (tmp_path / "3_mask.png").unlink()
+    with pytest.raises(DataError, match=r"1 of the \d+ images have no mask in .*3_sat\.jpg"):
+        opened(tmp_path)
+
+
+def test_names_of_ome_tiffs_stay_where_both_have_them(tmp_path):
+    write_pairs(tmp_path, "images/{n}.ome.tif", "masks/{n}.ome.tif")
+    assert "0.ome" in {name for split in opened(tmp_path).splits.values() for name in split.names}
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit/VOC2012/"])
+def test_class_masks_of_another_name_are_offered_and_can_be_set(tmp_path, below):
+    place = tmp_path / "data"
+    written = write_pairs(
+        place, below + "JPEGImages/{n}.png", below + "SegmentationClassAug/{n}.png"
+    )
+    (place / below / "ImageSets/Segmentation").mkdir(parents=True)
+    (place / below / "ImageSets/Segmentation/train.txt").write_text("0\n")
+    with pytest.raises(DataError, match=r"--set data\.masks=SegmentationClassAug") as error:
+        opened(place)
+    assert "masks=ImageSets" not in str(error.value)
+    assert_pairs(opened(place, masks="SegmentationClassAug"), written)
 
 
 def test_photographs_as_jpeg_beside_masks_as_png(tmp_path):

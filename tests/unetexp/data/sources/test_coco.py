@@ -167,3 +167,17 @@ def test_files_with_other_categories_are_refused(tmp_path):
 def test_other_json_files_do_not_look_like_coco(tmp_path):
     (tmp_path / "dataset.json").write_text('{"labels": {}, "images": 3}')
     assert not Coco.looks_like(tmp_path)
+
+
+@pytest.mark.parametrize(("field", "what"), [("category_id", "category"), ("image_id", "image")])
+def test_an_unknown_id_is_named_in_one_sentence(tmp_path, field, what):
+    path = single(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0][field] = 99
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=rf"annotations.json: the annotation 1 .*{what} 99"
+    ) as error:
+        opened(tmp_path)
+    assert "DataError" not in str(error.value)
+    assert "lacks a field" not in str(error.value)
