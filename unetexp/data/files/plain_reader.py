@@ -14,9 +14,12 @@ from unetexp.data.files.file_sample import FileReader, FileSample
 from unetexp.data.files.pages import page_of
 from unetexp.data.labels import VOID
 from unetexp.data.reading.formats.detection import read_rasters
+from unetexp.data.reading.formats.tiff import page_count
+from unetexp.data.reading.formats.tiff_pages import several_mask_pages, several_pages
 from unetexp.data.reading.image_decoding import StoredImage, read_stored_image
 from unetexp.data.reading.input_form import AS_STORED, InputForm
 from unetexp.data.reading.stored_mask import StoredMask, labels_of, read_stored_mask
+from unetexp.errors import DataError
 
 PLAIN_NAME = "plain"
 
@@ -43,8 +46,16 @@ def stored_mask(sample: FileSample, form: InputForm) -> StoredMask:
         orientation = 1
     elif form.exif == "both":
         orientation = read_rasters(sample.image, page_of(sample), all_pages=True)[0].orientation
-    image = sample.image if form.pages is None else None
-    return read_stored_mask(sample.mask, page_of(sample), orientation, image)
+    several = partial(_several_pages, sample, form)
+    return read_stored_mask(sample.mask, page_of(sample), orientation, several)
+
+
+def _several_pages(sample: FileSample, form: InputForm, count: int) -> DataError:
+    """The error about a mask of so many pages: what those of its image are is asked as well."""
+    of_image = page_count(sample.image)
+    if form.pages is None and of_image > 1:
+        return several_pages(sample.mask, count)
+    return several_mask_pages(sample.mask, count, as_samples=of_image == count)
 
 
 def _labels_of_sample(sample: FileSample, form: InputForm) -> Labels:

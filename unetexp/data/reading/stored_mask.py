@@ -5,6 +5,7 @@ H W image size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ import numpy.typing as npt
 from unetexp.data.collection import Labels
 from unetexp.data.labels import VOID
 from unetexp.data.reading.formats.detection import read_rasters
-from unetexp.data.reading.formats.tiff import page_count
-from unetexp.data.reading.formats.tiff_pages import several_mask_pages, several_pages
+from unetexp.data.reading.formats.tiff_pages import several_mask_pages
 from unetexp.data.reading.orientation import upright
 from unetexp.errors import DataError
 
@@ -36,19 +36,17 @@ def read_stored_mask(
     path: Path,
     page: int | None = None,
     orientation: int | None = None,
-    image: Path | None = None,
+    several: Callable[[int], DataError] | None = None,
 ) -> StoredMask:
     """The mask in a file (of a TIFF: on a page), turned as `orientation` says, or by its own tag.
 
     Samples beyond the third, or of a grey mask beyond the first, are left out. Raises DataError
-    naming the file and what is wrong with it: of several pages whose meaning is not set, that of
-    its `image` is asked for where it has several too.
+    naming the file and what is wrong with it; of so many pages, what `several` says.
     """
     raster, *others = read_rasters(path, page, all_pages=page is None)
-    if others and image is not None and page_count(image) > 1:
-        raise several_pages(path, 1 + len(others))
     if others:
-        raise several_mask_pages(path, 1 + len(others))
+        count = 1 + len(others)
+        raise several(count) if several else several_mask_pages(path, count, as_samples=False)
     planes = raster.planes[..., :3] if raster.planes.shape[2] >= 3 else raster.planes[..., 0]
     turned = upright(planes, raster.orientation if orientation is None else orientation)
     return StoredMask(turned, raster.palette, raster.white, raster.lossy, raster.notes)

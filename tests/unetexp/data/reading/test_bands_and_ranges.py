@@ -1,5 +1,6 @@
 """Sets of images with other than 8-bit grey and RGB: which bands are read and what is 1.0."""
 
+import json
 import re
 
 import numpy as np
@@ -327,3 +328,14 @@ def test_the_check_reports_a_value_for_no_measurement(tmp_path):
     assert "data.value_range=[LOW, HIGH]" in finding.mend
     plain = check_source(Folder(root=str(write_set(tmp_path / "e", with_fill()))))
     assert not [each for each in plain.findings if each.code == "fill-values"]
+
+
+def test_a_set_that_was_decoded_without_regard_to_such_values_is_decoded_anew(tmp_path):
+    root = write_set(tmp_path / "d", with_fill(-9999))
+    data = opened(root)
+    (index,) = (tmp_path / "cache").rglob("index.json")
+    tree = json.loads(index.read_text())
+    del tree["form"]["fills"]
+    tree["form"]["ranges"] = [[-9999.0, 24.0]]
+    index.write_text(json.dumps(tree))
+    assert opened(root).form == data.form

@@ -86,6 +86,7 @@ def test_a_mask_with_a_page_for_each_class_is_told_what_to_do(tmp_path, pages, i
     ) as error:
         open_dataset(Folder(root=str(root), pages=pages))
     assert "data.pages=channels" not in str(error.value)
+    assert ("data.pages=samples" in str(error.value)) == (image_pages == 2)
 
 
 @pytest.mark.parametrize("marked", ["flag", "sub_ifds", "size"])

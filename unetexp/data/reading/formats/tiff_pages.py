@@ -54,12 +54,13 @@ def several_pages(path: Path, count: int) -> DataError:
     )
 
 
-def several_mask_pages(path: Path, count: int) -> DataError:
-    """The error about a mask of several pages."""
+def several_mask_pages(path: Path, count: int, *, as_samples: bool) -> DataError:
+    """The error about a mask of several pages; `as_samples`: its image has as many."""
+    samples = " If each belongs to a page of the image: --set data.pages=samples."
     return DataError(
         f"{path}: this mask holds {count} pages, and a mask is one. If each page is a class, write "
-        "one page from them, which holds in each pixel the number of its class and 0 outside all. "
-        "If each belongs to a page of the image: --set data.pages=samples."
+        "one page from them, which holds in each pixel the number of its class and 0 outside all."
+        f"{samples if as_samples else ''}"
     )
 
 
