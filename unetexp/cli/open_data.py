@@ -84,5 +84,7 @@ def open_for_model(
             f"--set 'data.value_range=[0, {spec.image_max}]'."
         )
     aside.print("note: the values are scaled as in the model's training.", style="yellow")
-    scaled = source.model_copy(update={"value_range": ranges})
+    assert spec.input is not None
+    update = {"value_range": ranges, "no_data": spec.input.fills or None}
+    scaled = source.model_copy(update=update)
     return open_aloud(scaled, aside, to_train=False)

@@ -7,15 +7,18 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from unetexp.cli.main import app
-from unetexp.data import open_dataset
+from unetexp.cli.open_data import open_for_model
+from unetexp.data import Folder, open_dataset
 from unetexp.data.reading.input_form import InputForm
 from unetexp.errors import ConfigError, DataError
 from unetexp.inference.input_images import find_samples
 from unetexp.inference.payloads import read_payload
 from unetexp.inference.predictor import Predictor
+from unetexp.models.image_spec import ImageSpec
 from unetexp.models.saved_model import load, read_spec
 from unetexp.training.config import decode_config
 from unetexp.training.experiment import Experiment, best_figures
@@ -115,6 +118,31 @@ def test_another_set_is_scaled_as_the_models_own(trained, tmp_path, monkeypatch)
     monkeypatch.setattr("unetexp.cli.evaluate.assess", stop)
     CliRunner().invoke(app, ["evaluate", str(folder), str(other), "--out", str(tmp_path / "o")])
     assert seen[0].form.ranges == data.form.ranges
+
+
+def test_another_set_is_read_without_the_models_values_for_no_measurement(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETEXP_CACHE", str(tmp_path / "cache"))
+    roots = [
+        write_six_bands(tmp_path / name, scale=scale) for name, scale in (("a", 3e3), ("b", 1e3))
+    ]
+    for file in [file for root in roots for file in (root / "images").iterdir()]:
+        image = tifffile.imread(file)
+        image[:, :2] = 1e20
+        tifffile.imwrite(file, image, photometric="minisblack", planarconfig="contig")
+    data = open_dataset(Folder(root=str(roots[0])))
+    assert len(data.form.fills) == 6
+    spec = ImageSpec(
+        mean=(0.5,) * 6,
+        std=(0.2,) * 6,
+        class_names=("a", "b"),
+        in_channels=6,
+        image_max=65535,
+        input=data.form,
+    )
+    other = open_for_model(Folder(root=str(roots[1])), spec, Console(quiet=True))
+    assert other.form.ranges == data.form.ranges
+    assert other["val"][0].image[:, :, :2].numpy().max() == 0
+    assert other["val"][0].image[:, :, 2:].numpy().min() > 0
 
 
 def test_numbers_that_a_model_of_whole_numbers_does_not_know_need_a_range(

@@ -116,6 +116,7 @@ class _Builder:
             split_record=dict(collection.split_record),
             splits=tables,
             resize=collection.resize,
+            seeks_fills=True,
             left_out_bytes=max(1, self.bytes) if self.lack else 0,
             label_table=tuple(meaning.table.astype(np.uint8).tolist()) if self.lack else (),
         )

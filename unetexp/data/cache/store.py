@@ -52,6 +52,7 @@ class Index(BaseModel):
     split_record: dict[str, Any]
     splits: dict[str, SplitTable]
     resize: ResizeSetting = None
+    seeks_fills: bool = False  # False: written before ranges left out what is no measurement
     # a set that had no room: the bytes that it would take, and the class of each stored value
     left_out_bytes: int = 0
     label_table: tuple[int, ...] = ()
@@ -144,8 +145,8 @@ def _read_index(place: Path) -> Index | None:
         index = Index.model_validate_json((place / INDEX).read_bytes())
         if index.format != FORMAT or index.fingerprint != place.name:
             return None
-        if index.form and index.form.ranges and "fills" not in index.form.model_fields_set:
-            return None  # decoded before values that mean no measurement were left out
+        if index.form and index.form.ranges and not index.seeks_fills:
+            return None
         for name, table in index.splits.items() if index.is_stored else ():
             images, masks = place / f"{name}.images", place / f"{name}.masks"
             if images.stat().st_size != table.image_sizes().sum():

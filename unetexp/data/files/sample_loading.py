@@ -78,7 +78,7 @@ class SampleLoader:
             notes=tuple(notes),
             image_max=self._reader.image_max if form.ranges is None else FULL_16,
             form=form,
-            anew=self._other_channels or bool(form.fills),
+            anew=self._other_channels or form.fills != self._form.fills,
         )
 
     def dropped_bands(self) -> Mapping[str, int]:
@@ -87,7 +87,8 @@ class SampleLoader:
 
     def fill_shares(self) -> Mapping[float, float]:
         """The values that are taken as no measurement, with their shares of the pixels."""
-        return self._survey.fill_shares if self._survey and self._survey.form.fills else {}
+        found = self._survey is not None and self._survey.form.fills and not self._form.fills
+        return self._survey.fill_shares if self._survey and found else {}
 
     def _stored(self, sample: FileSample) -> StoredImage:
         image = self._reader.image(sample)
@@ -114,7 +115,9 @@ class SampleLoader:
         found = survey(self._train, self._parts, self._form)
         if self._form.ranges is None:
             return found
-        form = found.form.model_copy(update={"ranges": self._form.ranges, "fills": ()})
+        form = found.form.model_copy(
+            update={"ranges": self._form.ranges, "fills": self._form.fills}
+        )
         return Survey(form, (), found.kinds)
 
     def _parts(self, sample: FileSample) -> Sequence[Channels | None]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from unetexp.data.files.file_sample import FileSample
 from unetexp.data.reading.channels import Channels
 from unetexp.data.reading.fill_values import fill_values, is_fill
-from unetexp.data.reading.input_form import InputForm, Range
+from unetexp.data.reading.input_form import Fills, InputForm, Range
 from unetexp.data.reading.value_ranges import robust_range
 from unetexp.data.threads import mapped_in_threads
 from unetexp.errors import DataError
@@ -84,7 +84,7 @@ def survey(
     every: list[_Range] = []
     notes = []
     for number, part in enumerate(seen):
-        own, note = _ranges(part, channels[number])
+        own, note = _ranges(part, channels[number], _stated(form, sum(channels[:number])))
         every += own
         notes.append(f"file {number + 1} of each sample: {note}" if len(seen) > 1 else note)
     shares = {value: share for each in every for value, share in each.fills.items()}
@@ -92,7 +92,7 @@ def survey(
     common = len(seen) == 1 and len(set(ranges)) == 1
     ranges = ranges[:1] if common else ranges
     update: dict[str, Any] = {"ranges": tuple(own for own, _ in ranges)}
-    if shares:
+    if shares and not form.fills:
         update["fills"] = tuple(fills for _, fills in ranges)
     return Survey(found.model_copy(update=update), tuple(notes), kinds, shares)
 
@@ -138,7 +138,12 @@ def _add(
     seen.drawn.append(drawn)
 
 
-def _ranges(seen: _Seen, channels: int) -> tuple[list[_Range], str]:
+def _stated(form: InputForm, first: int) -> Sequence[Fills]:
+    """What means no measurement by the settings, from channel `first` on; one: of all channels."""
+    return form.fills if len(form.fills) < 2 else form.fills[first:]
+
+
+def _ranges(seen: _Seen, channels: int, stated: Sequence[Fills]) -> tuple[list[_Range], str]:
     """The range of each channel of a part: of grey and RGB a common one."""
     if not seen.drawn:
         unit = (0.0, 1.0)
@@ -151,22 +156,26 @@ def _ranges(seen: _Seen, channels: int) -> tuple[list[_Range], str]:
         low = float(min(low.min() for low in seen.lowest))
         high = float(max(high.max() for high in seen.highest))
         drawn = np.concatenate([values.reshape(-1) for values in seen.drawn])
-        found = [_range(drawn, low, high)]
+        every = tuple(dict.fromkeys(value for fills in stated[:channels] for value in fills))
+        found = [_range(drawn, low, high, every)]
         return found * channels, _sentence(types, found)
     lows, highs = np.min(seen.lowest, axis=0), np.max(seen.highest, axis=0)
     drawn = np.concatenate(seen.drawn, axis=1)
-    found = [_range(drawn[c], float(lows[c]), float(highs[c])) for c in range(channels)]
+    fills = stated if len(stated) > 1 else [*stated, ()][:1] * channels
+    found = [_range(drawn[c], float(lows[c]), float(highs[c]), fills[c]) for c in range(channels)]
     return found, _sentence(types, found)
 
 
-def _range(values: npt.NDArray[Any], low: float, high: float) -> _Range:
+def _range(values: npt.NDArray[Any], low: float, high: float, stated: Fills) -> _Range:
     kept = values[np.isfinite(values)].astype(np.float64)
     if not len(kept):
         return _Range((0.0, 1.0), (low, high))
-    fills = fill_values(kept)
+    fills = stated or fill_values(kept)
     shares = {fill: float(np.count_nonzero(kept == fill) / values.size) for fill in fills}
-    if fills:
-        kept = kept[~is_fill(kept, fills)]
+    kept = kept[~is_fill(kept, fills)] if any(shares.values()) else kept
+    if not len(kept):
+        return _Range((0.0, 1.0), (low, high), shares)
+    if any(shares.values()):
         low, high = float(kept.min()), float(kept.max())
     return _Range(robust_range(kept, low, high, values.dtype.kind), (low, high), shares)
 
@@ -190,6 +199,6 @@ def _sentence(types: str, found: Sequence[_Range]) -> str:
 
 def _left_out(fill: float, share: float) -> str:
     return (
-        f", without {fill:g}, far from all other values in {share:.1%} of the pixels: taken as "
-        "no measurement and read as 0"
+        f", without {fill:g} ({share:.1%} of the pixels), which is taken as no measurement and "
+        "read as 0"
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from unetexp.component import Component, Tree
 
@@ -13,6 +13,7 @@ Pages: TypeAlias = Literal["samples", "channels"]
 Missing: TypeAlias = Literal["error", "zeros"]
 Band: TypeAlias = Annotated[int, Field(ge=0)]
 Range: TypeAlias = tuple[float, float]
+Fills: TypeAlias = tuple[float, ...]
 
 FULL_16 = 2**16 - 1
 
@@ -45,8 +46,8 @@ class InputForm(Component):
     ranges: tuple[Range, ...] | None = Field(
         None, description="what is 0 and 1.0, of all channels or of each; null: as stored"
     )
-    fills: tuple[tuple[float, ...], ...] = Field(
-        (), description="of each range, the stored values that mean no measurement and become 0"
+    fills: tuple[Fills, ...] = Field(
+        (), description="stored values that mean no measurement: 0, of all channels or of each"
     )
     ceiling: int | None = Field(
         None, ge=1, description="16-bit values above it are set to it; null: none are"
@@ -54,6 +55,11 @@ class InputForm(Component):
     volumes: VolumeForm | None = Field(
         None, description="how slices are cut from volumes; null: the images are no slices"
     )
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)  # earlier versions read what they can do
+        return {name: value for name, value in tree.items() if name != "fills" or value}
 
     def of_channels(self) -> InputForm:
         """The form of arrays that hold the model's channels already, in one piece."""
@@ -66,7 +72,7 @@ class InputForm(Component):
     def changes(self) -> Tree:
         """What it says, where that is other than the default; JSON-safe."""
         default = InputForm().tree()
-        return {name: value for name, value in self.tree().items() if value != default[name]}
+        return {name: value for name, value in self.tree().items() if value != default.get(name)}
 
 
 AS_STORED = InputForm()

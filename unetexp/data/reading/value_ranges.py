@@ -14,7 +14,7 @@ import numpy.typing as npt
 from unetexp.data.collection import RawImage
 from unetexp.data.reading.channels import Channels
 from unetexp.data.reading.fill_values import is_fill
-from unetexp.data.reading.input_form import FULL_16, InputForm, Range
+from unetexp.data.reading.input_form import FULL_16, Fills, InputForm, Range
 from unetexp.errors import DataError
 
 ROBUST_SHARE = 0.999  # of the values lie below the robust maximum
@@ -61,7 +61,7 @@ def scaled(parts: Sequence[Channels | None], form: InputForm) -> RawImage:
     A missing part is 0 in the channels that the form says it has. What is not finite is 0. Raises
     DataError where there are neither as many ranges as channels nor one.
     """
-    if form.ranges is not None:
+    if form.ranges is not None or form.fills:
         _check_count(parts, form)
     size = next(part.shape[1:] for part in parts if part is not None)
     images, first = [], 0
@@ -71,7 +71,7 @@ def scaled(parts: Sequence[Channels | None], form: InputForm) -> RawImage:
             kind = np.uint8 if form.ranges is None else np.uint16
             images.append(np.zeros((channels, *size), kind))
         elif form.ranges is None:
-            images.append(part)
+            images.append(_without(part, _fills(form, first, channels)))
         else:
             ranges = _of_channels(form.ranges, first, channels)
             images.append(_quantised(part, ranges, _fills(form, first, channels)))
@@ -108,18 +108,33 @@ def _check_count(parts: Sequence[Channels | None], form: InputForm) -> None:
             f"data.value_range has {len(form.ranges)} ranges and an image {channels} channels: "
             "give one for all channels, [LOW, HIGH], or one for each."
         )
+    if len(form.fills) not in (0, 1, channels):
+        raise DataError(
+            f"data.no_data has {len(form.fills)} lists and an image {channels} channels: give one "
+            "for all channels, such as [-9999], or one for each."
+        )
 
 
 def _of_channels(ranges: Sequence[T], first: int, count: int) -> Sequence[T]:
     return [ranges[0]] * count if len(ranges) == 1 else ranges[first : first + count]
 
 
-def _fills(form: InputForm, first: int, count: int) -> Sequence[tuple[float, ...]]:
+def _fills(form: InputForm, first: int, count: int) -> Sequence[Fills]:
     return _of_channels(form.fills or ((),), first, count)
 
 
+def _without(part: Channels, fills: Sequence[Fills]) -> Channels:
+    """The part with 0 for what means no measurement."""
+    if not any(fills):
+        return part
+    image = part.copy()
+    for plane, none in zip(image, fills, strict=True):
+        plane[is_fill(plane, none)] = 0
+    return image
+
+
 def _quantised(
-    part: Channels, ranges: Sequence[Range], fills: Sequence[tuple[float, ...]]
+    part: Channels, ranges: Sequence[Range], fills: Sequence[Fills]
 ) -> npt.NDArray[np.uint16]:
     """Each channel of `part` as uint16: its range becomes 0 to 65535, the rest is clipped.
 

@@ -18,7 +18,7 @@ from unetexp.data.files.given_splits import cut_groups, pooled, settings_without
 from unetexp.data.files.grouping import group_pattern_text, grouped_by_name
 from unetexp.data.files.plain_reader import plain_reader
 from unetexp.data.label_values.label_map import ignore_text, label_map_text
-from unetexp.data.reading.input_form import Band, Exif, InputForm, Missing, Pages, Range
+from unetexp.data.reading.input_form import Band, Exif, Fills, InputForm, Missing, Pages, Range
 from unetexp.data.sources.resized_source import ResizedSource
 from unetexp.data.splits.folds import fold_split
 from unetexp.data.splits.seeded import WITHOUT_GROUPS, Classes, seeded_split
@@ -84,6 +84,12 @@ class FileSource(ResizedSource):
         "each channel; null: 8 bits as stored, 16 bits up to a robust maximum of the train "
         "images, other numbers by their robust range there",
     )
+    no_data: tuple[Fills, ...] | Fills | None = Field(
+        None,
+        description="stored values of images that mean no measurement and are read as 0, such as "
+        "[-9999], or one such list for each channel; null: those that are far from all others, "
+        "where a range is measured",
+    )
     pages: Pages | None = Field(
         None,
         description="what the pages of a TIFF are: samples (page i of the image with page i of "
@@ -132,12 +138,16 @@ class FileSource(ResizedSource):
         ranges: tuple[Any, ...] | None = self.value_range
         if ranges is not None and not isinstance(ranges[0], tuple):
             ranges = (ranges,)
+        fills: tuple[Any, ...] = self.no_data or ()
+        if fills and not isinstance(fills[0], tuple):
+            fills = (fills,)
         return InputForm(
             bands=self.bands,
             exif=self.exif,
             pages=self.pages,
             missing=self.missing,
             ranges=ranges,
+            fills=fills,
         )
 
     def collect(self, on_progress: Progress | None = None) -> Collection:

@@ -335,7 +335,38 @@ def test_a_set_that_was_decoded_without_regard_to_such_values_is_decoded_anew(tm
     data = opened(root)
     (index,) = (tmp_path / "cache").rglob("index.json")
     tree = json.loads(index.read_text())
-    del tree["form"]["fills"]
+    del tree["form"]["fills"], tree["seeks_fills"]
     tree["form"]["ranges"] = [[-9999.0, 24.0]]
     index.write_text(json.dumps(tree))
     assert opened(root).form == data.form
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int32])
+def test_a_stated_value_for_no_measurement_is_0(tmp_path, dtype):
+    def image(number, mask):
+        values = RNG.uniform(100, 900, (SIDE, SIDE)).astype(dtype)
+        values[:, :3] = 2000  # too near to be found
+        return values
+
+    root = write_set(tmp_path / "d", image)
+    plain, data = opened(root), opened(root, no_data=[2000])
+    assert plain.fingerprint != data.fingerprint
+    assert data["val"][0].image[0, :, :3].numpy().max() == 0
+    assert plain["val"][0].image[0, :, :3].numpy().min() > 1500
+    top = data["val"][0].image.numpy().max() / data.image_max
+    assert 0.98 < top <= 1
+
+
+def test_stated_values_are_of_all_channels_or_of_each(tmp_path):
+    def image(number, mask):
+        values = RNG.uniform(100, 900, (SIDE, SIDE, 2)).astype(np.float32)
+        values[:, :3] = 2000
+        return values
+
+    root = write_set(tmp_path / "d", image)
+    sample = opened(root, no_data=[[2000], [7]])["val"][0].image.numpy()
+    assert sample[0, :, :3].max() == 0
+    assert sample[1, :, :3].min() == 65535
+    assert opened(root, no_data=[2000])["val"][0].image.numpy()[:, :, :3].max() == 0
+    with pytest.raises(DataError, match=r"data\.no_data has 3 lists and an image 2 channels"):
+        opened(root, no_data=[[1], [2], [3]])

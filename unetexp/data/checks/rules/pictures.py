@@ -46,9 +46,9 @@ def fill_finding(shares: Mapping[float, float]) -> Iterator[Finding]:
         f"The images hold {listed(found)}, far from all other values.",
         "It looks like a mark for no measurement. It is left out of the range and read as 0, so "
         "that it does not press all other values together.",
-        "If it is a measurement, say which values are 0 and 1.0: "
-        "--set 'data.value_range=[LOW, HIGH]'; else mark it in the files as well, as NaN or with "
-        "GDAL's no-data tag, so that other tools leave it out.",
+        "State it: "
+        f"--set 'data.no_data=[{', '.join(f'{value:.17g}' for value in shares)}]'. If it is a "
+        "measurement, say which values are 0 and 1.0: --set 'data.value_range=[LOW, HIGH]'.",
         numbers={f"{value:g}": share for value, share in shares.items()},
     )
 
