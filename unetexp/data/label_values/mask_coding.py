@@ -18,6 +18,7 @@ from unetexp.data.label_values.coding import (
 from unetexp.data.label_values.colour_coding import MOST_COLOURS, colours_coded
 from unetexp.data.label_values.label_map import (
     ignored,
+    ignored_values,
     label_map_of,
 )
 from unetexp.data.label_values.remedies import percent, remedies, setting, split_between_peaks
@@ -27,6 +28,7 @@ from unetexp.errors import DataError
 
 _NEAR = 32  # of 0 or 255: how far lossy compression moves most values of a binary mask
 _NEARLY_ALL = 0.97  # share of the pixels that lie near 0 or 255
+_OBJECTS: dict[str, int | str] = {"0": 0, "nonzero": 1}
 _THRESHOLD = "0..127: 0, 128..255: 1"
 
 
@@ -55,7 +57,7 @@ def _of_lossy(masks: Sequence[MaskValues], rules: Rules) -> Coding:
         return Coding(False, *nothing, rules.label_map, rules.class_names, (f"{changed}.",))
     near = int(pixels[: _NEAR + 1].sum() + pixels[VOID - _NEAR :].sum())
     if near < _NEARLY_ALL * pixels.sum() or not pixels[VOID - _NEAR :].any():
-        remedy = split_between_peaks(pixels) or remedies(pixels, rules.class_names)
+        remedy = split_between_peaks(pixels) or remedies(pixels, rules.class_names, rules.ignore)
         raise DataError(
             f"{rules.where}: {changed} ({_first(masks, rules, lossy=True)}), which changes the "
             f"labels along every edge, and their values do not lie near 0 and 255. {remedy} "
@@ -88,23 +90,30 @@ def _wide_refusal(masks: Sequence[MaskValues], rules: Rules, kept: npt.NDArray[n
     return (
         f"{rules.where}: the masks hold {len(kept)} different numbers, up to {kept.max()} "
         f"({_first(masks, rules, above=VOID)}), and 0 to 254 are the numbers of classes. "
-        f"{both_readings([int(value) for value in kept])}"
+        f"{both_readings([int(value) for value in kept], rules.ignore)}"
     )
 
 
-def both_readings(values: Sequence[int]) -> str:
-    """What to set for numbers of objects, and what for numbers of classes."""
-    objects = "--set 'data.label_map={0: 0, nonzero: 1}'"
+def both_readings(values: Sequence[int], ignore: str | None = None) -> str:
+    """What to set for numbers of objects, and what for numbers of classes; `ignore` stays set."""
+    objects = objects_setting(ignore)
     text = f"If they are the numbers of objects, of one class: {objects}."
     if len(values) <= MOST_COLOURS:
         dense = {str(value): number for number, value in enumerate(values)}
-        text += f" If each number is a class of its own: {setting(dense)}."
+        text += f" If each number is a class of its own: {setting(dense, ignore)}."
     else:
         text += (
             f" If each is a class of its own, name all {len(values)} in classes.txt, or say which "
             "are: --set 'data.label_map={0: 0, 1..99: 1, nonzero: 2}'."
         )
     return text
+
+
+def objects_setting(ignore: str | None) -> str:
+    """What to set where every value but 0 is an object of one class."""
+    if ignore and ignored_values(ignore)[0]:  # 0 must be the other class
+        return f"{setting(_OBJECTS)} --set 'data.ignore=null'"
+    return setting(_OBJECTS, ignore)
 
 
 def _first(

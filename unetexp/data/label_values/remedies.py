@@ -37,13 +37,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
 
 
-def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> str:
+def remedies(
+    pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None, ignore: str | None = None
+) -> str:
     """What to do about masks that hold these values, from pixel counts (256,).
 
-    `class_names` are those of classes.txt. Every map in it can be pasted as it is.
+    `class_names` are those of classes.txt; `ignore` stays set, and its values are not counted.
+    Every map in it can be pasted as it is.
     """
     blurred = _blurred(pixels)
-    found = [setting(blurred)] if blurred else []
+    found = [setting(blurred, ignore)] if blurred else []
     sentences = []
     if blurred:
         levels = len(set(blurred.values()))
@@ -56,7 +59,7 @@ def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -
         dense = _dense(values)
         also = f" (255: {len(values) - 1} instead of void if it is a class)"
         sentences.append(
-            f"If each value is a class of its own, number them: {setting(dense)}"
+            f"If each value is a class of its own, number them: {setting(dense, ignore)}"
             f"{also if dense.get(str(VOID)) == 'void' else ''}{_naming(dense, class_names)}."
         )
     return " ".join(sentences)
@@ -122,9 +125,17 @@ def _halfway(levels: Sequence[int]) -> dict[str, int | str]:
     return {f"{a}..{b}": i for i, (a, b) in enumerate(zip(starts, ends, strict=True))}
 
 
-def setting(entries: Mapping[str, int | str]) -> str:
-    """The `--set` of a label map."""
-    return f"--set 'data.label_map={{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}'"
+def setting(entries: Mapping[str, int | str], ignore: str | None = None) -> str:
+    """The `--set` of a label map, and of `ignore` where that is to stay."""
+    kept = f" {ignore_setting(ignore)}" if ignore else ""
+    return f"--set 'data.label_map={{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}'{kept}"
+
+
+def ignore_setting(ignore: str) -> str:
+    """The `--set` of the fixed form of `ignore`."""
+    keys = [f'"{key}"' if key.startswith("#") else key for key in ignore.split(", ")]
+    values = keys[0] if len(keys) == 1 else f"[{', '.join(keys)}]"
+    return f"--set 'data.ignore={values}'"
 
 
 def setting_without(table: npt.NDArray[np.int16], classes: Sequence[int], num_classes: int) -> str:
