@@ -110,7 +110,7 @@ def _coding(
         return None
     samples, colours = listing.samples(), names_colours(label_map, ignore)
     known = [reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    key = content_hash([*known, colours])
+    key = content_hash([*known, colours, "palettes"])  # earlier surveys did not look at them
     masks = survey(key, samples, reader.stored, on_progress, as_colours=colours)
     return coding_of(masks, rules_of(listing, samples, label_map, ignore))
 

@@ -38,6 +38,7 @@ class Rules:
     ignore: str | None = None
     class_names: tuple[str, ...] | None = None
     colours: Mapping[int, int] | None = None  # 0xrrggbb -> class, from a table beside the data
+    indexed: bool = False  # indices of palettes are class numbers, whatever their colours
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from unetexp.data.label_values.label_map import (
     ignored_values,
     label_map_of,
 )
+from unetexp.data.label_values.palettes import palette_clash
 from unetexp.data.label_values.remedies import percent, remedies, setting, split_between_peaks
 from unetexp.data.labels import VOID
 from unetexp.data.reading.mask_values import MaskValues
@@ -39,11 +41,23 @@ def coding_of(masks: Sequence[MaskValues], rules: Rules) -> Coding | None:
     """
     if any(mask.colour for mask in masks) or rules_name_colours(rules):
         return colours_coded(masks, rules)
+    if clash := not rules.indexed and palette_clash(masks, rules.mask_files):
+        return _of_palettes(masks, rules, clash)
     if max(mask.values[-1] for mask in masks) > VOID:
         return _of_wide_numbers(masks, rules)
     if any(mask.lossy for mask in masks):
         return _of_lossy(masks, rules)
     return None
+
+
+def _of_palettes(masks: Sequence[MaskValues], rules: Rules, clash: str) -> Coding:
+    """By colour, since each file numbers the colours in its own order."""
+    why = f"The palettes of the masks differ ({clash}): they are read by colour, not by index."
+    try:
+        coding = colours_coded(masks, rules)
+    except DataError as error:
+        raise DataError(f"{error}\n{why}") from None
+    return replace(coding, notes=(why, *coding.notes))
 
 
 def _of_lossy(masks: Sequence[MaskValues], rules: Rules) -> Coding:
