@@ -92,6 +92,7 @@ def collect_files(
         notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
         ignore=reading.ignore,
+        stored=coding.keys() if coding else (),
         void=coding.void if coding else listing.void,
         digests=digests,
         loaded=loader.result,

@@ -54,6 +54,11 @@ class Coding:
     nearest: bool = False  # colours that are not listed count as the nearest one that is
     void: str = ""  # what is void, in words
 
+    def keys(self) -> tuple[tuple[str, int], ...]:
+        """Each stored value, as a label map names it, and its code."""
+        named = [_quoted(value, self.colour) for value in self.stored.tolist()]
+        return tuple(zip(named, self.codes.tolist(), strict=True))
+
     def record(self) -> list[Any]:
         """What the fingerprint of the data depends on."""
         return [self.colour, self.stored.tolist(), self.codes.tolist(), self.nearest]

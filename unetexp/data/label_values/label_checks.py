@@ -61,12 +61,14 @@ def interpret(
     split_method: str = "folders",
     ignore: str | None = None,
     mask_at: MaskAt | None = None,
+    stored: Sequence[tuple[str, int]] = (),
 ) -> Meaning:
     """The meaning of the values in the masks of a set; `where` is its name in messages.
 
     `class_names` None: the masks or the label map say how many classes there are. `ignore`, as in
-    label_map.py, names values that are void; `mask_at` reads a mask again. Raises DataError for
-    values without a class and for sets on which no model can even be evaluated.
+    label_map.py, names values that are void; `mask_at` reads a mask again; `stored` are the values
+    of the files where those here are codes of them. Raises DataError for values without a class
+    and for sets on which no model can even be evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
@@ -97,7 +99,8 @@ def interpret(
         problems = value_problems(values, named=class_names is not None)
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
     named = class_names is not None
-    lacking = problems or coverage_problems(holds, names, table, split_method, named=named)
+    keys = stored or [(str(value), value) for value in range(VOID + 1)]
+    lacking = problems or coverage_problems(holds, names, table, split_method, keys, named=named)
     notes = tuple(_notes(splits, meaning, label_map, ignore))
     return Meaning(names, table, notes, tuple(lacking), bool(lacking and not problems))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,11 +26,13 @@ from unetexp.data.label_values.palettes import palette_clash
 from unetexp.data.label_values.remedies import percent, remedies, setting, split_between_peaks
 from unetexp.data.labels import VOID
 from unetexp.data.reading.mask_values import MaskValues
-from unetexp.errors import DataError
+from unetexp.errors import DataError, listed
 
 _NEAR = 32  # of 0 or 255: how far lossy compression moves most values of a binary mask
 _NEARLY_ALL = 0.97  # share of the pixels that lie near 0 or 255
 _OBJECTS: dict[str, int | str] = {"0": 0, "nonzero": 1}
+_FEW = 3  # values of a mask that is not smoothed
+_HALF = 128
 _THRESHOLD = "0..127: 0, 128..255: 1"
 
 
@@ -77,12 +79,56 @@ def _of_lossy(masks: Sequence[MaskValues], rules: Rules) -> Coding:
             f"labels along every edge, and their values do not lie near 0 and 255. {remedy} "
             "Better: export the masks again as PNG, without JPEG in between."
         )
+    if faint := _lossless_and_faint(masks):
+        raise DataError(_two_scales(masks, rules, faint))
     moved = 1 - (pixels[0] + pixels[VOID]) / pixels.sum()
     note = (
         f"{changed}, with values near 0 and 255: read as two classes, split halfway (0..127: 0, "
         f"128..255: 1), which changes {percent(moved) if moved else 'none'} of the pixels."
     )
     return Coding(False, *nothing, _THRESHOLD, rules.class_names, (note,))
+
+
+def _lossless_and_faint(masks: Sequence[MaskValues]) -> dict[int, list[int]]:
+    """The values that halving makes 0 in lossless masks of few or of low values, by mask."""
+    found = {}
+    for number, mask in enumerate(masks):
+        low = [value for value in mask.values if 0 < value < _HALF]
+        few = len(mask.values) <= _FEW or mask.values[-1] < _HALF
+        if low and few and not mask.lossy:
+            found[number] = low
+    return found
+
+
+def _two_scales(
+    masks: Sequence[MaskValues], rules: Rules, faint: Mapping[int, Sequence[int]]
+) -> str:
+    """Lossy masks of 0 and 255 beside lossless ones of other values: are these class 1?"""
+    first, last = min(low[0] for low in faint.values()), max(low[-1] for low in faint.values())
+    as_class: dict[str, int | str] = {_span(0, first - 1): 0, _span(first, last): 1}
+    as_class |= {_span(last + 1, _HALF - 1): 0} if last + 1 < _HALF else {}
+    lossy = [mask for mask in masks if mask.lossy]
+    traces = sum(
+        count
+        for mask in lossy
+        for value, count in zip(mask.values, mask.counts, strict=True)
+        if first <= value <= last
+    ) / sum(sum(mask.counts) for mask in lossy)
+    files = [rules.mask_files[number] for number in faint]
+    values = sorted({value for low in faint.values() for value in low})
+    return (
+        f"{rules.where}: {len(lossy)} of the {len(masks)} masks are of a lossy format and hold "
+        f"values near 0 and 255 ({_first(masks, rules, lossy=True)}), while {len(files)} lossless "
+        f"ones hold {listed([str(value) for value in values])} ({listed(files)}). If these are "
+        f"class 1 as well: {setting({**as_class, _span(_HALF, VOID): 1})}, which also makes class "
+        f"1 of {percent(traces) if traces else 'none'} of the pixels of the lossy masks. If they are "
+        f"class 0: {setting({_span(0, _HALF - 1): 0, _span(_HALF, VOID): 1})}. Better: export all "
+        "masks as PNG, with the same numbers."
+    )
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}..{last}"
 
 
 def _of_wide_numbers(masks: Sequence[MaskValues], rules: Rules) -> Coding:

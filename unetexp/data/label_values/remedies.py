@@ -5,6 +5,7 @@ Pixel counts are those of each stored value, (256,). Every map that is printed c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ _STRONG = 0.02  # share of all pixels above which a value is not blur
 _COVERED = 0.8  # share of all pixels that the classes make up at least
 _BLUR = 8  # this many values between two others are blur, not classes
 _MOST_LISTED = 32
+_MOST_KEYS = 64  # as many colours as may be classes
+_ZERO = ("0", '"#000000"')
 _SPREAD = 8  # how far lossy compression moves most values of an area
 
 
@@ -138,23 +141,40 @@ def ignore_setting(ignore: str) -> str:
     return f"--set 'data.ignore={values}'"
 
 
-def setting_without(table: npt.NDArray[np.int16], classes: Sequence[int], num_classes: int) -> str:
+def setting_without(
+    table: npt.NDArray[np.int16],
+    classes: Sequence[int],
+    num_classes: int,
+    stored: Sequence[tuple[str, int]],
+) -> str:
     """The `--set` that makes `classes` void and renumbers the others.
 
-    `table` (256,) holds the class of each stored value so far.
+    `table` (256,) holds the class of each code so far, `stored` the stored values, as a label map
+    names them, with their codes.
     """
     kept = [k for k in range(num_classes) if k not in classes]
     targets: dict[int, int | str] = {k: kept.index(k) for k in kept}
     targets |= dict.fromkeys([*classes, VOID], "void")
-    entries: list[tuple[int, int, int | str]] = []
-    for value, target in enumerate(targets.get(int(k)) for k in table):
-        if target is None:
-            continue
-        if entries and entries[-1][1:] == (value - 1, target):
-            entries[-1] = (entries[-1][0], value, target)
+    entries = {
+        key: targets[int(table[code])] for key, code in stored if int(table[code]) in targets
+    }
+    return setting(_shortened(entries))
+
+
+def _shortened(entries: Mapping[str, int | str]) -> dict[str, int | str]:
+    """With ranges for numbers in a row; many others of one class, but 0, are `nonzero`."""
+    spans: list[tuple[str, str, int | str]] = []
+    for key, target in entries.items():
+        first, last, before = spans[-1] if spans else ("", "", "")
+        if before == target and key.isdecimal() and last.isdecimal() and int(key) == int(last) + 1:
+            spans[-1] = (first, key, target)
         else:
-            entries.append((value, value, target))
-    return setting({str(a) if a == b else f"{a}..{b}": target for a, b, target in entries})
+            spans.append((key, key, target))
+    short = {a if a == b else f"{a}..{b}": target for a, b, target in spans}
+    if len(short) <= _MOST_KEYS:
+        return short
+    most, _ = Counter(target for key, target in short.items() if key not in _ZERO).most_common(1)[0]
+    return {k: t for k, t in short.items() if k in _ZERO or t != most} | {"nonzero": most}
 
 
 def _naming(entries: Mapping[str, int | str], class_names: Sequence[str] | None) -> str:
