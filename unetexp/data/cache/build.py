@@ -93,6 +93,7 @@ class _Builder:
             collection.ignore,
             lambda name, index: self._stored_mask(name, written[name], index),
             collection.stored,
+            wide=collection.wide,
         )
         self.done = 0
         vanished: Counter[int] = Counter()

@@ -22,7 +22,7 @@ from unetexp.data.label_values.label_map import (
 )
 from unetexp.data.label_values.remedies import percent, remedies, shares
 from unetexp.data.label_values.split_labels import SplitLabels
-from unetexp.data.label_values.value_problems import Unmapped, value_problems
+from unetexp.data.label_values.value_problems import Unmapped, value_problems, wide_note
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError, listed
 
@@ -62,13 +62,16 @@ def interpret(
     ignore: str | None = None,
     mask_at: MaskAt | None = None,
     stored: Sequence[tuple[str, int]] = (),
+    *,
+    wide: bool = False,
 ) -> Meaning:
     """The meaning of the values in the masks of a set; `where` is its name in messages.
 
     `class_names` None: the masks or the label map say how many classes there are. `ignore`, as in
     label_map.py, names values that are void; `mask_at` reads a mask again; `stored` are the values
-    of the files where those here are codes of them. Raises DataError for values without a class
-    and for sets on which no model can even be evaluated.
+    of the files where those here are codes of them; `wide` if these are stored with more than 8
+    bits. Raises DataError for values without a class and for sets on which no model can even be
+    evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
@@ -95,13 +98,15 @@ def interpret(
     _check_splits(splits, meaning, where)
     problems: list[str] = []
     if label_map is None:
-        values = Unmapped(splits, table, len(names), ignore, mask_at)
+        values = Unmapped(splits, table, len(names), ignore, mask_at, wide)
         problems = value_problems(values, named=class_names is not None)
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
     named = class_names is not None
     keys = stored or [(str(value), value) for value in range(VOID + 1)]
     lacking = problems or coverage_problems(holds, names, table, split_method, keys, named=named)
     notes = tuple(_notes(splits, meaning, label_map, ignore))
+    if wide and label_map is None and class_names is None and not problems:
+        notes = (*wide_note(labels, ignore), *notes)
     return Meaning(names, table, notes, tuple(lacking), bool(lacking and not problems))
 
 

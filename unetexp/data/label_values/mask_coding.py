@@ -106,6 +106,7 @@ def _two_scales(
     """Lossy masks of 0 and 255 beside lossless ones of other values: are these class 1?"""
     first, last = min(low[0] for low in faint.values()), max(low[-1] for low in faint.values())
     as_class: dict[str, int | str] = {_span(0, first - 1): 0, _span(first, last): 1}
+    halved: dict[str, int | str] = {_span(0, _HALF - 1): 0, _span(_HALF, VOID): 1}
     as_class |= {_span(last + 1, _HALF - 1): 0} if last + 1 < _HALF else {}
     lossy = [mask for mask in masks if mask.lossy]
     traces = sum(
@@ -121,8 +122,8 @@ def _two_scales(
         f"values near 0 and 255 ({_first(masks, rules, lossy=True)}), while {len(files)} lossless "
         f"ones hold {listed([str(value) for value in values])} ({listed(files)}). If these are "
         f"class 1 as well: {setting({**as_class, _span(_HALF, VOID): 1})}, which also makes class "
-        f"1 of {percent(traces) if traces else 'none'} of the pixels of the lossy masks. If they are "
-        f"class 0: {setting({_span(0, _HALF - 1): 0, _span(_HALF, VOID): 1})}. Better: export all "
+        f"1 of {percent(traces) if traces else 'none'} of the pixels of the lossy masks. If they "
+        f"are class 0: {setting(halved)}. Better: export all "
         "masks as PNG, with the same numbers."
     )
 

@@ -5,14 +5,15 @@ K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from unetexp.data.label_values.instances import MaskAt, instance_problems
+from unetexp.data.label_values.instances import MaskAt, instance_problems, may_be_objects
 from unetexp.data.label_values.label_map import ignored_values
+from unetexp.data.label_values.mask_coding import objects_setting
 from unetexp.data.label_values.remedies import remedies, setting, shares
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
@@ -30,6 +31,7 @@ class Unmapped:
     num_classes: int  # K
     ignore: str | None = None  # as in label_map.py
     mask_at: MaskAt | None = None
+    wide: bool = False  # they are stored with more than 8 bits
 
     @property
     def pixels(self) -> npt.NDArray[np.int64]:
@@ -55,8 +57,18 @@ def value_problems(values: Unmapped, *, named: bool) -> list[str]:
         return []
     kept = values.kept()
     if values.mask_at is not None:
-        problems = instance_problems(kept.splits, values.mask_at, values.ignore)
+        problems = instance_problems(kept.splits, values.mask_at, values.ignore, wide=values.wide)
     return problems or _gaps(values, kept)
+
+
+def wide_note(labels: Sequence[int], ignore: str | None) -> tuple[str, ...]:
+    """What to say of the classes `labels` that are stored with more than 8 bits, as objects are."""
+    if len(labels) < 3:
+        return ()
+    return (
+        f"The masks are stored with more than 8 bits and hold {len(labels)} values, which are read "
+        f"as classes. If they are numbers of objects, of one class: {objects_setting(ignore)}.",
+    )
 
 
 def _gaps(values: Unmapped, kept: Unmapped) -> list[str]:
@@ -71,10 +83,19 @@ def _gaps(values: Unmapped, kept: Unmapped) -> list[str]:
         f"numbers of classes they make {count} classes, and "
         f"{listed([str(value) for value in absent])} "
         f"{'occurs' if len(absent) == 1 else 'occur'} in no mask. "
-        f"{remedies(kept.pixels, None, values.ignore)} If they "
+        f"{_as_objects(kept)}{remedies(kept.pixels, None, values.ignore)} If they "
         f"are class numbers and some classes just do not occur, name all {count} in classes.txt, "
         "one per line."
     ]
+
+
+def _as_objects(kept: Unmapped) -> str:
+    """What to set for numbers of objects, where the values may be such numbers."""
+    if not kept.pixels[0] or (kept.pixels[1:] > 0).sum() < 2 or kept.mask_at is None:
+        return ""
+    if not kept.wide and not may_be_objects(kept.splits, kept.mask_at, kept.ignore):
+        return ""
+    return f"If they are numbers of objects, of one class: {objects_setting(kept.ignore)}. "
 
 
 def _void_by(ignore: str | None) -> str:

@@ -35,6 +35,7 @@ class MaskValues:
     colour: bool = False
     lossy: bool = False
     more: bool = False  # there are more values than these
+    wide: bool = False  # stored as whole numbers of more than 8 bits
     palette: tuple[int, ...] = ()  # the colour of each value, where the values are indices
 
 
@@ -110,9 +111,9 @@ def values_in(path: Path, mask: StoredMask, *, as_colours: bool = False) -> Mask
         common = np.sort(np.argsort(-counts, kind="stable")[:VOID])
         values, counts = values[common], counts[common]
     palette = () if colour else _palette_at(mask, values)
-    return MaskValues(
-        tuple(values.tolist()), tuple(counts.tolist()), colour, mask.lossy, more, palette
-    )
+    wide = numbers.dtype.kind in "iu" and numbers.dtype.itemsize > 1
+    found, pixels = tuple(values.tolist()), tuple(counts.tolist())
+    return MaskValues(found, pixels, colour, mask.lossy, more, wide, palette)
 
 
 def _palette_at(mask: StoredMask, values: npt.NDArray[np.int64]) -> tuple[int, ...]:
