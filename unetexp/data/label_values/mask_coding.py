@@ -33,6 +33,7 @@ _NEARLY_ALL = 0.97  # share of the pixels that lie near 0 or 255
 _OBJECTS: dict[str, int | str] = {"0": 0, "nonzero": 1}
 _FEW = 3  # values of a mask that is not smoothed
 _HALF = 128
+_WIDE_VOID = 65535  # the largest of 16 bits, as 255 of 8
 _THRESHOLD = "0..127: 0, 128..255: 1"
 
 
@@ -157,11 +158,15 @@ def _wide_refusal(masks: Sequence[MaskValues], rules: Rules, kept: npt.NDArray[n
 
 def both_readings(values: Sequence[int], ignore: str | None = None) -> str:
     """What to set for numbers of objects, and what for numbers of classes; `ignore` stays set."""
-    objects = objects_setting(ignore)
+    objects = objects_setting(ignore, void=values[-1] == _WIDE_VOID)
     text = f"If they are the numbers of objects, of one class: {objects}."
     if len(values) <= MOST_COLOURS:
-        dense = {str(value): number for number, value in enumerate(values)}
-        text += f" If each number is a class of its own: {setting(dense, ignore)}."
+        dense: dict[str, int | str] = {str(value): k for k, value in enumerate(values)}
+        also = ""
+        if values[-1] == _WIDE_VOID and len(values) > 2:
+            dense[str(_WIDE_VOID)] = "void"
+            also = f" ({_WIDE_VOID}: {len(values) - 1} instead of void if it is a class)"
+        text += f" If each number is a class of its own: {setting(dense, ignore)}{also}."
     else:
         text += (
             f" If each is a class of its own, name all {len(values)} in classes.txt, or say which "
@@ -170,8 +175,10 @@ def both_readings(values: Sequence[int], ignore: str | None = None) -> str:
     return text
 
 
-def objects_setting(ignore: str | None) -> str:
-    """What to set where every value but 0 is an object of one class."""
+def objects_setting(ignore: str | None, *, void: bool = False) -> str:
+    """What to set where every value but 0 is an object of one class; `void`: but not 65535."""
+    if void:
+        return setting({"0": 0, str(_WIDE_VOID): "void", "nonzero": 1}, ignore)
     if ignore and ignored_values(ignore)[0]:  # 0 must be the other class
         return f"{setting(_OBJECTS)} --set 'data.ignore=null'"
     return setting(_OBJECTS, ignore)

@@ -283,6 +283,16 @@ class TestObjectNumbers:
         assert_masks(data, before)
         assert "65535 is read as class 1" in said(data)
 
+    def test_65535_beside_classes_is_offered_as_void(self, tmp_path):
+        root = dataset(tmp_path / "data", void=0.1)
+        wide = np.arange(256, dtype=np.uint16)
+        wide[255] = 65535
+        before = map_masks(root, lambda mask: wide[mask])
+        objects, classes = suggested(refusal(root))
+        data = opened(root, **classes)
+        assert_masks(data, before)
+        assert opened(root, **objects)["train"].void_pixels == data["train"].void_pixels
+
 
 class TestIgnore:
     @pytest.mark.parametrize(

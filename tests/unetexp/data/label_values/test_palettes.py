@@ -107,3 +107,10 @@ def test_palette_masks_beside_colour_masks_are_colours(root):
 
     before = map_masks(root, change)
     assert_masks(opened(root), {key: ORDER[mask] for key, mask in before.items()})
+
+
+def test_palettes_of_greys_that_are_the_indices_are_numbers(root):
+    numbers = iter(range(6))
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], 3, axis=1)
+    before = map_masks(root, lambda mask: indexed(mask, (greys, COLOURS)[next(numbers) % 2]))
+    assert_masks(opened(root), before)
