@@ -21,6 +21,7 @@ from unetexp.data.label_values.label_map import (
     value_table,
 )
 from unetexp.data.label_values.remedies import percent, remedies, shares
+from unetexp.data.label_values.smoothing import looks_smoothed
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.label_values.value_problems import Unmapped, value_problems, wide_note
 from unetexp.data.labels import VOID
@@ -86,7 +87,7 @@ def interpret(
             "Store the index of the class in each pixel, from 0 up."
         )
     names = class_names or tuple(str(k) for k in range(_num_classes(labels, label_map)))
-    _check_names(splits, names, table, where, label_map, ignore)
+    _check_names(splits, names, table, where, label_map, ignore, mask_at)
     if len(labels) < 2:
         hint = _of_one_class(pixels, class_names, ignore)
         raise DataError(
@@ -150,6 +151,7 @@ def _check_names(
     where: str,
     label_map: str | None,
     ignore: str | None,
+    mask_at: MaskAt | None,
 ) -> None:
     """Raise DataError if the number of classes in classes.txt does not fit the masks."""
     if label_map is not None:
@@ -166,7 +168,7 @@ def _check_names(
                 f"{len(names)} are named: name two, or store the index of the class in each pixel."
             )
     else:
-        _check_range(splits, names, table, ignore)
+        _check_range(splits, names, table, ignore, mask_at)
 
 
 def _check_range(
@@ -174,6 +176,7 @@ def _check_range(
     names: tuple[str, ...],
     table: npt.NDArray[np.int16],
     ignore: str | None,
+    mask_at: MaskAt | None,
 ) -> None:
     strange = (table >= len(names)) & (table != VOID)
     for split in splits.values():
@@ -183,11 +186,12 @@ def _check_range(
             counts = np.concatenate([split.counts for split in splits.values()])
             pixels = counts.sum(axis=0, dtype=np.int64)
             kept = np.where(ignored_values(ignore), 0, pixels)
+            smoothed = mask_at is not None and looks_smoothed(splits, kept, mask_at)
             raise DataError(
                 f"{split.mask_files[mask]}: the mask holds the label {label}, but "
                 f"there are {len(names)} classes, 0 to {len(names) - 1} ({listed(names)}). "
                 "Correct the mask, or name all classes in classes.txt. All masks together hold "
-                f"{shares(pixels)}. {remedies(kept, names, ignore)}"
+                f"{shares(pixels)}. {remedies(kept, names, ignore, smoothed=smoothed)}"
             )
 
 

@@ -41,14 +41,19 @@ def percent(share: float) -> str:
 
 
 def remedies(
-    pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None, ignore: str | None = None
+    pixels: npt.NDArray[np.int64],
+    class_names: Sequence[str] | None,
+    ignore: str | None = None,
+    *,
+    smoothed: bool = False,
 ) -> str:
     """What to do about masks that hold these values, from pixel counts (256,).
 
-    `class_names` are those of classes.txt; `ignore` stays set, and its values are not counted.
+    `class_names` are those of classes.txt; `ignore` stays set, and its values are not counted;
+    `smoothed` if the values rise in steps from 0 to the highest.
     Every map in it can be pasted as it is.
     """
-    blurred = _blurred(pixels)
+    blurred = _blurred(pixels, smoothed=smoothed)
     found = [setting(blurred, ignore)] if blurred else []
     sentences = []
     if blurred:
@@ -77,7 +82,7 @@ def _dense(values: Sequence[int]) -> dict[str, int | str]:
     return numbered | ({str(VOID): "void"} if VOID in values and VOID not in classes else {})
 
 
-def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
+def _blurred(pixels: npt.NDArray[np.int64], *, smoothed: bool) -> dict[str, int | str] | None:
     """The map from each value to the nearest level, if the others look like blur."""
     values = np.flatnonzero(pixels)
     strong = np.flatnonzero(pixels >= _STRONG * pixels.sum())
@@ -85,7 +90,9 @@ def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
     between = ((values > top[0]) & (values < top[-1])).sum()
     outside = ((values < top[0]) | ((values > top[-1]) & (values < VOID))).sum()
     covered = pixels[strong].sum() / pixels.sum()
-    if len(values) > _MOST_LISTED and 2 < len(strong) <= _BLUR and covered >= _COVERED:
+    if smoothed:  # of thin objects perhaps no pixel is 255
+        levels = [0, VOID if values[-1] > VOID // 2 else int(values[-1])]
+    elif len(values) > _MOST_LISTED and 2 < len(strong) <= _BLUR and covered >= _COVERED:
         levels = strong.tolist()
     elif (between and top.tolist() == [0, VOID]) or (
         between >= _BLUR and not outside and len(strong) <= 2

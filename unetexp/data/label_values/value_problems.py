@@ -15,6 +15,7 @@ from unetexp.data.label_values.instances import MaskAt, instance_problems, may_b
 from unetexp.data.label_values.label_map import ignored_values
 from unetexp.data.label_values.mask_coding import objects_setting
 from unetexp.data.label_values.remedies import remedies, setting, shares
+from unetexp.data.label_values.smoothing import looks_smoothed
 from unetexp.data.label_values.split_labels import SplitLabels
 from unetexp.data.labels import VOID
 from unetexp.errors import listed
@@ -72,20 +73,25 @@ def wide_note(labels: Sequence[int], ignore: str | None) -> tuple[str, ...]:
 
 
 def _gaps(values: Unmapped, kept: Unmapped) -> list[str]:
-    """Class numbers below the largest that occur in no mask."""
+    """Class numbers below the largest that occur in no mask, and values made by smoothing."""
     held = set(values.table[kept.pixels > 0].tolist())
     count = values.num_classes
     absent = [k for k in range(count) if k not in held]
-    if not absent:
+    smoothed = values.mask_at is not None and looks_smoothed(
+        kept.splits, kept.pixels, values.mask_at
+    )
+    if not absent and not smoothed:
         return []
+    without = (
+        f", and {listed([str(value) for value in absent])} "
+        f"{'occurs' if len(absent) == 1 else 'occur'} in no mask"
+    )
     return [
         f"the masks hold the values {shares(values.pixels)}{_void_by(values.ignore)}. Read as the "
-        f"numbers of classes they make {count} classes, and "
-        f"{listed([str(value) for value in absent])} "
-        f"{'occurs' if len(absent) == 1 else 'occur'} in no mask. "
-        f"{_as_objects(kept)}{remedies(kept.pixels, None, values.ignore)} If they "
-        f"are class numbers and some classes just do not occur, name all {count} in classes.txt, "
-        "one per line."
+        f"numbers of classes they make {count} classes{without if absent else ''}. "
+        f"{_as_objects(kept)}{remedies(kept.pixels, None, values.ignore, smoothed=smoothed)} If "
+        f"they are class numbers and some classes just do not occur, name all {count} in "
+        "classes.txt, one per line."
     ]
 
 
