@@ -64,5 +64,7 @@ class Collection:
     digests: Mapping[Path, str] = field(default_factory=dict)  # of the files, by content
     label_map: str | None = None  # as in label_map.py; None: the masks hold the classes
     ignore: str | None = None  # stored values that are void, as in label_map.py
+    stored: Sequence[tuple[str, int]] = ()  # stored values as in label maps, and their codes
+    wide: bool = False  # the masks are stored as whole numbers of more than 8 bits
     void: str = ""  # what is void in words, where no setting says it
     loaded: Callable[[], ReadingResult] = ReadingResult  # asked after all pairs were loaded

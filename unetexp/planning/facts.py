@@ -147,6 +147,7 @@ def _require_classes(
         collection.where,
         split_method=str(collection.split_record["method"]),
         ignore=collection.ignore,
+        wide=collection.wide,
         mask_at=lambda split, number: splits[split][number].load()[1],
     )
     if meaning.problems:

@@ -92,6 +92,8 @@ class _Builder:
             str(collection.split_record["method"]),
             collection.ignore,
             lambda name, index: self._stored_mask(name, written[name], index),
+            collection.stored,
+            wide=collection.wide,
         )
         self.done = 0
         vanished: Counter[int] = Counter()

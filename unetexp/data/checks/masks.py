@@ -50,7 +50,7 @@ def mask_reading(
         uncoded = replace(reader, mask=_without(faults, _numbers(reader.stored)))
         return uncoded, replace(plain, refused=str(error))
     if coding is None:
-        return reader, plain
+        return reader, replace(plain, wide=all(found[sample].wide for sample in readable))
     coded = coded_reader(reader, coding)
     values = StoredValues(coding.label_map, None, coding.class_names, listing.method, coding.notes)
     return replace(coded, mask=_without(faults, coded.mask)), values

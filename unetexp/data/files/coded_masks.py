@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from unetexp.data.files.file_sample import FileReader, FileSample, Listing
 from unetexp.data.label_values.coding import Coding, Rules, names_colours
-from unetexp.data.reading.mask_values import is_plain
+from unetexp.data.reading.mask_values import header_of
 from unetexp.data.threads import mapped_in_threads
 
 
@@ -20,7 +20,7 @@ def need_coding(
     if reader.stored is None:
         return False
     colours = names_colours(label_map, ignore) or bool(listing.class_colours)
-    return colours or _any_wide(listing.samples())
+    return colours or _any_unlike_numbers(listing)
 
 
 def rules_of(
@@ -34,6 +34,7 @@ def rules_of(
         ignore=ignore,
         class_names=listing.class_names,
         colours=listing.class_colours,
+        indexed=_indexed(listing),
     )
 
 
@@ -46,6 +47,13 @@ def coded_reader(reader: FileReader, coding: Coding) -> FileReader:
     return replace(reader, name=name, mask=lambda sample: coding.of(stored(sample)))
 
 
-def _any_wide(samples: Sequence[FileSample]) -> bool:
-    paths = dict.fromkeys(sample.mask for sample in samples)
-    return not all(mapped_in_threads(is_plain, list(paths)))
+def _indexed(listing: Listing) -> bool:
+    return listing.indexed or listing.label_map is not None
+
+
+def _any_unlike_numbers(listing: Listing) -> bool:
+    """Whether some masks hold more than numbers of 8 bits, or indices of different palettes."""
+    paths = dict.fromkeys(sample.mask for sample in listing.samples())
+    headers = list(mapped_in_threads(header_of, paths))
+    palettes = {header.palette for header in headers if header.palette and not _indexed(listing)}
+    return len(palettes) > 1 or not all(header.plain for header in headers)

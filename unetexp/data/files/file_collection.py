@@ -64,7 +64,7 @@ def collect_files(
     """
     listing = prepared(listing, reading.form)
     digests = _digests(listing, on_progress)
-    coding = _coding(listing, reading, digests, on_progress)
+    coding, wide = _coding(listing, reading, digests, on_progress)
     names, reading = listing.class_names, _as_coded(reading, coding, listing.label_map)
     splits, record = dict(listing.splits), dict(reading.split_record)
     if listing.unsplit:
@@ -92,6 +92,8 @@ def collect_files(
         notes=(*listing.notes, *(coding.notes if coding else ()), *_leaks(splits, digests)),
         label_map=reading.label_map,
         ignore=reading.ignore,
+        stored=coding.keys() if coding else (),
+        wide=wide,
         void=coding.void if coding else listing.void,
         digests=digests,
         loaded=loader.result,
@@ -103,16 +105,20 @@ def _coding(
     reading: Reading,
     digests: Mapping[Path, str],
     on_progress: Progress | None,
-) -> Coding | None:
-    """How masks are coded that hold more than numbers of 8 bits; None where all do not."""
+) -> tuple[Coding | None, bool]:
+    """How masks are coded that hold more than numbers of 8 bits; None where all do not.
+
+    And whether their numbers are stored with more bits all the same.
+    """
     reader, label_map, ignore = reading.reader, reading.label_map, reading.ignore
     if reader.stored is None or not need_coding(listing, reader, label_map, ignore):
-        return None
+        return None, False
     samples, colours = listing.samples(), names_colours(label_map, ignore)
     known = [reader.name, _DECODING, [digests[each.mask] + each.part for each in samples]]
-    key = content_hash([*known, colours])
+    key = content_hash([*known, colours, "palettes, bits"])  # not in earlier surveys
     masks = survey(key, samples, reader.stored, on_progress, as_colours=colours)
-    return coding_of(masks, rules_of(listing, samples, label_map, ignore))
+    coding = coding_of(masks, rules_of(listing, samples, label_map, ignore))
+    return coding, coding is None and all(mask.wide for mask in masks)
 
 
 def _as_coded(reading: Reading, coding: Coding | None, label_map: str | None) -> Reading:

@@ -59,6 +59,7 @@ class Listing:
     class_colours: Mapping[int, int] = field(default_factory=dict)  # 0xrrggbb -> class, or VOID
     label_map: str | None = None  # of the stored numbers, as files beside the data say
     void: str = ""  # what it makes void, in words
+    indexed: bool = False  # the set's form says that the indices of palettes are class numbers
 
     def samples(self) -> list[FileSample]:
         """All of them."""

@@ -35,4 +35,5 @@ def survey(
         return json.dumps([asdict(values) for values in found]).encode()
 
     rows = json.loads(remembered(f"{key}.values.json", read_all))
-    return [MaskValues(tuple(row.pop("values")), tuple(row.pop("counts")), **row) for row in rows]
+    of_lists = ("values", "counts", "palette")
+    return [MaskValues(**{**row, **{name: tuple(row[name]) for name in of_lists}}) for row in rows]

@@ -38,6 +38,7 @@ class Rules:
     ignore: str | None = None
     class_names: tuple[str, ...] | None = None
     colours: Mapping[int, int] | None = None  # 0xrrggbb -> class, from a table beside the data
+    indexed: bool = False  # indices of palettes are class numbers, whatever their colours
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Coding:
     notes: tuple[str, ...] = ()
     nearest: bool = False  # colours that are not listed count as the nearest one that is
     void: str = ""  # what is void, in words
+
+    def keys(self) -> tuple[tuple[str, int], ...]:
+        """Each stored value, as a label map names it, and its code."""
+        named = [_quoted(value, self.colour) for value in self.stored.tolist()]
+        return tuple(zip(named, self.codes.tolist(), strict=True))
 
     def record(self) -> list[Any]:
         """What the fingerprint of the data depends on."""

@@ -158,8 +158,11 @@ def _strong(values: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> lis
 
 
 def _as_colours(mask: MaskValues) -> MaskValues:
-    greys = tuple(value * GREY for value in mask.values)
-    return MaskValues(greys, mask.counts, True, mask.lossy, mask.more)
+    """By the colours of the palette, or as greys."""
+    colours = np.array(mask.palette or [value * GREY for value in mask.values], np.int64)
+    values, inverse = np.unique(colours, return_inverse=True)
+    counts = np.bincount(inverse, weights=mask.counts).astype(np.int64)
+    return MaskValues(tuple(values.tolist()), tuple(counts.tolist()), True, mask.lossy, mask.more)
 
 
 def _colour_list(table: Mapping[int, int], rules: Rules) -> str:

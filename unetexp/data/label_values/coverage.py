@@ -17,13 +17,15 @@ def coverage_problems(
     class_names: Sequence[str],
     table: npt.NDArray[np.int16],
     method: str,
+    stored: Sequence[tuple[str, int]],
     *,
     named: bool,
 ) -> list[str]:
     """A message for train and for val, or for the folds, if they lack classes of elsewhere.
 
     `holds` has for each split which mask (masks, K) holds which class, `table` (256,) the class
-    of each stored value; `method` is how the split was made, `named` if there is a classes.txt.
+    of each stored value; `method` is how the split was made, `stored` the values as a label map
+    names them, each with its place in the table; `named` if there is a classes.txt.
     """
     if folds := [held.any(axis=0) for name, held in holds.items() if is_fold(name)]:
         return _fold_problems(np.array(folds), holds, class_names)
@@ -40,7 +42,7 @@ def coverage_problems(
             problems.append(
                 f"no mask of the {split} split holds the class {listed(found)}. {why} "
                 + _more_of(split, method, int(frequency[lacking].min()))
-                + _left_out(table, lacking, len(class_names), method, named=named)
+                + _left_out(table, lacking, class_names, method, stored, named=named)
             )
     return problems
 
@@ -82,13 +84,21 @@ def _more_of(split: str, method: str, masks: int) -> str:
 
 
 def _left_out(
-    table: npt.NDArray[np.int16], lacking: list[int], num_classes: int, method: str, *, named: bool
+    table: npt.NDArray[np.int16],
+    lacking: list[int],
+    class_names: Sequence[str],
+    method: str,
+    stored: Sequence[tuple[str, int]],
+    *,
+    named: bool,
 ) -> str:
     """How to leave out the classes, if the source has a label map."""
-    if num_classes - len(lacking) < 2 or method not in ("folders", "seeded"):
+    if len(class_names) - len(lacking) < 2 or method not in ("folders", "seeded"):
         return ""
-    removal = ", and take it out of classes.txt" if named else ""
+    by_colour = {f'"#{name}"' for name in class_names} <= {key for key, _ in stored}
+    removal = ", and take it out of classes.txt" if named and not by_colour else ""
+    without = setting_without(table, lacking, len(class_names), stored)
     return (
-        f" To leave it out: {setting_without(table, lacking, num_classes)}{removal}. To merge it "
+        f" To leave it out: {without}{removal}. To merge it "
         "with another class, write the number of that class instead of void."
     )

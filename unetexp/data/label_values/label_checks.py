@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from unetexp.data.label_values.coverage import coverage_problems
-from unetexp.data.label_values.instances import MaskAt, instance_problems
+from unetexp.data.label_values.instances import MaskAt
 from unetexp.data.label_values.label_map import (
     AS_STORED,
     UNMAPPED,
+    ignored_values,
     label_map_of,
     value_table,
 )
 from unetexp.data.label_values.remedies import percent, remedies, shares
+from unetexp.data.label_values.smoothing import looks_smoothed
 from unetexp.data.label_values.split_labels import SplitLabels
+from unetexp.data.label_values.value_problems import Unmapped, value_problems, wide_note
 from unetexp.data.labels import VOID
 from unetexp.errors import DataError, listed
 
@@ -59,29 +62,34 @@ def interpret(
     split_method: str = "folders",
     ignore: str | None = None,
     mask_at: MaskAt | None = None,
+    stored: Sequence[tuple[str, int]] = (),
+    *,
+    wide: bool = False,
 ) -> Meaning:
     """The meaning of the values in the masks of a set; `where` is its name in messages.
 
     `class_names` None: the masks or the label map say how many classes there are. `ignore`, as in
-    label_map.py, names values that are void; `mask_at` reads a mask again. Raises DataError for
-    values without a class and for sets on which no model can even be evaluated.
+    label_map.py, names values that are void; `mask_at` reads a mask again; `stored` are the values
+    of the files where those here are codes of them; `wide` if these are stored with more than 8
+    bits. Raises DataError for values without a class and for sets on which no model can even be
+    evaluated.
     """
     counts = np.concatenate([split.counts for split in splits.values()])
     pixels = counts.sum(axis=0, dtype=np.int64)
     table = value_table(pixels > 0, label_map, ignore)
     _check_mapped(splits, table, where)
-    plain = label_map is None and ignore is None
     labels = sorted(set(table[pixels > 0].tolist()) - {VOID})
     if not labels:
+        plain = label_map is None and ignore is None
         void = "255, which is void" if plain else "void by data.label_map or data.ignore"
         raise DataError(
             f"{where}: every pixel of every mask is {void}: there is nothing to learn. "
             "Store the index of the class in each pixel, from 0 up."
         )
     names = class_names or tuple(str(k) for k in range(_num_classes(labels, label_map)))
-    _check_names(splits, names, table, where, label_map)
+    _check_names(splits, names, table, where, label_map, ignore, mask_at)
     if len(labels) < 2:
-        hint = f" {remedies(pixels, class_names)}" if (pixels > 0).sum() > 1 else ""
+        hint = _of_one_class(pixels, class_names, ignore)
         raise DataError(
             f"{where}: all labelled pixels of all masks are of one class, {labels[0]} "
             f"({names[labels[0]]}): a segmentation needs two or more. Label the background as a "
@@ -90,15 +98,28 @@ def interpret(
     meaning = Meaning(names, table)
     _check_splits(splits, meaning, where)
     problems: list[str] = []
-    if plain:
-        problems = _value_problems(splits, pixels, meaning, named=class_names is not None)
-        if class_names is None and mask_at is not None and meaning.as_stored:
-            problems = instance_problems(splits, mask_at) or problems
+    if label_map is None:
+        values = Unmapped(splits, table, len(names), ignore, mask_at, wide)
+        problems = value_problems(values, named=class_names is not None)
     holds = {name: meaning.by_class(split.counts) > 0 for name, split in splits.items()}
     named = class_names is not None
-    lacking = problems or coverage_problems(holds, names, table, split_method, named=named)
+    keys = stored or [(str(value), value) for value in range(VOID + 1)]
+    lacking = problems or coverage_problems(holds, names, table, split_method, keys, named=named)
     notes = tuple(_notes(splits, meaning, label_map, ignore))
+    if wide and label_map is None and class_names is None and not problems:
+        notes = (*wide_note(labels, ignore), *notes)
     return Meaning(names, table, notes, tuple(lacking), bool(lacking and not problems))
+
+
+def _of_one_class(
+    pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None, ignore: str | None
+) -> str:
+    """What to set where all that is not void is of one class."""
+    kept = np.where(ignored_values(ignore), 0, pixels)
+    if (kept > 0).sum() > 1:
+        return f" {remedies(kept, class_names, ignore)}"
+    without = "" if ignore is None else " Or make nothing void: --set 'data.ignore=null'."
+    return without if (pixels > 0).sum() > 1 else ""
 
 
 def _num_classes(labels: Sequence[int], label_map: str | None) -> int:
@@ -129,6 +150,8 @@ def _check_names(
     table: npt.NDArray[np.int16],
     where: str,
     label_map: str | None,
+    ignore: str | None,
+    mask_at: MaskAt | None,
 ) -> None:
     """Raise DataError if the number of classes in classes.txt does not fit the masks."""
     if label_map is not None:
@@ -145,11 +168,15 @@ def _check_names(
                 f"{len(names)} are named: name two, or store the index of the class in each pixel."
             )
     else:
-        _check_range(splits, names, table)
+        _check_range(splits, names, table, ignore, mask_at)
 
 
 def _check_range(
-    splits: Mapping[str, SplitLabels], names: tuple[str, ...], table: npt.NDArray[np.int16]
+    splits: Mapping[str, SplitLabels],
+    names: tuple[str, ...],
+    table: npt.NDArray[np.int16],
+    ignore: str | None,
+    mask_at: MaskAt | None,
 ) -> None:
     strange = (table >= len(names)) & (table != VOID)
     for split in splits.values():
@@ -158,11 +185,13 @@ def _check_range(
             mask, label = np.argwhere(beyond)[0]
             counts = np.concatenate([split.counts for split in splits.values()])
             pixels = counts.sum(axis=0, dtype=np.int64)
+            kept = np.where(ignored_values(ignore), 0, pixels)
+            smoothed = mask_at is not None and looks_smoothed(splits, kept, mask_at)
             raise DataError(
                 f"{split.mask_files[mask]}: the mask holds the label {label}, but "
                 f"there are {len(names)} classes, 0 to {len(names) - 1} ({listed(names)}). "
                 "Correct the mask, or name all classes in classes.txt. All masks together hold "
-                f"{shares(pixels)}. {remedies(pixels, names)}"
+                f"{shares(pixels)}. {remedies(kept, names, ignore, smoothed=smoothed)}"
             )
 
 
@@ -180,49 +209,6 @@ def _check_splits(splits: Mapping[str, SplitLabels], meaning: Meaning, where: st
                 f"{meaning.class_names[int(np.argmax(classes))]}: the others cannot be learnt. "
                 "Add images of them, or split the images differently."
             )
-
-
-def _value_problems(
-    splits: Mapping[str, SplitLabels],
-    pixels: npt.NDArray[np.int64],
-    meaning: Meaning,
-    *,
-    named: bool,
-) -> list[str]:
-    """Problems with values that may not be class numbers, if there is no label map."""
-    if np.flatnonzero(pixels).tolist() == [0, 1, VOID]:
-        return _mixed_scales(splits)
-    absent = np.flatnonzero(pixels[: len(meaning.class_names)] == 0).tolist()
-    if named or not absent or not meaning.as_stored:
-        return []
-    count = len(meaning.class_names)
-    return [
-        f"the masks hold the values {shares(pixels)}. Read as the numbers of classes they make "
-        f"{count} classes, and {listed([str(value) for value in absent])} "
-        f"{'occurs' if len(absent) == 1 else 'occur'} in no mask. {remedies(pixels, None)} If they "
-        f"are class numbers and some classes just do not occur, name all {count} in classes.txt, "
-        "one per line."
-    ]
-
-
-def _mixed_scales(splits: Mapping[str, SplitLabels]) -> list[str]:
-    """Masks of 0 and 1 beside masks of 0 and 255: is 255 the class 1, or void?"""
-    examples: dict[int, list[str]] = {1: [], VOID: []}
-    for name, split in splits.items():
-        holds = split.counts > 0
-        if (holds[:, 1] & holds[:, VOID]).any():
-            return []  # 255 is a third value
-        for value, other in ((1, VOID), (VOID, 1)):
-            only = holds[:, 0] & holds[:, value] & ~holds[:, other]
-            examples[value] += [f"{split.names[i]} ({name})" for i in np.flatnonzero(only).tolist()]
-    if not all(examples.values()):
-        return []
-    return [
-        f"some masks hold 0 and 1 ({listed(examples[1])}), others 0 and 255 "
-        f"({listed(examples[VOID])}). If 255 means class 1: "
-        "--set 'data.label_map={0: 0, 1: 1, 255: 1}'. If it is void: "
-        "--set 'data.label_map={0: 0, 1: 1, 255: void}'."
-    ]
 
 
 def _notes(

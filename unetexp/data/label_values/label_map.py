@@ -165,6 +165,11 @@ def ignored(text: str | None) -> LabelMap:
     return LabelMap(tuple(spans), tuple(colours))
 
 
+def ignored_values(text: str | None) -> npt.NDArray[np.bool_]:
+    """Which of the values 0 to 255 `ignore_text` names (256,)."""
+    return np.asarray(ignored(text).of_values(np.arange(VOID + 1)) == VOID)
+
+
 def _key_text(key: object) -> str:
     colour = _colour(key)
     if colour is not None:
@@ -256,7 +261,7 @@ def value_table(
     values, 255 is class 1. What `ignore` names is void; if it names the lowest numbers, those
     above it are the classes from 0 up.
     """
-    void = ignored(ignore).of_values(np.arange(VOID + 1)) == VOID
+    void = ignored_values(ignore)
     table = AS_STORED.copy() if label_map is None else lookup_table(label_map)
     if label_map is None:
         left = np.flatnonzero(present & ~void).tolist()

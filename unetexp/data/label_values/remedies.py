@@ -5,6 +5,7 @@ Pixel counts are those of each stored value, (256,). Every map that is printed c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ _STRONG = 0.02  # share of all pixels above which a value is not blur
 _COVERED = 0.8  # share of all pixels that the classes make up at least
 _BLUR = 8  # this many values between two others are blur, not classes
 _MOST_LISTED = 32
+_MOST_KEYS = 64  # as many colours as may be classes
+_ZERO = ("0", '"#000000"')
 _SPREAD = 8  # how far lossy compression moves most values of an area
 
 
@@ -37,13 +40,21 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
 
 
-def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> str:
+def remedies(
+    pixels: npt.NDArray[np.int64],
+    class_names: Sequence[str] | None,
+    ignore: str | None = None,
+    *,
+    smoothed: bool = False,
+) -> str:
     """What to do about masks that hold these values, from pixel counts (256,).
 
-    `class_names` are those of classes.txt. Every map in it can be pasted as it is.
+    `class_names` are those of classes.txt; `ignore` stays set, and its values are not counted;
+    `smoothed` if the values rise in steps from 0 to the highest.
+    Every map in it can be pasted as it is.
     """
-    blurred = _blurred(pixels)
-    found = [setting(blurred)] if blurred else []
+    blurred = _blurred(pixels, smoothed=smoothed)
+    found = [setting(blurred, ignore)] if blurred else []
     sentences = []
     if blurred:
         levels = len(set(blurred.values()))
@@ -56,7 +67,7 @@ def remedies(pixels: npt.NDArray[np.int64], class_names: Sequence[str] | None) -
         dense = _dense(values)
         also = f" (255: {len(values) - 1} instead of void if it is a class)"
         sentences.append(
-            f"If each value is a class of its own, number them: {setting(dense)}"
+            f"If each value is a class of its own, number them: {setting(dense, ignore)}"
             f"{also if dense.get(str(VOID)) == 'void' else ''}{_naming(dense, class_names)}."
         )
     return " ".join(sentences)
@@ -71,7 +82,7 @@ def _dense(values: Sequence[int]) -> dict[str, int | str]:
     return numbered | ({str(VOID): "void"} if VOID in values and VOID not in classes else {})
 
 
-def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
+def _blurred(pixels: npt.NDArray[np.int64], *, smoothed: bool) -> dict[str, int | str] | None:
     """The map from each value to the nearest level, if the others look like blur."""
     values = np.flatnonzero(pixels)
     strong = np.flatnonzero(pixels >= _STRONG * pixels.sum())
@@ -79,7 +90,9 @@ def _blurred(pixels: npt.NDArray[np.int64]) -> dict[str, int | str] | None:
     between = ((values > top[0]) & (values < top[-1])).sum()
     outside = ((values < top[0]) | ((values > top[-1]) & (values < VOID))).sum()
     covered = pixels[strong].sum() / pixels.sum()
-    if len(values) > _MOST_LISTED and 2 < len(strong) <= _BLUR and covered >= _COVERED:
+    if smoothed:  # of thin objects perhaps no pixel is 255
+        levels = [0, VOID if values[-1] > VOID // 2 else int(values[-1])]
+    elif len(values) > _MOST_LISTED and 2 < len(strong) <= _BLUR and covered >= _COVERED:
         levels = strong.tolist()
     elif (between and top.tolist() == [0, VOID]) or (
         between >= _BLUR and not outside and len(strong) <= 2
@@ -122,28 +135,53 @@ def _halfway(levels: Sequence[int]) -> dict[str, int | str]:
     return {f"{a}..{b}": i for i, (a, b) in enumerate(zip(starts, ends, strict=True))}
 
 
-def setting(entries: Mapping[str, int | str]) -> str:
-    """The `--set` of a label map."""
-    return f"--set 'data.label_map={{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}'"
+def setting(entries: Mapping[str, int | str], ignore: str | None = None) -> str:
+    """The `--set` of a label map, and of `ignore` where that is to stay."""
+    kept = f" {ignore_setting(ignore)}" if ignore else ""
+    return f"--set 'data.label_map={{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}'{kept}"
 
 
-def setting_without(table: npt.NDArray[np.int16], classes: Sequence[int], num_classes: int) -> str:
+def ignore_setting(ignore: str) -> str:
+    """The `--set` of the fixed form of `ignore`."""
+    keys = [f'"{key}"' if key.startswith("#") else key for key in ignore.split(", ")]
+    values = keys[0] if len(keys) == 1 else f"[{', '.join(keys)}]"
+    return f"--set 'data.ignore={values}'"
+
+
+def setting_without(
+    table: npt.NDArray[np.int16],
+    classes: Sequence[int],
+    num_classes: int,
+    stored: Sequence[tuple[str, int]],
+) -> str:
     """The `--set` that makes `classes` void and renumbers the others.
 
-    `table` (256,) holds the class of each stored value so far.
+    `table` (256,) holds the class of each code so far, `stored` the stored values, as a label map
+    names them, with their codes.
     """
     kept = [k for k in range(num_classes) if k not in classes]
     targets: dict[int, int | str] = {k: kept.index(k) for k in kept}
     targets |= dict.fromkeys([*classes, VOID], "void")
-    entries: list[tuple[int, int, int | str]] = []
-    for value, target in enumerate(targets.get(int(k)) for k in table):
-        if target is None:
-            continue
-        if entries and entries[-1][1:] == (value - 1, target):
-            entries[-1] = (entries[-1][0], value, target)
+    entries = {
+        key: targets[int(table[code])] for key, code in stored if int(table[code]) in targets
+    }
+    return setting(_shortened(entries))
+
+
+def _shortened(entries: Mapping[str, int | str]) -> dict[str, int | str]:
+    """With ranges for numbers in a row; many others of one class, but 0, are `nonzero`."""
+    spans: list[tuple[str, str, int | str]] = []
+    for key, target in entries.items():
+        first, last, before = spans[-1] if spans else ("", "", "")
+        if before == target and key.isdecimal() and last.isdecimal() and int(key) == int(last) + 1:
+            spans[-1] = (first, key, target)
         else:
-            entries.append((value, value, target))
-    return setting({str(a) if a == b else f"{a}..{b}": target for a, b, target in entries})
+            spans.append((key, key, target))
+    short = {a if a == b else f"{a}..{b}": target for a, b, target in spans}
+    if len(short) <= _MOST_KEYS:
+        return short
+    most, _ = Counter(target for key, target in short.items() if key not in _ZERO).most_common(1)[0]
+    return {k: t for k, t in short.items() if k in _ZERO or t != most} | {"nonzero": most}
 
 
 def _naming(entries: Mapping[str, int | str], class_names: Sequence[str] | None) -> str:

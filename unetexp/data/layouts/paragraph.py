@@ -12,6 +12,7 @@ from unetexp.data.dataset import Dataset
 from unetexp.data.decoded.split import Split
 from unetexp.data.label_values.remedies import percent
 from unetexp.data.labels import VOID
+from unetexp.data.splits.fold_names import fold_name
 
 _SHOWN = 12
 
@@ -32,9 +33,19 @@ def _pairs(source: Component, data: Dataset) -> str:
     kind = getattr(source, "kind", "")
     place = getattr(source, "root", None) or getattr(source, "path", None)
     where = f"{place} ({kind})" if place else kind
-    total = sum(len(split) for split in data.splits.values())
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    total = sum(len(split) for split in _parts(data).values())
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in _parts(data).items())
+    if data.folds:
+        sizes = f"{len(data.folds)} folds, each validated on once ({sizes})"
     return f"{total} images with masks from {where}: {sizes}, {_method(data.split_record)}."
+
+
+def _parts(data: Dataset) -> dict[str, Split]:
+    """The splits, or the folds and what is outside them: every image once."""
+    if not data.folds:
+        return dict(data.splits)
+    rest = {name: split for name, split in data.splits.items() if name not in ("train", "val")}
+    return {fold_name(number): fold for number, fold in enumerate(data.folds)} | rest
 
 
 def _method(record: Any) -> str:
@@ -50,14 +61,14 @@ def _method(record: Any) -> str:
         if record.get(key)
     ]
     others = method.removeprefix("seeded").strip(" ,")
-    by_class = ", each class in its share" if "stratified" in record else ""
-    return f"drawn by seed {record.get('seed', 0)} ({' and '.join(shares)}{by_class})" + (
-        f"; {others}" if others else ""
-    )
+    by_class = ["each class in its share"] if "stratified" in record else []
+    how = ", ".join([" and ".join(shares)] * bool(shares) + by_class)
+    drawn = f"drawn by seed {record.get('seed', 0)}" + (f" ({how})" if how else "")
+    return f"{drawn}; {others}" if others else drawn
 
 
 def _images(source: Component, data: Dataset) -> str:
-    splits = list(data.splits.values())
+    splits = list(_parts(data).values())
     size = f"{_sizes([shape for s in splits for shape in s.original_shapes])} px (height x width)"
     if data.resize is not None:
         scaled = _sizes([shape for split in splits for shape in split.shapes])
@@ -97,7 +108,7 @@ def _span(sizes: Sequence[int]) -> str:
 
 
 def _classes(data: Dataset) -> str:
-    pixels = np.sum([split.class_pixels for split in data.splits.values()], axis=0)
+    pixels = np.sum([split.class_pixels for split in _parts(data).values()], axis=0)
     labelled = max(int(pixels.sum()), 1)
     named = [
         f"{name} ({percent(count / labelled) if count else 'none'})"
@@ -109,8 +120,8 @@ def _classes(data: Dataset) -> str:
 
 def _labels(source: Component, data: Dataset) -> str:
     """Which label is void, and by which map the others are read."""
-    void = sum(split.void_pixels for split in data.splits.values())
-    total = void + sum(int(split.class_pixels.sum()) for split in data.splits.values())
+    void = sum(split.void_pixels for split in _parts(data).values())
+    total = void + sum(int(split.class_pixels.sum()) for split in _parts(data).values())
     label_map, ignore = getattr(source, "label_map", None), getattr(source, "ignore", None)
     how = f"Stored values are read by the label map {{{label_map}}}; " if label_map else ""
     what = f"{ignore} is void" if ignore else "void is what the map says" if label_map else ""

@@ -35,13 +35,20 @@ class MaskValues:
     colour: bool = False
     lossy: bool = False
     more: bool = False  # there are more values than these
+    wide: bool = False  # stored as whole numbers of more than 8 bits
+    palette: tuple[int, ...] = ()  # the colour of each value, where the values are indices
 
 
-def is_plain(path: Path) -> bool:
-    """Whether a mask's header says that it holds whole numbers of at most 8 bits, unchanged.
+@dataclass(frozen=True)
+class MaskHeader:
+    """What a mask's header says."""
 
-    Also for a file that cannot be read: who decodes it says why.
-    """
+    plain: bool  # whole numbers of at most 8 bits, unchanged
+    palette: bytes = b""  # red, green and blue of each entry; empty: there is none
+
+
+def header_of(path: Path) -> MaskHeader:
+    """The header of a mask; of a file that cannot be read too: who decodes it says why."""
     try:
         with Image.open(path) as image:
             lossy = image.format in _MAYBE_LOSSY or image.info.get("compression") in (
@@ -49,9 +56,10 @@ def is_plain(path: Path) -> bool:
                 "tiff_jpeg",
                 "webp",
             )
-            return image.mode in _PLAIN_MODES and not lossy
+            palette = bytes(image.getpalette("RGB") or ()) if image.mode == "P" else b""
+            return MaskHeader(image.mode in _PLAIN_MODES and not lossy, palette)
     except Exception:  # a decoder may raise anything on damaged bytes
-        return path.suffix.lower() in (".png", ".bmp", ".gif")
+        return MaskHeader(path.suffix.lower() in (".png", ".bmp", ".gif"))
 
 
 def colours_of(mask: StoredMask) -> npt.NDArray[np.int64]:
@@ -102,7 +110,17 @@ def values_in(path: Path, mask: StoredMask, *, as_colours: bool = False) -> Mask
     if more:
         common = np.sort(np.argsort(-counts, kind="stable")[:VOID])
         values, counts = values[common], counts[common]
-    return MaskValues(tuple(values.tolist()), tuple(counts.tolist()), colour, mask.lossy, more)
+    palette = () if colour else _palette_at(mask, values)
+    wide = numbers.dtype.kind in "iu" and numbers.dtype.itemsize > 1
+    found, pixels = tuple(values.tolist()), tuple(counts.tolist())
+    return MaskValues(found, pixels, colour, mask.lossy, more, wide, palette)
+
+
+def _palette_at(mask: StoredMask, values: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    if mask.palette is None:
+        return ()
+    red, green, blue = mask.palette[values].astype(np.int64).T
+    return tuple((red << 16 | green << 8 | blue).tolist())
 
 
 def counted(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

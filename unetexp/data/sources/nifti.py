@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -103,7 +104,7 @@ class Nifti(FileSource):
                 )
         names = None if self.label_map else volumes.description.class_names
         notes = (*_reading_notes(volumes), *_left_out(volumes, chosen), *_unused(root, volumes))
-        return given_splits(
+        given = given_splits(
             root,
             samples,
             names,
@@ -111,6 +112,8 @@ class Nifti(FileSource):
             method="folders",
             notes=notes,
         )
+        ignored = volumes.description.ignored
+        return given if ignored is None else replace(given, void=f"{ignored} (in dataset.json)")
 
     def reader(self) -> FileReader:
         """Slices of volumes, of which a few are kept in memory."""

@@ -10,6 +10,7 @@ is void. The official test masks are not public.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -81,13 +82,14 @@ class Voc2012(FileSource):
                 f"{listed_splits['train']}: this list is missing. It holds the name of one "
                 "training image a line."
             )
-        return given_splits(
+        found = given_splits(
             root,
             splits,
             None if self.label_map else CLASSES,
             test_fraction=self.test_fraction,
             method="official lists",
         )
+        return replace(found, indexed=True)
 
 
 def _voc_folder(root: Path) -> Path | None:

@@ -132,6 +132,59 @@ class TestColours:
         assert_masks(opened(root, label_map=by_colour), swapped)
 
 
+class TestAClassThatValLacks:
+    """The printed setting leaves it out, in the values that the masks hold."""
+
+    @staticmethod
+    def written(root, change):
+        before = map_masks(root, lambda mask: mask)
+        numbers = iter(range(5))
+        map_masks(root, lambda m: change(np.where(m == 1, 0, m) if next(numbers) > 2 else m))
+        return {
+            (name, sample): np.array([0, 255, 1])[np.where(name == "val", mask * (mask != 1), mask)]
+            for (name, sample), mask in before.items()
+        }
+
+    @pytest.mark.parametrize("table", [False, True])
+    def test_of_colours(self, tmp_path, table):
+        root = dataset(tmp_path / "data")
+        colours = np.array([[0, 0, 0], [0, 128, 255], [255, 0, 0]], np.uint8)
+        expected = self.written(root, lambda mask: colours[mask])
+        names = ["ground #000000", "car #0080ff", "tree #ff0000"]
+        if table:
+            (root / "classes.txt").write_text("\n".join(names))
+        message = refusal(root)
+        assert ("classes.txt" in message) == table
+        if table:
+            (root / "classes.txt").write_text("\n".join(names[::2]))
+        assert_masks(opened(root, **suggested(message)[0]), expected)
+
+    def test_of_16_bits(self, tmp_path):
+        root = dataset(tmp_path / "data")
+        expected = self.written(root, lambda mask: mask.astype(np.uint16) * np.uint16(700))
+        message = refusal(root, label_map={0: 0, 700: 1, 1400: 2})
+        assert_masks(opened(root, **suggested(message)[0]), expected)
+
+    def test_of_smoothed_colours(self, tmp_path):
+        root = dataset(tmp_path / "data")
+        colours = np.array([[0, 0, 0], [0, 128, 255], [255, 0, 0]], np.uint8)
+        expected = self.written(root, lambda mask: colours[mask] // 2 + colours[mask] // 3)
+        every = {"#000000": 0, "#0080ff": 1, "#ff0000": 2, 255: "void"}
+        for path in root.glob("*/masks/*"):
+            pixels = np.asarray(Image.open(path)).copy()
+            pixels[:9, :9] += np.arange(81, dtype=np.uint8).reshape(9, 9, 1) % 70
+            Image.fromarray(pixels).save(path)
+        fields = suggested(refusal(root, label_map=every))[0]
+        data = opened(root, **fields)
+        assert data.num_classes == 2
+        agree = [
+            (sample.mask.numpy() == expected[name, sample.name]).mean()
+            for name, split in data.splits.items()
+            for sample in split
+        ]
+        assert min(agree) > 0.9
+
+
 class TestLossyMasks:
     def test_jpeg_masks_of_0_and_255_are_split_halfway_and_the_share_is_said(self, tmp_path):
         root = dataset(tmp_path / "data", classes=2, size=(96, 96))
@@ -142,6 +195,23 @@ class TestLossyMasks:
         share = re.search(r"changes ([\d.]+) % of the pixels", said(data))
         assert float(share[1]) == pytest.approx(100 * moved, abs=0.06)
         assert_masks(data, before)
+
+    def test_beside_lossless_ones_of_0_and_1_they_are_refused_with_both_readings(self, tmp_path):
+        root = dataset(tmp_path / "data", classes=2, size=(64, 64))
+        before = map_masks(root, lambda mask: mask)
+        for path in sorted(root.glob("*/masks/*.png"))[::2]:
+            scaled = Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255))
+            scaled.save(path.with_suffix(".jpg"), quality=95)
+            path.unlink()
+        message = refusal(root)
+        assert ".jpg" in message and ".png" in message
+        as_class, as_background = (opened(root, **fields) for fields in suggested(message))
+        for name, split in as_class.splits.items():
+            for sample, empty in zip(split, as_background[name], strict=True):
+                expected = before[name, sample.name]
+                assert (sample.mask.numpy() == expected).mean() > 0.97
+                lossless = (root / name / f"masks/{sample.name}.png").exists()
+                assert lossless == (not empty.mask.any())
 
     def test_jpeg_masks_of_class_numbers_are_refused(self, tmp_path):
         root = dataset(tmp_path / "data")
@@ -212,6 +282,16 @@ class TestObjectNumbers:
         data = opened(root)
         assert_masks(data, before)
         assert "65535 is read as class 1" in said(data)
+
+    def test_65535_beside_classes_is_offered_as_void(self, tmp_path):
+        root = dataset(tmp_path / "data", void=0.1)
+        wide = np.arange(256, dtype=np.uint16)
+        wide[255] = 65535
+        before = map_masks(root, lambda mask: wide[mask])
+        objects, classes = suggested(refusal(root))
+        data = opened(root, **classes)
+        assert_masks(data, before)
+        assert opened(root, **objects)["train"].void_pixels == data["train"].void_pixels
 
 
 class TestIgnore:

@@ -33,6 +33,7 @@ class StoredValues:
     class_names: tuple[str, ...] | None = None
     split_method: str = "folders"
     notes: tuple[str, ...] = ()
+    wide: bool = False  # as in collection.py
     refused: str = ""  # why no classes can be made of the masks: their numbers mean nothing then
 
 
@@ -92,6 +93,7 @@ def labelling_of(
             values.split_method,
             values.ignore,
             lambda split, index: mask_of(members[split][index]),
+            wide=values.wide,
         )
         class_names, table, notes = meaning.class_names, meaning.table, meaning.notes
         refused = "" if meaning.lacking else " ".join(meaning.problems)
