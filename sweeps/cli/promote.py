@@ -305,7 +305,9 @@ def _promote(store: TrackingStore, request: Request, dry_run: bool, console: Con
     confirmation = confirm_choice(plan, console) if request.confirm else None
     if confirmation:
         show_confirmation(console, confirmation)
-    final = train_to_the_end(plan, request.final, console) if request.final else None
+    final = None
+    if request.final:
+        final = train_to_the_end(plan, request.final, console, dry=dry_run)
     if final:
         show_final(console, final)
     promoted = promote_model(

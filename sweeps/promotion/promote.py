@@ -69,7 +69,9 @@ def confirm_choice(plan: PromotionPlan, console: Console) -> Confirmation:
     return confirm(plan.store, plan.source, again, *asked)
 
 
-def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> FinalTraining:
+def train_final(
+    plan: PromotionPlan, final: FinalRequest, console: Console, *, dry: bool = False
+) -> FinalTraining:
     """Train the chosen trial's settings to the end; may take longer than the sweep did."""
     return FinalTrainer(
         store=plan.store,
@@ -82,11 +84,11 @@ def train_final(plan: PromotionPlan, final: FinalRequest, console: Console) -> F
         options=plan.request.options,
         console=console,
         flavor=plan.request.exports.flavor,
-        to_continue=_same_again(plan, final),
+        to_continue=_same_again(plan, final, dry),
     ).run()
 
 
-def _same_again(plan: PromotionPlan, final: FinalRequest) -> str:
+def _same_again(plan: PromotionPlan, final: FinalRequest, dry: bool) -> str:
     """The command that was given, with the sweep's name."""
     request, usual = plan.request, Request()
     asked = ["--run", request.run_id] if request.run_id else [plan.source.name]
@@ -100,12 +102,14 @@ def _same_again(plan: PromotionPlan, final: FinalRequest) -> str:
     }
     given = [part for flag, at in values.items() if at is not None for part in (flag, str(at))]
     gates = [part for path, at in request.changes.items() for part in ("--set", f"{path}={at}")]
-    force = ["--force"] if request.force else []
-    force += ["--postprocess"] if request.postprocess else []
+    switches = {
+        "--force": request.force,
+        "--postprocess": request.postprocess,
+        "--dry-run": dry,
+    }
+    on = [flag for flag, asked_for in switches.items() if asked_for]
     exports = request.exports.arguments()
-    return plan.store.command(
-        "promote", *asked, *final.arguments(), *exports, *given, *gates, *force
-    )
+    return plan.store.command("promote", *asked, *final.arguments(), *exports, *given, *gates, *on)
 
 
 def promote(

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from http import HTTPStatus
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,12 @@ def _array(body: bytes) -> NDArray[Any]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read_header(file)
-    except (ValueError, KeyError) as error:
+        if not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"its shape is {shape}")
+    except (ValueError, KeyError, TypeError, SyntaxError, TokenError) as error:
         raise DataError(f"this is not a .npy file that can be read: {error}.") from None
+    if 0 in shape:
+        raise DataError(f"the .npy file holds an array of the shape {shape}: it has no values.")
     if dtype.kind not in "uif":
         raise DataError(
             f"the .npy file holds {dtype}. Send numbers, as uint8 (0 to 255) or uint16; objects "

@@ -40,6 +40,7 @@ def answer(
 ) -> JSONResponse:
     """The response with that status and sentence."""
     code = _CODES.get(status, status.name)
+    message = message.encode(errors="replace").decode()  # a body may hold half a character
     return JSONResponse({"error_code": code, "message": message}, int(status), headers)
 
 

@@ -134,6 +134,12 @@ class TestAnswers:
         assert about["max_pixels"] == LARGEST
 
 
+def npy_header(shape):
+    """A .npy file of bytes that says it has this shape, and holds nothing."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 class TestRefusals:
     """Each with a status of the client's mistakes and one message."""
 
@@ -158,6 +164,11 @@ class TestRefusals:
             (npy(IMAGE[0, 0, 0]), NPY, 400, "the shape ()"),
             (npy(IMAGE)[:9], NPY, 400, "not a .npy file"),
             (npy(IMAGE)[:-5], NPY, 400, "truncated or damaged"),
+            (npy_header("(-2, -8, 3)"), NPY, 400, "its shape is (-2, -8, 3)"),
+            (npy_header("(True,)"), NPY, 400, "its shape is (True,)"),
+            (npy_header(f"(0, {10**18}, {10**18})"), NPY, 400, "it has no values"),
+            (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, NPY, 400, "not a .npy file"),
+            (b'{"\\ud800": 1}', JSON, 400, 'the key "inputs"'),
             (pickle.dumps([1]), "application/octet-stream", 400, "neither PNG nor JPEG"),
             (npy(np.array([{}], object)), NPY, 400, "never loaded"),
             (b"a=1", "multipart/form-data; boundary=x", 415, "--data-binary @FILE"),

@@ -225,12 +225,13 @@ def test_an_interrupted_one_goes_on_where_it_was(uri, tmp_path, monkeypatch, pla
     run_trials, trained = interrupted_after_one()
     with trials_here(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sweeps.driver.sweep.run_trials", run_trials)
-        asked = [POOR, "--train-final", "--epochs", 1, "--seeds", 2]
+        asked = [POOR, "--train-final", "--epochs", 1, "--seeds", 2, "--dry-run"]
         code, said = call(uri, *asked, "--storage", tmp_path / "runs")
     assert code == 130
     assert "sweep poor-final keeps what it has; to continue:" in said
     again = " ".join(said.split())
     assert "promote.py poor --train-final --epochs 1 --seeds 2 --gpus 0" in again
+    assert "--dry-run" in again.partition("to continue:")[2]
     assert aliases(uri) == (None, None)
     assert uses_of_test_split(open_store(uri), place.data.fingerprint) == 0
     code, said = train_final(uri, tmp_path, "--epochs", 1, "--seeds", 2)
