@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from unetexp.cli.exit_codes import exit_codes
+from unetexp.cli.exit_codes import MISTAKE, exit_codes
 from unetexp.cli.open_data import source_of
 from unetexp.cli.options import Device, SetData, TrackingUri
 from unetexp.cli.progress import shown_progress
@@ -66,11 +66,18 @@ def check(
     Exits with 0 if there is nothing but notes, with 1 for warnings, with 2 for errors.
     """
     with exit_codes():
-        known = source_of(source, Mni152(), parse_assignments(set_ or []))
+        settings = parse_assignments(set_ or [])
         if fix is not None:
             require_new_folder(fix, Path(source))
         aside = Console(stderr=True, highlight=False, soft_wrap=True)
-        checked = _checked(known, aside)
+        try:
+            known = source_of(source, Mni152(), settings)
+            checked = _checked(known, aside)
+        except DataError as error:
+            if not json_:
+                raise
+            typer.echo(json.dumps(_tree(_not_opened(source, error), None), indent=2))
+            sys.exit(MISTAKE)
         if model is not None:
             checked = _with_label_noise(checked, known, model, device, tracking_uri, aside)
         repaired = None if fix is None else mend_into(checked, fix)
@@ -82,6 +89,18 @@ def check(
             _print(checked, repaired, html, fix)
         code = exit_code(checked.findings)
     sys.exit(code)
+
+
+def _not_opened(source: str, error: DataError) -> Checked:
+    """What a program gets for a set that cannot be examined: the message as a finding."""
+    finding = Finding(
+        "not-opened",
+        Severity.error,
+        title=str(error),
+        why="Nothing of the set could be examined, and no sweep can start.",
+        mend="As the message says; then check again.",
+    )
+    return Checked(source, (), (), (finding,))
 
 
 def _checked(source: Any, console: Console) -> Checked:

@@ -26,9 +26,12 @@ from unetexp.data.files.given_splits import pooled
 from unetexp.data.files.sample_loading import SampleLoader
 from unetexp.data.label_values.label_map import UNMAPPED, value_table
 from unetexp.data.labels import VOID
+from unetexp.data.reading.input_form import Exif
 from unetexp.data.resizing import Resize
 from unetexp.data.sources.file_source import FileSource
 from unetexp.errors import DataError, listed
+
+ON_STORED_FRAME = "masks-on-stored-frame"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Checked:
     class_shares: tuple[float, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what was assumed
     root: Path | None = None  # None: no files
+    exif: Exif = "image"  # how orientation tags were read
 
     def summary(self) -> dict[str, Any]:
         """JSON-safe values."""
@@ -93,6 +97,7 @@ def check_source(source: Any, on_progress: Progress | None = None) -> Checked:
             ),
             notes=(*listing.notes, *values.notes, *loaded),
             root=listing.root,
+            exif=source.exif,
         ),
         values,
         source.resize,
@@ -180,7 +185,7 @@ def _loaded(
     except DataError as error:
         turned = [(i, s) for i, s in enumerate(samples) if s.orientation != 1]
         finding = Finding(
-            "masks-on-stored-frame",
+            ON_STORED_FRAME,
             Severity.error,
             f"The masks of {len(turned)} images with an EXIF orientation tag were drawn on the "
             "images as stored, not on the upright ones.",

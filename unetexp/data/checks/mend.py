@@ -10,11 +10,12 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 
 from unetexp.atomic_folder import sync
-from unetexp.data.checks.checked import Checked
-from unetexp.data.checks.mend_files import copy_file, copy_image, folders_of_files, setting_of
+from unetexp.data.checks.checked import ON_STORED_FRAME, Checked
+from unetexp.data.checks.mend_files import copy_image, copy_mask, folders_of_files, setting_of
 from unetexp.data.checks.mend_volumes import copy_volumes
 from unetexp.data.label_values.class_names import NAME_FILES
 from unetexp.data.splits.fold_names import is_fold
@@ -39,6 +40,7 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
     """Write the repaired copy; what was done, one sentence each. Raises ConfigError, DataError."""
     if checked.root is None:
         raise ConfigError("--fix: this source has no files of its own to repair.")
+    _require_one_frame(checked)
     dropped = _dropped(checked)
     try:
         if all(is_nifti(sample.mask) for sample in checked.samples):
@@ -52,12 +54,24 @@ def mend_into(checked: Checked, place: Path) -> list[str]:
     return told
 
 
+def _require_one_frame(checked: Checked) -> None:
+    """ConfigError where turned images would be copied beside masks of the frame before."""
+    for finding in checked.findings:
+        if finding.code == ON_STORED_FRAME:
+            raise ConfigError(
+                f"--fix: {finding.title} A copy would hold them turned apart for good. Add --set "
+                "data.exif=both (the copy has images and masks upright) or --set data.exif=none "
+                "(both as stored)."
+            )
+
+
 def _copy_samples(checked: Checked, dropped: Mapping[int, str], place: Path) -> list[str]:
     """Copy what is not dropped, each sample's files into folders of their own."""
     assert checked.root is not None
     folders = folders_of_files(checked.root, checked.samples, dropped)
     single = len(folders) == 1
     all_grey = single and all(s.pixels is None or s.pixels.grey_as_colour for s in checked.samples)
+    stems = _stems(checked)
     done: Counter[str] = Counter()
     kept = 0
     for number, sample in enumerate(checked.samples):
@@ -66,19 +80,32 @@ def _copy_samples(checked: Checked, dropped: Mapping[int, str], place: Path) -> 
             continue
         kept += 1
         split = "" if is_fold(sample.split) else sample.split
-        stem = sample.name.replace("/", "_")
+        stem = stems[number]
         masks = place / split / "masks" if single else place / "masks" / split
-        copy_file(sample.mask, masks, stem)
+        copy_mask(sample.mask, masks, stem, sample.images[0], checked.exif)
         for folder, image in zip(folders, sample.images, strict=True):
             inside = place / split / folder if single else place / folder / split
-            done.update(copy_image(image, inside, stem, grey=all_grey))
+            done.update(copy_image(image, inside, stem, checked.exif, grey=all_grey))
     for name in NAME_FILES if kept else ():
         if (checked.root / name).is_file():
             shutil.copyfile(checked.root / name, place / name)
-    told = [f"{count} pairs: {what}" for what, count in done.items()]
+    told = [f"{pairs} pairs: {what}" for what, pairs in done.items()]
     if not single:
         told.append(f"its images are read with {setting_of(folders)}")
     return [f"{kept} of {len(checked.samples)} pairs were copied", *told]
+
+
+def _stems(checked: Checked) -> list[str]:
+    """What each sample's files are called: its name with _ for /, numbered where that is taken."""
+    taken: set[tuple[str, str]] = set()
+    stems = []
+    for sample in checked.samples:
+        plain = sample.name.replace("/", "_")
+        numbered = (f"{plain}_{number}" for number in count(2))
+        stem = next(one for one in chain([plain], numbered) if (sample.split, one) not in taken)
+        taken.add((sample.split, stem))
+        stems.append(stem)
+    return stems
 
 
 def _dropped(checked: Checked) -> Mapping[int, str]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from unetexp.data.checks.examine import orientation_of
 from unetexp.data.checks.facts import SampleFacts
+from unetexp.data.reading.input_form import Exif
 from unetexp.errors import ConfigError, listed
 
 
@@ -73,8 +74,23 @@ def copy_file(source: Path, folder: Path, stem: str) -> None:
     shutil.copyfile(source, folder / f"{stem}{source.suffix}")
 
 
-def copy_image(source: Path, folder: Path, stem: str, *, grey: bool) -> list[str]:
-    """Copy an image upright, and with `grey` as one channel; what was changed on the way."""
+def copy_mask(source: Path, folder: Path, stem: str, image: Path, exif: Exif) -> None:
+    """Copy a mask so that it lies on its image's copy; by itself it is copied as it is."""
+    turned = orientation_of(image) if exif == "both" else 1
+    tagged = exif != "image" and orientation_of(source) != 1
+    if turned == 1 and not tagged:
+        copy_file(source, folder, stem)
+        return
+    with Image.open(source) as opened:
+        opened.getexif()[ExifTags.Base.Orientation] = turned
+        _save(ImageOps.exif_transpose(opened), folder, stem)
+
+
+def copy_image(source: Path, folder: Path, stem: str, exif: Exif, *, grey: bool) -> list[str]:
+    """Copy an image as it is read, without a tag, and with `grey` as one channel.
+
+    Returns what was changed on the way.
+    """
     orientation = orientation_of(source)
     if orientation == 1 and not grey:
         copy_file(source, folder, stem)
@@ -82,7 +98,9 @@ def copy_image(source: Path, folder: Path, stem: str, *, grey: bool) -> list[str
     changes: list[str] = []
     with Image.open(source) as opened:
         picture: Image.Image = opened
-        if orientation != 1:
+        if orientation != 1 and exif == "none":
+            changes.append("the image is stored as it lay, without its EXIF tag")
+        elif orientation != 1:
             picture = ImageOps.exif_transpose(opened)
             changes.append("the image is stored upright, without its EXIF tag")
         if grey and picture.mode in ("RGB", "RGBA"):
@@ -90,7 +108,12 @@ def copy_image(source: Path, folder: Path, stem: str, *, grey: bool) -> list[str
             changes.append("the image is stored as grey instead of RGB")
         if not changes:
             copy_file(source, folder, stem)
-        else:  # always lossless
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / f"{stem}.png")
+        else:
+            _save(picture, folder, stem)
     return changes
+
+
+def _save(picture: Image.Image, folder: Path, stem: str) -> None:
+    """Always lossless, and without the tags of the original."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.save(folder / f"{stem}.png", exif=Image.Exif())

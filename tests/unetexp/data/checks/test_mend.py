@@ -150,3 +150,80 @@ def test_one_damaged_file_of_several_is_named_alone(tmp_path):
 
     [finding] = json.loads(said)["findings"]
     assert (finding["code"], finding["files"]) == ("truncated", [str(cut)])
+
+
+def turned_photographs(root, orientation):
+    """Bright rectangles, with an EXIF tag, and masks that were drawn on the stored frame."""
+    rng = np.random.default_rng(orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for number in range(8):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[4:20, 6:30] = mask[30:36, 3:9] = 1
+        pixels = (rng.integers(0, 40, (48, 64, 3)) + mask[..., None] * 170).astype(np.uint8)
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / f"images/{number}.jpg", exif=exif, quality=95)
+        Image.fromarray(mask).save(root / f"masks/{number}.png")
+    return root
+
+
+def read(root, *settings):
+    data = open_dataset(source_of(str(root), Mni152(), parse_assignments(settings)))
+    return {sample.name: sample for split in ("train", "val") for sample in data[split]}
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("exif", ["both", "none"])
+def test_a_copy_is_read_as_the_original_with_its_settings(tmp_path, orientation, exif):
+    root, fixed = turned_photographs(tmp_path / "set", orientation), tmp_path / "fixed"
+    setting = f"data.exif={exif}"
+    _, said, _ = check(root, "--fix", fixed, settings=[setting])
+    assert "8 of 8" in said
+    before, after = read(root, setting), read(fixed)
+    assert before.keys() == after.keys()
+    for name, sample in before.items():
+        np.testing.assert_array_equal(sample.mask, after[name].mask)
+        np.testing.assert_array_equal(sample.image, after[name].image)
+        assert after[name].image[:, after[name].mask == 1].float().mean() > 150
+
+
+def test_images_and_masks_are_not_copied_turned_apart(tmp_path):
+    root, fixed = turned_photographs(tmp_path / "set", 3), tmp_path / "fixed"
+    code, _, refused = check(root, "--fix", fixed)
+    assert code == 2
+    assert "data.exif=both" in refused
+    assert not fixed.exists()
+
+
+def test_names_that_become_one_stay_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    root, fixed = tmp_path / "set", tmp_path / "fixed"
+    for number in range(4):
+        for name in (f"a_b/c{number}", f"a/b_c{number}"):
+            pixels, mask = textured(rng)
+            for folder, array in (("images", pixels), ("masks", mask)):
+                path = root / folder / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    _, said, _ = check(root, "--fix", fixed)
+    assert "8 of 8" in said
+    assert len([*fixed.rglob("images/*.png")]) == len([*fixed.rglob("masks/*.png")]) == 8
+
+
+@pytest.mark.parametrize("what", ["a table that names a missing file", "an unknown layout"])
+def test_json_is_one_document_where_a_set_cannot_be_opened(tmp_path, what):
+    root = tmp_path / "set"
+    if what == "an unknown layout":
+        (root / "somewhere").mkdir(parents=True)
+        (root / "somewhere/notes.txt").write_text("no image")
+    else:
+        root = modalities(root) / "table.csv"
+        root.write_text("image,mask\nct/train/gone.png,masks/train/train0.png\n")
+    code, said, _ = check(root, "--json")
+    assert code == 2
+    tree = json.loads(said)
+    assert (tree["pairs"], tree["exit_code"]) == (0, 2)
+    (finding,) = tree["findings"]
+    assert (finding["code"], finding["severity"]) == ("not-opened", "error")
+    assert "gone.png" in finding["title"] or str(root) in finding["title"]
