@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetexp.errors import CheckpointError
@@ -38,12 +40,32 @@ def load_file(path: Path, device: str, threads: int | None) -> LoadedFile:
     except RuntimeError as error:
         raise CheckpointError(f"{path}: OpenVINO cannot load it: {error}") from None
     request = compiled.create_infer_request()
+    shape = compiled.outputs[0].partial_shape
+    fixed = not shape.rank.is_dynamic
+    least = [side.get_min_length() for side in list(shape)[-2:]] if fixed else [1, 1]
+    rows = 1 if fixed and len(shape) == 3 else 2  # of label maps: the images have the channels last
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
-        output: NDArray[Any] = request.infer([images])[0]
-        return output
+        height, width = images.shape[rows : rows + 2]
+        output: NDArray[Any] = request.infer([_padded(images, rows, least)])[0]
+        return output[..., :height, :width]
 
     return LoadedFile(text, run, f"openvino {ov.__version__.partition('-')[0]}", "cpu")
+
+
+def _padded(images: NDArray[Any], rows: int, least: Sequence[int]) -> NDArray[Any]:
+    """Images with sides of at least `least`, padded as the graph does.
+
+    OpenVINO infers that what the graph pads to a multiple of 32 has sides of 32 and more, overlooks
+    that it crops the logits again, and fails on smaller images.
+    """
+    given = images.shape[rows : rows + 2]
+    missing = [max(side - found, 0) for side, found in zip(least, given, strict=True)]
+    if not any(missing):
+        return images
+    pads = [(0, 0)] * images.ndim
+    pads[rows : rows + 2] = [(0, more) for more in missing]
+    return np.pad(images, pads, mode="edge")
 
 
 def _precision(text: str | None) -> Precision | None:

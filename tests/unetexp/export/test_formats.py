@@ -23,7 +23,7 @@ HERE = [each for each in WRITERS if each[0] != "tensorrt" or torch.cuda.is_avail
 FLOATS = [(target, precision) for target, precision in HERE if precision != "int8"]
 TARGETS = list(dict.fromkeys(target for target, _ in FLOATS))
 QUICK = (("onnx", "fp32"), ("openvino", "fp32"))  # the others in `make test-slow`
-SHAPES = [(1, 64, 64), (3, 33, 47), (2, 100, 40)]
+SHAPES = [(1, 64, 64), (3, 33, 47), (2, 100, 40), (1, 24, 20), (2, 1, 40), (1, 1, 1)]
 ERROR = {"fp32": 1e-4, "fp16": 2e-2}  # of logits between about -10 and 10
 OTHERS = [
     ({"kind": "resnet", "name": "resnet18"}, "lite", "bilinear"),
